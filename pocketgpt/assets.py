@@ -1,0 +1,19 @@
+"""Where the files that ship with the project are found."""
+
+from pathlib import Path
+
+from pocketgpt.errors import PocketError
+
+_PACKAGE = Path(__file__).parent
+
+
+def asset(name: str) -> Path:
+    """The path of a file or folder of `assets/`, in a checkout as in an installed wheel.
+
+    Raises PocketError if it is not there.
+    """
+    places = [_PACKAGE / "assets" / name, _PACKAGE.parent / "assets" / name]
+    for place in places:
+        if place.exists():
+            return place
+    raise PocketError(f"The file {name!r} that ships with pocketgpt is missing: looked at {places[0]} and {places[1]}. Install again.")
