@@ -16,4 +16,6 @@ def asset(name: str) -> Path:
     for place in places:
         if place.exists():
             return place
-    raise PocketError(f"The file {name!r} that ships with pocketgpt is missing: looked at {places[0]} and {places[1]}. Install again.")
+    raise PocketError(
+        f"The file {name!r} that ships with pocketgpt is missing: looked at {places[0]} and {places[1]}. Install again."
+    )

@@ -1,0 +1,176 @@
+"""Keys and values that are kept, so that each new token costs one step and not a whole sequence.
+
+A cache is passed to the model and never stored on it. Every row of the batch has its own length, so prompts of
+different lengths are padded on the right: a padding token writes keys that no later query may see, until a real token
+overwrites them. Nothing here branches on tensor data, so a decode step compiles as one graph.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from pocketgpt.config import ModelConfig
+from pocketgpt.gpt import GPT, ContextError, check_length
+from pocketgpt.layers.attention import causal_mask
+
+KeysValues = tuple[
+    Float[Tensor, "batch kv_heads keys d_head"],
+    Float[Tensor, "batch kv_heads keys d_head"],
+    Bool[Tensor, "batch 1 seq keys"],
+]
+
+
+class Cache:
+    """What both caches share: how many tokens each row holds, and where the next ones stand.
+
+    `capacity` is the longest sequence in tokens. It is also the length for which dynamic RoPE chooses its angles, so
+    that keys rotated early and queries rotated late agree.
+    """
+
+    def __init__(self, config: ModelConfig, batch: int, capacity: int, device: torch.device | str) -> None:
+        check_length(config, capacity)
+        self.window = config.window
+        self.capacity = capacity
+        self.lengths = torch.zeros(batch, dtype=torch.long, device=device)
+        """Tokens held, per row."""
+        self.longest = 0
+        """An upper bound of `lengths` that is known without asking the device."""
+        self.added: Int[Tensor, "batch"] | None = None
+        """How many tokens of the next call are real in each row, the rest being padding; None: all of them."""
+
+    def reserve(self, seq: int) -> None:
+        """Count `seq` more tokens. A compiled step leaves this to its caller.
+
+        Raises ContextError if they do not fit.
+        """
+        if self.longest + seq > self.capacity:
+            raise ContextError(
+                f"The cache holds {self.longest} of at most {self.capacity} tokens and cannot take {seq} more: "
+                "make it with a larger capacity, up to the model's max_seq_len."
+            )
+        self.longest += seq
+
+    def begin(self, seq: int) -> Int[Tensor, "batch seq"]:
+        """Positions of the next `seq` tokens; also fixes what each of them may look at."""
+        if not torch.compiler.is_compiling():
+            self.reserve(seq)
+        self.positions = self.lengths[:, None] + torch.arange(seq, device=self.lengths.device)
+        self.added_now = torch.full_like(self.lengths, seq) if self.added is None else self.added
+        self.mask = self.visible()[:, None]
+        return self.positions
+
+    def visible(self) -> Bool[Tensor, "batch seq keys"]:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """All layers have their keys and values: the tokens count as held."""
+        self.lengths.add_(self.added_now)
+        self.added = None
+
+
+class StaticCache(Cache):
+    """A buffer for `capacity` tokens, allocated once: the token at position p lies in slot p."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch: int,
+        capacity: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(config, batch, capacity, device)
+        shape = (batch, config.n_kv_heads, capacity, config.d_head)
+        self.layers = [StaticLayer(self, shape, device, dtype) for _ in range(config.n_layers)]
+        self.rows = torch.arange(batch, device=device)[:, None]
+        self.slots = torch.arange(capacity, device=device)
+
+    def visible(self) -> Bool[Tensor, "batch seq keys"]:
+        return causal_mask(self.positions, self.slots.expand(len(self.positions), -1), self.window)
+
+
+class StaticLayer:
+    """One layer's keys and values."""
+
+    def __init__(
+        self, cache: StaticCache, shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
+    ) -> None:
+        self.cache = cache
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+
+    def update(
+        self, k: Float[Tensor, "batch kv_heads seq d_head"], v: Float[Tensor, "batch kv_heads seq d_head"]
+    ) -> KeysValues:
+        """Write in place, and return the whole buffer with the mask that hides what is not written yet."""
+        place = (self.cache.rows, slice(None), self.cache.positions)
+        self.keys[place] = k.transpose(1, 2).to(self.keys.dtype)
+        self.values[place] = v.transpose(1, 2).to(self.values.dtype)
+        return self.keys, self.values, self.cache.mask
+
+
+class SlidingWindowCache(Cache):
+    """A ring of `window` slots: the token at position p lies in slot p mod window, and each slot knows its position.
+
+    Source: Jiang et al. 2023, Mistral 7B (arXiv 2310.06825), section 2.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch: int,
+        capacity: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(config, batch, capacity, device)
+        shape = (batch, config.n_kv_heads, config.window, config.d_head)
+        self.layers = [SlidingWindowLayer(self, shape, device, dtype) for _ in range(config.n_layers)]
+        self.slots = torch.arange(config.window, device=device)
+
+    def visible(self) -> Bool[Tensor, "batch seq keys"]:
+        # What each slot holds before and after this call; slots that were never written have negative positions.
+        held = self.newest(self.lengths)
+        self.source = self.newest(self.lengths + self.added_now) - self.lengths[:, None]
+        keys = torch.cat((held, self.positions), dim=1)
+        return causal_mask(self.positions, keys, self.window) & (keys >= 0)[:, None]
+
+    def newest(self, lengths: Int[Tensor, "batch"]) -> Int[Tensor, "batch slots"]:
+        """The last position before `lengths` that belongs into each slot."""
+        last = lengths[:, None] - 1
+        return last - (last - self.slots) % self.window
+
+
+class SlidingWindowLayer:
+    """One layer's ring of keys and values."""
+
+    def __init__(
+        self, cache: SlidingWindowCache, shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
+    ) -> None:
+        self.cache = cache
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+
+    def update(
+        self, k: Float[Tensor, "batch kv_heads seq d_head"], v: Float[Tensor, "batch kv_heads seq d_head"]
+    ) -> KeysValues:
+        """Return the ring followed by the new tokens, then let the newest real ones take their slots."""
+        k, v = k.to(self.keys.dtype), v.to(self.values.dtype)
+        keys, values = torch.cat((self.keys, k), dim=2), torch.cat((self.values, v), dim=2)
+        source = self.cache.source[:, None, :, None]
+        index = source.clamp(min=0).expand_as(self.keys)
+        self.keys.copy_(torch.where(source >= 0, k.gather(2, index), self.keys))
+        self.values.copy_(torch.where(source >= 0, v.gather(2, index), self.values))
+        return keys, values, self.cache.mask
+
+
+def new_cache(model: GPT, batch: int, capacity: int | None = None) -> Cache:
+    """The cache that suits the model, on its device and in its dtype; `capacity` in tokens, max_seq_len if not given.
+
+    Raises ContextError if the model has no positions for that many tokens.
+    """
+    config = model.config
+    capacity = config.max_seq_len if capacity is None else capacity
+    fits = config.window is None or capacity <= config.window
+    kind = StaticCache if fits else SlidingWindowCache
+    return kind(config, batch, capacity, model.device, model.dtype)

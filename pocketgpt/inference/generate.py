@@ -1,0 +1,123 @@
+"""Writing text: read the prompts in one pass (prefill), then add one token at a time (decode)."""
+
+from collections.abc import Collection, Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pocketgpt.errors import PocketError
+from pocketgpt.gpt import GPT
+from pocketgpt.inference.cache import Cache, new_cache
+from pocketgpt.inference.sampling import Sampler
+
+DEFAULT_SAMPLER = Sampler()
+
+
+@torch.inference_mode()
+def prefill(
+    model: GPT, prompts: Sequence[Sequence[int]], capacity: int | None = None
+) -> tuple[Cache, Float[Tensor, "batch vocab"]]:
+    """Read prompts of any lengths in one pass; returns the filled cache and the logits after each prompt's last
+    token."""
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
+    rows = [torch.tensor(prompt, dtype=torch.long) for prompt in prompts]
+    # Padded on the right: a real token never sees the padding, which comes after it.
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)
+    cache = new_cache(model, len(prompts), capacity)
+    cache.added = lengths
+    features = model.features(tokens, cache)
+    last = features[torch.arange(len(prompts), device=model.device), lengths - 1]
+    return cache, model.head(last)
+
+
+@torch.inference_mode()
+def decode_step(model: GPT, tokens: Int[Tensor, "batch"], cache: Cache) -> Float[Tensor, "batch vocab"]:
+    """Logits after one more token in every row."""
+    return model(tokens[:, None], cache)[:, -1]
+
+
+def steps(
+    model: GPT, prompts: Sequence[Sequence[int]], *, sampler: Sampler, seed: int | None = None
+) -> Iterator[Int[Tensor, "batch"]]:
+    """One new token for every row, again and again, without end.
+
+    When the context is full, the model goes on from the last half of it, read anew.
+    """
+    check_prompts(model, prompts)
+    generator = torch.Generator(model.device)
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    context = [list(prompt) for prompt in prompts]
+    longest = model.config.max_seq_len
+    cache, logits = prefill(model, [tokens[-longest:] for tokens in context])
+    while True:
+        tokens = sampler(logits, generator)
+        yield tokens
+        for row, token in zip(context, tokens.tolist(), strict=True):
+            row.append(token)
+        if cache.longest < cache.capacity:
+            logits = decode_step(model, tokens, cache)
+        else:
+            cache, logits = prefill(model, [tokens[-max(longest // 2, 1) :] for tokens in context])
+
+
+def stream(
+    model: GPT,
+    prompt: Sequence[int],
+    *,
+    max_new_tokens: int,
+    sampler: Sampler = DEFAULT_SAMPLER,
+    stop_tokens: Collection[int] = (),
+    seed: int | None = None,
+) -> Iterator[int]:
+    """New tokens of one text as they come; a stop token ends it and is not given out.
+
+    Raises PocketError for an empty prompt or a token outside the vocabulary.
+    """
+    for _, tokens in zip(range(max_new_tokens), steps(model, [prompt], sampler=sampler, seed=seed), strict=False):
+        token = tokens.item()
+        if token in stop_tokens:
+            return
+        yield token
+
+
+def generate(
+    model: GPT,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    sampler: Sampler = DEFAULT_SAMPLER,
+    stop_tokens: Collection[int] = (),
+    seed: int | None = None,
+) -> list[list[int]]:
+    """New tokens for each prompt; prompts may differ in length, and each row ends at its own stop token (not given
+    out).
+
+    Raises PocketError for an empty prompt or a token outside the vocabulary.
+    """
+    written: list[list[int]] = [[] for _ in prompts]
+    running = set(range(len(prompts)))
+    for _, tokens in zip(range(max_new_tokens), steps(model, prompts, sampler=sampler, seed=seed), strict=False):
+        for row, token in enumerate(tokens.tolist()):
+            if token in stop_tokens:
+                running.discard(row)
+            elif row in running:
+                written[row].append(token)
+        if not running:
+            break
+    return written
+
+
+def check_prompts(model: GPT, prompts: Sequence[Sequence[int]]) -> None:
+    """Raises PocketError where there is nothing to read, or a token that the model does not know."""
+    for row, prompt in enumerate(prompts):
+        if not prompt:
+            raise PocketError(f"Prompt {row} is empty: start from at least one token, such as end-of-text.")
+        if max(prompt) >= model.config.vocab_size or min(prompt) < 0:
+            raise PocketError(
+                f"Prompt {row} holds token {max(prompt)}, and the model knows 0 to {model.config.vocab_size - 1}: "
+                "use the tokenizer it was trained with."
+            )

@@ -1,0 +1,34 @@
+"""Normalization: keep every token's vector at a steady size, so that depth does not blow it up or fade it out."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketgpt.config import ModelConfig
+
+
+class RMSNorm(nn.Module):
+    """x / √(mean(x²) + eps), over the last axis, then a learned scale where asked for. eps stands inside the root.
+
+    Source: Zhang and Sennrich 2019 (arXiv 1910.07467).
+    """
+
+    def __init__(self, width: int, eps: float = 1e-5, weight: bool = True) -> None:
+        super().__init__()
+        self.width = width
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width)) if weight else None
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        return F.rms_norm(x, (self.width,), self.weight, self.eps)
+
+
+def build_norm(config: ModelConfig) -> nn.Module:
+    """The norm over d_model that the config asks for.
+
+    LayerNorm is PyTorch's: (x − mean) / √(variance + eps), the variance divided by d and not d − 1, then scale and
+    shift where asked for. Source: Ba, Kiros and Hinton 2016 (arXiv 1607.06450).
+    """
+    if config.norm == "rmsnorm":
+        return RMSNorm(config.d_model, config.norm_eps, config.norm_weight)
+    return nn.LayerNorm(config.d_model, config.norm_eps, config.norm_weight, config.norm_bias)
