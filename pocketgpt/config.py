@@ -19,11 +19,11 @@ class ConfigError(PocketError, ValueError):
     """A config value that cannot work; the message names the field, the value, and a value that would work."""
 
 
-Config = TypeVar("Config", bound="_Checked")
+Config = TypeVar("Config", bound="Checked")
 
 
-class _Checked:
-    """What both configs share: checking of values, and dictionaries for JSON."""
+class Checked:
+    """A dataclass of plain values that checks itself, and becomes a dictionary for JSON and back."""
 
     def _require(self, condition: bool, name: str, instead: str) -> None:
         if not condition:
@@ -54,7 +54,7 @@ class _Checked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RopeConfig(_Checked):
+class RopeConfig(Checked):
     """The angles of rotary positions, and how they are stretched beyond the trained length.
 
     Pair i of a head turns by position · theta^(−2i/d_head). `scaling` says how the angles change when the context is
@@ -97,7 +97,7 @@ class RopeConfig(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(_Checked):
+class ModelConfig(Checked):
     """Everything that decides the shape of a model and what it computes."""
 
     vocab_size: int

@@ -1,5 +1,6 @@
 """Normalization: keep every token's vector at a steady size, so that depth does not blow it up or fade it out."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
