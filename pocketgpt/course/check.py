@@ -1,0 +1,146 @@
+"""Checking a learner's answer: `check.causal_mask(causal_mask)`.
+
+A right answer prints one line. A wrong one raises CheckFailed, which says what was done wrong, shows a small case and
+names the next hint. While a check runs, what the answer prints is not shown.
+"""
+
+import functools
+import inspect
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pocketgpt.course.compare import Difference, difference
+from pocketgpt.course.exercise import Exercise, Mistake
+from pocketgpt.course.exercises import exercises
+from pocketgpt.course.run import Run, blame, run, undisturbed
+from pocketgpt.course.show import inputs_line, picture, side_by_side
+
+_failures: Counter[str] = Counter()  # by exercise, since the last success: the next hint to open
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why an answer is wrong, the mistake where it is one that is known, and a case that shows it."""
+
+    sentence: str
+    mistake: Mistake | None = None
+    inputs: tuple | None = None
+    found: Difference | None = None
+
+
+class CheckFailed(AssertionError):
+    """An answer is wrong. Notebooks show the message alone, without a traceback."""
+
+    def __init__(self, exercise: Exercise, diagnosis: Diagnosis, next_step: str) -> None:
+        self.exercise, self.diagnosis = exercise, diagnosis
+        paragraphs = [f"✗ {exercise.number} {exercise.name}\n{diagnosis.sentence}"]
+        if diagnosis.inputs is not None and diagnosis.found and (shown := side_by_side(diagnosis.found)):
+            paragraphs.append(f"with {inputs_line(exercise.parameters, diagnosis.inputs)}\n{shown}")
+        super().__init__("\n\n".join([*paragraphs, next_step]))
+
+    def _render_traceback_(self) -> list[str]:
+        return str(self).splitlines()
+
+
+def check(exercise: Exercise, answer: Callable) -> None:
+    """Print the line of success, or raise CheckFailed."""
+    with undisturbed():
+        diagnosis = diagnose(exercise, answer)
+    if diagnosis is None:
+        _failures[exercise.name] = 0
+        print(exercise.success)
+        return
+    if exercise.picture and diagnosis.found:
+        picture(diagnosis.found)
+    _failures[exercise.name] += 1
+    raise CheckFailed(exercise, diagnosis, _next_step(exercise)) from None
+
+
+def diagnose(exercise: Exercise, answer: Callable, seed: int | None = None) -> Diagnosis | None:
+    """What is wrong with an answer, or None. The seed fixes the inputs, for tests."""
+    if problem := _not_an_answer(exercise, answer):
+        return Diagnosis(problem)
+    runs = [run(answer, case, forbidden=exercise.forbidden, own=exercise.name) for case in exercise.cases(seed)]
+    for each in runs:
+        if problem := _misbehaved(exercise, each):
+            return Diagnosis(problem)
+    targets = [run(exercise.reference, each.inputs) for each in runs]
+    found = [_difference(exercise, each, target) for each, target in zip(runs, targets, strict=True)]
+    wrong = next((i for i, problem in enumerate(found) if problem), None)
+    if wrong is None:
+        return None
+    mistake = recognize(exercise, runs)
+    sentence = mistake.sentence if mistake else found[wrong].sentence
+    return Diagnosis(sentence, mistake, runs[wrong].inputs, found[wrong])
+
+
+def recognize(exercise: Exercise, runs: list[Run]) -> Mistake | None:
+    """The mistake in the catalogue that does in every case what the answer did: the same values or the same error."""
+    for mistake in exercise.mistakes:
+        others = (run(mistake.function, each.inputs) for each in runs)
+        if all(_difference(exercise, each, other) is None for each, other in zip(runs, others, strict=True)):
+            return mistake
+    return None
+
+
+def _difference(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
+    if mine.error and type(mine.error) is type(other.error):
+        return None
+    if mine.error or other.error:
+        return Difference(f"Your function raised {blame(mine.error)}" if mine.error else "")
+    return difference(mine.value, other.value, tolerance=exercise.tolerance, parts=exercise.returns)
+
+
+def _not_an_answer(exercise: Exercise, answer: Callable) -> str | None:
+    """Things that can be said before the answer is called."""
+    name = exercise.name
+    if not callable(answer):
+        return f"The check wants the function itself, and got a {type(answer).__name__}: write check.{name}({name})."
+    function = answer.func if isinstance(answer, functools.partial) else answer
+    module = getattr(function, "__module__", None) or ""
+    if module.split(".")[0] in ("torch", "numpy", "pocketgpt") and not module.startswith("pocketgpt.course."):
+        return f"This is {module}.{function.__name__}, the library's own function. Write yours."
+    wanted = f"{name}({', '.join(exercise.parameters)})"
+    try:
+        inspect.signature(answer).bind(*exercise.parameters)
+    except TypeError:
+        return f"Your function is called as {wanted}, but its parameters are {inspect.signature(answer)}."
+    except ValueError:  # a builtin without a signature
+        return f"Write a function of your own: {wanted}."
+    return None
+
+
+def _misbehaved(exercise: Exercise, each: Run) -> str | None:
+    """Things that are wrong whatever the values are."""
+    if isinstance(each.error, NotImplementedError) or each.value is Ellipsis:
+        return f"{exercise.name} is still empty: write your answer in the cell above and run it."
+    if each.called:
+        return f"Your function calls {each.called}, which does the whole exercise. Write it without."
+    if each.changed is not None:
+        changed = exercise.parameters[each.changed]
+        return (
+            f"Your function changes its input `{changed}` in place. Whoever called it still needs it: make a new one."
+        )
+    if each.value is None and not each.error:
+        return "Your function returns None. Is the return line missing?"
+    return None
+
+
+def _next_step(exercise: Exercise) -> str:
+    tries = _failures[exercise.name]
+    if tries <= len(exercise.hints):
+        return f"Next: open hint {tries} · {exercise.hints[tries - 1]}."
+    return "All hints are open. You can go on: later cells import the finished version."
+
+
+def __getattr__(name: str) -> Callable[[Callable], None]:
+    """The check of the exercise of that name."""
+    found = exercises()
+    if name not in found:
+        raise AttributeError(f"There is no exercise {name!r}. There are: {', '.join(found)}.")
+    return functools.partial(check, found[name])
+
+
+def __dir__() -> list[str]:
+    return list(exercises())

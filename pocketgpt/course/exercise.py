@@ -1,0 +1,107 @@
+"""Declaring an exercise: what is asked, what is right, and the mistakes that are known by name.
+
+@exercise("2.3", points=2, hints=("what a row stands for", "which comparison", "in pseudocode"))
+def causal_mask(query_positions: Int[Tensor, "seq"], key_positions: Int[Tensor, "keys"]) -> Bool[Tensor, "seq keys"]:
+    '''True where a query may look at a key.'''
+    return ...                                    # the reference: a framework operator wherever there is one
+
+@causal_mask.inputs
+def _(rng):                                       # fresh each time; the smallest case first, all sizes different
+    yield torch.arange(3), torch.arange(3)
+
+@causal_mask.mistake
+def strictly_before(query_positions, key_positions):
+    '''A query may look at its own position too: compare with ≤ instead of <.'''
+    return key_positions[None, :] < query_positions[:, None]
+
+@causal_mask.accepted
+def with_broadcasting(query_positions, key_positions):
+    return query_positions[:, None] >= key_positions
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong implementation that learners really write, and the sentence that tells them what they did."""
+
+    name: str
+    sentence: str
+    function: Callable
+
+
+@dataclass(kw_only=True, eq=False)
+class Exercise:
+    """One exercise: declared once, it is the learner's check, the grade's points and the test of the check.
+
+    number      "2.3": the third exercise of chapter 02
+    reference   a right answer, whose parameters are those the learner's function has
+    hints       a name for each hint in the chapter, from a nudge to pseudocode
+    returns     names of the parts where the answer returns several, such as ("output", "weights")
+    picture     draw yours and the target side by side when a matrix is wrong
+    forbidden   names of functions that would do the whole exercise, wherever they are called from
+    tolerance   largest relative difference between two right answers (absolute: a tenth of it)
+    """
+
+    number: str
+    reference: Callable
+    points: int
+    hints: tuple[str, ...]
+    returns: tuple[str, ...] = ()
+    picture: bool = False
+    forbidden: tuple[str, ...] = ()
+    tolerance: float = 1e-4
+    mistakes: list[Mistake] = field(default_factory=list)
+    variants: list[Callable] = field(default_factory=list)
+    draw: Callable[[torch.Generator], Iterator[tuple]] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.reference.__name__
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(inspect.signature(self.reference).parameters)
+
+    @property
+    def success(self) -> str:
+        """The one line that a check prints when the answer is right."""
+        return f"✓ {self.number} {self.name} · {self.points} point{'s' if self.points != 1 else ''}"
+
+    def inputs(self, draw: Callable) -> Callable:
+        """Decorator: a generator function that yields the arguments of each case as a tuple."""
+        self.draw = draw
+        return draw
+
+    def mistake(self, function: Callable) -> Callable:
+        """Decorator: a wrong implementation; its docstring is the sentence the learner reads."""
+        sentence = inspect.getdoc(function)
+        if not sentence:
+            raise TypeError(
+                f"The mistake {function.__name__!r} of {self.name!r} needs a docstring: what was done wrong."
+            )
+        self.mistakes.append(Mistake(function.__name__, " ".join(sentence.split()), function))
+        return function
+
+    def accepted(self, function: Callable) -> Callable:
+        """Decorator: a right answer that is written differently from the reference."""
+        self.variants.append(function)
+        return function
+
+    def cases(self, seed: int | None = None) -> list[tuple]:
+        """The arguments of every case: new ones at each call, or those of a seed."""
+        if self.draw is None:
+            raise TypeError(f"The exercise {self.name!r} has no @{self.name}.inputs.")
+        rng = torch.Generator()
+        rng.manual_seed(seed) if seed is not None else rng.seed()
+        return list(self.draw(rng))
+
+
+def exercise(number: str, **properties: object) -> Callable[[Callable], Exercise]:
+    """Decorator: the function below is the reference of an exercise, its name and parameters are the exercise's."""
+    return lambda reference: Exercise(number=number, reference=reference, **properties)

@@ -1,0 +1,116 @@
+"""Calling a learner's function without trusting it: what it returned, raised, changed and called."""
+
+import contextlib
+import copy
+import io
+import linecache
+import random
+import sys
+import sysconfig
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one call did. `error` is the exception, `changed` the index of an input it wrote to."""
+
+    inputs: tuple
+    value: object = None
+    error: Exception | None = None
+    changed: int | None = None
+    called: str | None = None
+
+
+def run(function: Callable, inputs: tuple, *, forbidden: tuple[str, ...] = (), own: str = "") -> Run:
+    """Call `function(*inputs)` on copies of the inputs.
+
+    `called` notes the first call of a function named in `forbidden`, or of this package's finished function `own`.
+    """
+    given = copy.deepcopy(inputs)
+    value, error = None, None
+    with _watching(forbidden, own) as calls:
+        try:
+            value = function(*given)
+        except Exception as problem:
+            error = problem
+    changed = [i for i, (before, after) in enumerate(zip(inputs, given, strict=True)) if not _same(before, after)]
+    return Run(inputs, value, error, next(iter(changed), None), next(iter(calls), None))
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Silence, and random states, gradient mode and default dtype put back at the end."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    nowhere = io.StringIO()
+    with (
+        torch.random.fork_rng(devices=[]),
+        warnings.catch_warnings(action="ignore"),
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_grad_enabled(grad)
+            torch.set_default_dtype(dtype)
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
+
+
+def blame(error: Exception) -> str:
+    """'RuntimeError in line 3, `return q @ k`: …': the learner's last line on the way to the error."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is ours
+    own = [frame for frame in frames if not frame.filename.startswith((*_LIBRARIES, "<frozen"))]
+    said = str(error).strip().splitlines()
+    message = f": {said[0]}" if said else ""
+    if not own:
+        return f"{type(error).__name__}{message}"
+    line = linecache.getline(own[-1].filename, own[-1].lineno or 0).strip()
+    return f"{type(error).__name__} in line {own[-1].lineno}, `{line}`{message}"
+
+
+@contextlib.contextmanager
+def _watching(forbidden: tuple[str, ...], own: str) -> Iterator[list[str]]:
+    """Collect the calls, at any depth, of functions named in `forbidden`, and of this package's function `own`.
+
+    A profile function sees every spelling (F.softmax, torch.softmax, x.softmax, nn.Softmax), however it was imported.
+    """
+    calls: list[str] = []
+
+    def watch(frame: FrameType, event: str, function: object) -> None:
+        if event == "call":
+            name, module = frame.f_code.co_name, str(frame.f_globals.get("__name__"))
+            finished = module.startswith("pocketgpt.") and not module.startswith("pocketgpt.course.")
+            if (name in forbidden and frame.f_code.co_filename.startswith(_LIBRARIES)) or (name == own and finished):
+                calls.append(name)
+        elif event == "c_call":
+            name = getattr(function, "__name__", "").removeprefix("special_")
+            if name in forbidden:
+                calls.append(name)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(before)
+
+
+def _same(before: object, after: object) -> bool:
+    if isinstance(before, Tensor):
+        return before.shape == after.shape and torch.equal(before.nan_to_num(), after.nan_to_num())
+    if isinstance(before, list | tuple):
+        return len(before) == len(after) and all(_same(x, y) for x, y in zip(before, after, strict=True))
+    return before == after

@@ -1,0 +1,76 @@
+"""Yours and the target side by side, as text and as a picture."""
+
+import sys
+
+import torch
+from torch import Tensor
+
+from pocketgpt.course.compare import Difference
+
+ROWS, COLUMNS, WIDTH = 8, 8, 90
+
+
+def inputs_line(names: tuple[str, ...], inputs: tuple) -> str:
+    """'q (2, 3, 4), k (2, 5, 4)': the case that is shown. Small integers are written out."""
+    return ", ".join(f"{name} {_value(value)}" for name, value in zip(names, inputs, strict=True))
+
+
+def side_by_side(found: Difference) -> str:
+    """The two values of a Difference as text: matrices in two columns, ■ and · for masks; '' if there is nothing."""
+    if found.got is None and found.expected is None:
+        return ""
+    if not (isinstance(found.got, Tensor) and isinstance(found.expected, Tensor)):
+        return f"yours    {_cut(found.got)}\nexpected {_cut(found.expected)}"
+    at, (mine, target) = _matrices(found)
+    left, right = _lines(mine), _lines(target)
+    width = max(len("yours"), *map(len, left)) + 4
+    rows = [f"{a:<{width}}{b}" for a, b in zip(["yours", *left], ["expected", *right], strict=True)]
+    return "\n".join([f"at {at}:" if at else "", *rows]).strip()
+
+
+def picture(found: Difference) -> None:
+    """In a notebook, draw the two matrices of a Difference side by side; elsewhere do nothing."""
+    if "IPython" not in sys.modules or not isinstance(found.got, Tensor) or found.got.shape != found.expected.shape:
+        return
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if found.expected.ndim < 2 or not hasattr(get_ipython(), "kernel"):
+        return
+    from matplotlib.figure import Figure  # not pyplot: the learner's current figure stays as it is
+
+    _, matrices = _matrices(found, cut=False)
+    mine, target = (matrix.to(torch.float64).nan_to_num() for matrix in matrices)
+    figure = Figure(figsize=(6, 2.6), layout="constrained")
+    for axes, matrix, title in zip(figure.subplots(1, 2), (mine, target), ("yours", "target"), strict=True):
+        axes.imshow(matrix, cmap="Blues", vmin=min(0.0, float(target.min())), vmax=float(target.max()))
+        axes.set(title=title, xlabel="keys", ylabel="queries")
+    display(figure)
+
+
+def _matrices(found: Difference, cut: bool = True) -> tuple[str, tuple[Tensor, Tensor]]:
+    """The last two axes at the place of the difference, and where that is: 'at [1, :, :]'."""
+    lead = found.where[:-2] if found.where else (0,) * max(found.expected.ndim - 2, 0)
+    at = f"[{', '.join(map(str, lead))}, :, :]" if lead else ""
+    pair = tuple(torch.atleast_2d(x.detach().cpu()[lead]) for x in (found.got, found.expected))
+    return at, tuple(x[:ROWS, :COLUMNS] for x in pair) if cut else pair
+
+
+def _lines(matrix: Tensor) -> list[str]:
+    if matrix.dtype == torch.bool:
+        return [" ".join("■" if value else "·" for value in row) for row in matrix.tolist()]
+    form = "{:7.3f}" if matrix.is_floating_point() else "{:5d}"
+    return [" ".join(form.format(value) for value in row) for row in matrix.tolist()]
+
+
+def _value(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"= {_cut(value)}"
+    if value.ndim <= 1 and value.numel() <= 12 and not value.is_floating_point():
+        return f"= {value.tolist()}"
+    return str(tuple(value.shape))
+
+
+def _cut(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
