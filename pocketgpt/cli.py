@@ -1,0 +1,151 @@
+"""The `pocketgpt` command. Each subcommand is a function; its arguments and their help are its signature and docstring.
+
+Imports of what a subcommand needs stand inside it, so that `pocketgpt --help` answers at once and training works
+without Jupyter.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, arg
+
+from pocketgpt.errors import PocketError
+from pocketgpt.training.recipe import TrainConfig, recipe
+
+DESCRIPTION = "PocketGPT: train a small GPT, let it write, look at what it is made of. Begin with: pocketgpt doctor"
+
+
+def generate(
+    prompt: Positional[str] = "",
+    *,
+    model: Path | None = None,
+    max_new_tokens: int = 200,
+    temperature: float = 0.8,
+    top_k: int | None = 40,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+) -> None:
+    """Continue a text, token by token: pocketgpt generate "ROMEO:"
+
+    Args:
+        prompt: The text to continue; without one the model begins a new text.
+        model: Folder of a run or a checkpoint, such as runs/pocket-shakespeare; without it the model that comes with
+            the project.
+        max_new_tokens: Most tokens to write; the model may end its text earlier.
+        temperature: 0 always takes the most probable token, 1 draws as the model believes, more is wilder.
+        top_k: Draw only from this many most probable tokens; None for all.
+        top_p: Draw only from the most probable tokens that together reach this probability, such as 0.95.
+        min_p: Draw only from tokens with at least this share of the highest probability, such as 0.05.
+        seed: The same seed writes the same text on the same machine.
+        device: auto, cpu, cuda or mps.
+    """
+    from pocketgpt.commands.generate import write
+    from pocketgpt.inference.sampling import Sampler
+
+    sampler = Sampler(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    write(prompt, model, max_new_tokens=max_new_tokens, sampler=sampler, seed=seed, device=device)
+
+
+def info(model: Positional[str] = "pocket-shakespeare") -> None:
+    """Show what a model is made of: parameters of each part, arithmetic per token, memory of the KV cache.
+
+    Args:
+        model: Name of a preset, or folder of a run or a checkpoint.
+    """
+    from pocketgpt.commands.info import describe
+
+    print(describe(model))
+
+
+def doctor() -> int:
+    """Check that everything is in place here, and say what to do where it is not."""
+    from pocketgpt.doctor import examine
+
+    return examine()
+
+
+def fetch(corpus: Positional[str] = "shakespeare", *, tokenizer: str = "shakespeare") -> None:
+    """Download a corpus, tokenize it, and keep both in the cache.
+
+    Args:
+        corpus: shakespeare, wikitext-103, fineweb-edu, tinystories, or a path to your own .txt, .jsonl or .parquet.
+        tokenizer: shakespeare, gpt2, or a path to a tokenizer.json.
+    """
+    from pocketgpt.commands.fetch import fetch_corpus
+
+    print(fetch_corpus(corpus, tokenizer))
+
+
+def build(names: Positional[tuple[str, ...]] = (), *, check: bool = False, force: bool = False) -> int:
+    """Make the notebooks of the course from solutions/*.py.
+
+    Args:
+        names: Chapters to build, such as 02_attention; without names all that changed.
+        check: Compare without executing anything; exit code 1 if a notebook is out of date.
+        force: Execute chapters that have not changed too.
+    """
+    from pocketgpt.course.build import main
+
+    return main([*names, *["--check"] * check, *["--force"] * force])
+
+
+def train_command(preset_name: str, recipe_name: str | None) -> Callable[..., None]:
+    """The subcommand `train`, its defaults taken from the recipe, so that --help shows the numbers that will be used."""
+
+    def train(
+        config: Annotated[TrainConfig, arg(name="")] = recipe(preset_name, recipe_name),  # noqa: B008
+        *,
+        preset: str = preset_name,
+        recipe: str | None = recipe_name,
+        out: Path | None = None,
+    ) -> None:
+        """Train a model: pocketgpt train --preset pocket-shakespeare
+
+        Ctrl-C ends the step, saves, and stops.
+
+        Args:
+            preset: Which model; `pocketgpt info` lists them.
+            recipe: Which set of defaults for the options below; `--preset NAME --recipe NAME --help` shows them.
+            out: Folder to write to, new or empty; without it runs/PRESET, with a number if that is taken.
+        """
+        from pocketgpt.commands.train import train_and_report
+
+        train_and_report(preset, config, out)
+
+    return train
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code: 0, 1 if a check failed, 2 for a mistake, 130 after Ctrl-C."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--preset", default="pocket-shakespeare")
+        first.add_argument("--recipe")
+        known, _ = first.parse_known_args(argv if argv[:1] == ["train"] else [])
+        commands = {
+            "train": train_command(known.preset, known.recipe),
+            "generate": generate,
+            "info": info,
+            "doctor": doctor,
+            "build": build,
+            "fetch": fetch,
+        }
+        result = tyro.extras.subcommand_cli_from_dict(commands, prog="pocketgpt", description=DESCRIPTION, args=argv)
+    except PocketError as error:
+        print(f"pocketgpt: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\npocketgpt: interrupted", file=sys.stderr)
+        return 130
+    return result or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

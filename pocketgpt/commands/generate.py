@@ -1,0 +1,40 @@
+"""`pocketgpt generate`: text on the screen while it is written."""
+
+import codecs
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pocketgpt.inference.generate import stream
+from pocketgpt.inference.sampling import Sampler
+from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.training.checkpoint import load_checkpoint, load_shipped
+from pocketgpt.training.precision import choose_device
+
+
+def write(
+    prompt: str, folder: Path | None, *, max_new_tokens: int, sampler: Sampler, seed: int | None, device: str
+) -> None:
+    """Print the prompt and what the model in `folder` (None: the shipped one) makes of it."""
+    chosen = choose_device(device)
+    checkpoint = load_checkpoint(folder, chosen) if folder else load_shipped(chosen)
+    tokenizer = checkpoint.tokenizer
+    tokens = stream(
+        checkpoint.model,
+        tokenizer.encode(prompt) or [tokenizer.end_of_text],
+        max_new_tokens=max_new_tokens,
+        sampler=sampler,
+        stop_tokens=(tokenizer.end_of_text,),
+        seed=seed,
+    )
+    print(prompt, end="", flush=True)
+    for text in decode_stream(tokens, tokenizer):
+        print(text, end="", flush=True)
+    print()
+
+
+def decode_stream(tokens: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
+    """The text of tokens as they come. A character whose bytes are spread over tokens appears once it is complete."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token in tokens:
+        yield decoder.decode(tokenizer.token_bytes(token))
+    yield decoder.decode(b"", final=True)

@@ -1,0 +1,89 @@
+"""`pocketgpt info`: what a model is made of and what it costs."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from pocketgpt.commands.table import table
+from pocketgpt.config import PRESETS, ModelConfig, preset
+from pocketgpt.errors import PocketError
+from pocketgpt.gpt import GPT
+from pocketgpt.training.checkpoint import find_checkpoint
+
+# Where a parameter belongs, by a word in its name; the first that fits counts.
+PARTS = {"norm": "norms", "attention": "attention", "feedforward": "feed-forward", "positions": "positions"}
+
+
+def describe(name_or_folder: str) -> str:
+    """Parameters by part, arithmetic per token and KV cache at several contexts, as text.
+
+    Raises PocketError if there is neither a preset nor a folder of that name.
+    """
+    config = read_config(name_or_folder)
+    with torch.device("meta"):  # shapes without memory
+        model = GPT(config)
+    total = model.n_params()
+    parts = count_by_part(model)
+    shares = [[part, f"{count:,}", f"{count / total:.1%}"] for part, count in parts.items()]
+    contexts = sorted({max(1, config.max_seq_len // part) for part in (8, 4, 2, 1)})
+    costs = [
+        [
+            f"{seq:,}",
+            with_unit(model.flops_per_token(seq), 1000, "", "k", "M", "G", "T"),
+            with_unit(3 * model.flops_per_token(seq), 1000, "", "k", "M", "G", "T"),
+            with_unit(model.kv_cache_bytes(1, seq, torch.float32), 1024, "B", "KiB", "MiB", "GiB"),
+            with_unit(model.kv_cache_bytes(1, seq, torch.bfloat16), 1024, "B", "KiB", "MiB", "GiB"),
+        ]
+        for seq in contexts
+    ]
+    size = with_unit(4 * total, 1024, "B", "KiB", "MiB", "GiB")
+    return "\n\n".join(
+        [
+            f"{name_or_folder}: {outline(config)}",
+            table(["part", "parameters", "share"], [*shares, ["total", f"{total:,}", f"100% · {size} in float32"]]),
+            table(["context", "FLOPs/token", "to train", "KV cache float32", "bf16"], costs),
+            f"FLOPs are for reading one token in a context that is full; the cache is for one sequence.\n"
+            f"Presets: {', '.join(PRESETS)}",
+        ]
+    )
+
+
+def read_config(name_or_folder: str) -> ModelConfig:
+    """The preset of that name, else the config in the folder of that name."""
+    if name_or_folder in PRESETS or not Path(name_or_folder).exists():
+        return preset(name_or_folder)
+    file = find_checkpoint(Path(name_or_folder)) / "config.json"
+    try:
+        return ModelConfig.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise PocketError(f"{file} is not the config of one of our models: {error}") from error
+
+
+def outline(config: ModelConfig) -> str:
+    """The config in one line."""
+    head = "tied head" if config.tie_embeddings else "own head"
+    return (
+        f"{config.n_layers} layers · d_model {config.d_model} · {config.n_heads} heads, {config.n_kv_heads} for keys "
+        f"and values, of width {config.d_head} · d_ff {config.d_ff} {config.feedforward} · {config.positions} · "
+        f"{config.norm} {config.norm_order} · vocabulary {config.vocab_size:,} · {head}"
+    )
+
+
+def count_by_part(model: GPT) -> Counter[str]:
+    """Number of parameters of each part; a tied head counts as the embedding that it is."""
+    parts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        part = next((part for word, part in PARTS.items() if word in name), name.partition(".")[0])
+        parts[part] += parameter.numel()
+    return parts
+
+
+def with_unit(value: float, base: int, *units: str) -> str:
+    """1234567 → "1.23 M": three digits and the unit that fits."""
+    for unit in units[:-1]:
+        if value < base:
+            return f"{value:.3g} {unit}".rstrip()
+        value /= base
+    return f"{value:.3g} {units[-1]}"

@@ -1,0 +1,67 @@
+"""How well a model predicts text that it has not seen: loss, perplexity, bits per byte."""
+
+from dataclasses import dataclass
+from math import exp, log
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketgpt.text.batches import sequential_windows
+from pocketgpt.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one pass over held-out text measured."""
+
+    loss: float
+    """Mean of −log p(next token), in nats per token."""
+    bits_per_byte: float
+    """The same surprise counted per byte of text, −log₂ p: comparable between tokenizers. 8 is knowing nothing."""
+    tokens: int
+    """Tokens that were predicted."""
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss): the model is as unsure as if it chose among this many equally likely tokens."""
+        return exp(self.loss)
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    tokens: UInt[np.ndarray, " n_tokens"],
+    bytes_per_token: Int[Tensor, " vocab"],
+    *,
+    seq_len: int,
+    batch_size: int = 16,
+) -> Evaluation:
+    """The model's surprise at `tokens`, read as windows of seq_len that lie end to end.
+
+    Every token but the first is predicted exactly once, from the tokens before it in its window. Sums are divided once, at
+    the end, so that a short last window weighs as much as it has tokens. The mean is taken before exp: a mean of
+    perplexities would be something else. Dropout is off meanwhile. bytes_per_token comes from `token_lengths`.
+
+    Raises PocketError if there are fewer than two tokens.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    surprise, n_bytes = 0.0, 0
+    for inputs, targets in sequential_windows(tokens, batch_size, seq_len):
+        logits = model(inputs.to(device))
+        surprise += F.cross_entropy(logits.float().flatten(0, 1), targets.to(device).flatten(), reduction="sum").item()
+        n_bytes += int(bytes_per_token[targets].sum())
+    model.train(was_training)
+    loss = surprise / (len(tokens) - 1)
+    return Evaluation(loss=loss, bits_per_byte=surprise / log(2) / max(1, n_bytes), tokens=len(tokens) - 1)
+
+
+def token_lengths(tokenizer: Tokenizer) -> Int[Tensor, " vocab"]:
+    """Length in bytes of the text of each token; the end-of-text token stands for no text and counts 0."""
+    lengths = [len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)]
+    lengths[tokenizer.end_of_text] = 0
+    return torch.tensor(lengths)

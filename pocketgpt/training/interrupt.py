@@ -1,0 +1,30 @@
+"""Ctrl-C that waits for the end of the step."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def interrupt_after_step() -> Iterator[Callable[[], bool]]:
+    """Inside the block a first Ctrl-C is remembered instead of raised; the function says whether there was one.
+
+    A second Ctrl-C interrupts at once. Outside the main thread, where signals cannot be caught, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    interrupted = False
+
+    def remember(signal_number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield lambda: interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)

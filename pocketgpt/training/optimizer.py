@@ -1,0 +1,64 @@
+"""Which parameter is updated by which optimizer, and which are pulled toward zero."""
+
+import torch
+from torch import nn
+
+from pocketgpt.training.recipe import TrainConfig
+
+
+def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """The optimizers that together update every trainable parameter once.
+
+    | parameters                             | optimizer "adamw"    | optimizer "muon"    |
+    |----------------------------------------|----------------------|---------------------|
+    | matrices inside the blocks             | AdamW, decay         | Muon, decay         |
+    | an untied head                         | AdamW, decay         | AdamW, decay        |
+    | embeddings (a tied head is one)        | AdamW, no decay      | AdamW, no decay     |
+    | norms, biases and all other vectors    | AdamW, no decay      | AdamW, no decay     |
+
+    Embeddings are not decayed: a row moves only when its token is in the batch but would shrink at every step, so that
+    rare words fade (Walsh et al. 2025, OLMo 2, arXiv 2501.00656, section 3.4). A norm's scale or a bias pulled toward zero
+    loses signal and gains nothing.
+
+    Muon replaces the momentum of a matrix by the nearest matrix whose singular values are all about 1, so that every
+    direction learns at the same pace; on this corpus it is worth more than twice the time (Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon/). It is made for hidden layers, hence AdamW for what touches the vocabulary.
+
+    Each group keeps its peak learning rate under "peak_lr", for the schedule to scale.
+    Sources: Loshchilov and Hutter 2017 (AdamW, arXiv 1711.05101).
+    """
+    hidden, head, rest = split_parameters(model)
+    adamw_groups = [
+        {"params": head, "weight_decay": config.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    optimizers: list[torch.optim.Optimizer] = []
+    if config.optimizer == "muon" and hidden:
+        optimizers.append(torch.optim.Muon(hidden, lr=config.muon_lr, weight_decay=config.weight_decay))
+    else:
+        adamw_groups[0]["params"] = hidden + head
+    adamw_groups = [group for group in adamw_groups if group["params"]]
+    optimizers.append(torch.optim.AdamW(adamw_groups, lr=config.lr, betas=(config.beta1, config.beta2)))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
+
+
+def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+    """Trainable parameters as (matrices inside the blocks, matrices outside, embeddings and vectors).
+
+    A tied head is the embedding itself and is listed once, as an embedding.
+    """
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    hidden, outside, rest = [], [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.ndim < 2 or id(parameter) in embeddings:
+            rest.append(parameter)
+        elif name.startswith("blocks."):
+            hidden.append(parameter)
+        else:
+            outside.append(parameter)
+    return hidden, outside, rest

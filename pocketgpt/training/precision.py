@@ -1,0 +1,56 @@
+"""Where a run computes, and in which number format."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from pocketgpt.errors import PocketError
+from pocketgpt.training.recipe import Precision
+
+
+class DeviceError(PocketError, ValueError):
+    """A device that this machine does not have, or a number format that it does not compute."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" is a CUDA GPU if there is one, else Apple's mps, else the CPU.
+
+    Raises DeviceError if there is no such device here.
+    """
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if name == "auto":
+        name = available[0]
+    kind, _, index = name.partition(":")
+    if kind not in available or (index and (kind != "cuda" or int(index) >= torch.cuda.device_count())):
+        raise DeviceError(f"There is no device {name!r} here: choose one of auto, {', '.join(available)}.")
+    return torch.device(name)
+
+
+def bf16_is_native(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 itself.
+
+    torch.cuda.is_bf16_supported() is also true by emulation, which is slower than float32, hence the compute capability.
+    False on mps, where some versions of PyTorch let half-precision causal attention see the future.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+    """The context in which a forward pass runs: bf16 products on float32 weights, or float32 throughout.
+
+    Raises DeviceError if bf16 is asked for on hardware that only emulates it.
+    """
+    if precision == "bf16" and not bf16_is_native(device):
+        raise DeviceError(f"This {device.type} does not compute bf16 itself: use precision auto or float32.")
+    if precision == "float32" or not bf16_is_native(device):
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
