@@ -1,4 +1,5 @@
-"""Writing files so that a crash in the middle loses nothing: beside the old one first, then renamed over it."""
+"""Files: written so that a crash in the middle loses nothing (beside the old one, then renamed over it), and read so
+that a damaged one says so."""
 
 import json
 import os
@@ -7,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from pocketgpt.errors import PocketError
 
 
 @contextmanager
@@ -33,3 +37,19 @@ def write_json(path: Path, values: Any) -> None:
 def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
     with replacing(path) as beside:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside)
+
+
+def read_json(path: Path) -> Any:
+    """Raises PocketError if the file is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise PocketError(f"{path} is damaged ({error}). Take it from another copy of the model.") from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Raises PocketError if the file is damaged."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise PocketError(f"{path} is damaged or cut short ({error}). Copy or train it again.") from error

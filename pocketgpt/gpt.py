@@ -1,19 +1,16 @@
 """The model, assembled from layers/: tokens in, logits out."""
 
-import json
 import math
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pocketgpt.config import ModelConfig
 from pocketgpt.errors import PocketError
-from pocketgpt.files import write_json, write_safetensors
+from pocketgpt.files import read_json, read_safetensors, write_json, write_safetensors
 from pocketgpt.layers.attention import LayerCache
 from pocketgpt.layers.block import BLOCKS
 from pocketgpt.layers.norm import build_norm
@@ -142,13 +139,10 @@ class GPT(nn.Module):
                     f"There is no model in {folder}: {file.name} is missing. `pocketgpt train` writes one."
                 )
         try:
-            config = ModelConfig.from_dict(json.loads(config_file.read_text()))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise PocketError(f"{config_file} is damaged ({error}). Take it from another copy of the model.") from error
-        try:
-            weights = load_file(weights_file)
-        except SafetensorError as error:
-            raise PocketError(f"{weights_file} is damaged or cut short ({error}). Copy or train it again.") from error
+            config = ModelConfig.from_dict(read_json(config_file))
+        except TypeError as error:
+            raise PocketError(f"{config_file} does not describe a model: {error}") from error
+        weights = read_safetensors(weights_file)
         model = cls(config)
         if config.tie_embeddings and "embedding.weight" in weights:
             weights["head.weight"] = weights["embedding.weight"]
