@@ -3,7 +3,7 @@
 Both configs are frozen, check themselves when they are made, and round-trip through JSON.
 """
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
 
 from pocketgpt.errors import PocketError
@@ -149,7 +149,8 @@ class ModelConfig(Checked):
         if self.n_kv_heads is None:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
         if self.d_head is None:
-            multiple = -(-self.d_model // self.n_heads) * self.n_heads
+            # Twice n_heads, so that a head can be halved into pairs.
+            multiple = -(-self.d_model // (2 * self.n_heads)) * 2 * self.n_heads
             instead = f"a multiple of n_heads = {self.n_heads}, such as {multiple}, or give d_head"
             self._require(self.d_model % self.n_heads == 0, "d_model", instead)
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
@@ -174,9 +175,13 @@ class ModelConfig(Checked):
             self._require(
                 self.d_head % 2 == 0, "d_head", f"an even number, such as {self.d_head + 1}: RoPE turns pairs"
             )
+            stretched = self.rope.scaling in ("ntk", "dynamic")
+            self._require(self.d_head > 2 or not stretched, "d_head", "4 or more: a single pair has no slower one")
         if self.positions == "sinusoidal":
             self._require(
-                self.d_model % 2 == 0, "d_model", "an even number: half of the columns are sines, half cosines"
+                self.d_model % 2 == 0,
+                "d_model",
+                f"an even number, such as {2 * self.d_model}: half of the columns are sines, half cosines",
             )
         has_shift = self.norm == "layernorm" and self.norm_weight
         self._require(has_shift or not self.norm_bias, "norm_bias", "False: only LayerNorm with a weight has a shift")
@@ -190,9 +195,10 @@ class ModelConfig(Checked):
 # GPT-2's vocabulary, the one most of the presets share.
 _GPT2_VOCAB = 50_257
 
-PRESETS: dict[str, ModelConfig] = {
+# What each preset chooses; the rest follows by ModelConfig's defaults.
+_CHOSEN: dict[str, dict[str, Any]] = {
     # The pocket configuration: GQA 6/2, squared ReLU, norms without weights, an untied head.
-    "pocket": ModelConfig(
+    "pocket": dict(
         vocab_size=_GPT2_VOCAB,
         d_model=384,
         n_layers=6,
@@ -205,11 +211,9 @@ PRESETS: dict[str, ModelConfig] = {
         tie_embeddings=False,
     ),
     # The embedded default: small enough to train on two cores while you make coffee.
-    "pocket-shakespeare": ModelConfig(
-        vocab_size=4096, d_model=256, n_layers=4, n_heads=8, n_kv_heads=2, max_seq_len=256
-    ),
+    "pocket-shakespeare": dict(vocab_size=4096, d_model=256, n_layers=4, n_heads=8, n_kv_heads=2, max_seq_len=256),
     # Radford et al. 2019, the smallest of the four.
-    "gpt2": ModelConfig(
+    "gpt2": dict(
         vocab_size=_GPT2_VOCAB,
         d_model=768,
         n_layers=12,
@@ -225,11 +229,9 @@ PRESETS: dict[str, ModelConfig] = {
         dropout=0.1,
     ),
     # The parts of LLaMA (Touvron et al. 2023, arXiv 2302.13971) at the size of GPT-2.
-    "llama": ModelConfig(
-        vocab_size=_GPT2_VOCAB, d_model=768, n_layers=12, n_heads=12, max_seq_len=2048, tie_embeddings=True
-    ),
+    "llama": dict(vocab_size=_GPT2_VOCAB, d_model=768, n_layers=12, n_heads=12, max_seq_len=2048),
     # GPT-2's blocks with rotary positions that stretch past the trained length.
-    "brain": ModelConfig(
+    "brain": dict(
         vocab_size=_GPT2_VOCAB,
         d_model=768,
         n_layers=12,
@@ -242,7 +244,7 @@ PRESETS: dict[str, ModelConfig] = {
         feedforward_bias=True,
     ),
     # Published weights: Allal et al. 2025 (arXiv 2502.02737).
-    "smollm2-135m": ModelConfig(
+    "smollm2-135m": dict(
         vocab_size=49_152,
         d_model=576,
         n_layers=30,
@@ -254,12 +256,15 @@ PRESETS: dict[str, ModelConfig] = {
     ),
 }
 
+PRESETS = {name: ModelConfig(**chosen) for name, chosen in _CHOSEN.items()}
+
 
 def preset(name: str, **changes: Any) -> ModelConfig:
-    """The preset of that name, with fields changed if you like: `preset("gpt2", dropout=0.0)`.
+    """The preset of that name, with fields changed if you like: `preset("gpt2", d_model=384)`.
 
+    Widths that the preset leaves open (d_head, d_ff, n_kv_heads) follow from the changed ones.
     Raises ConfigError if there is no such preset.
     """
     if name not in PRESETS:
         raise ConfigError(f"There is no preset {name!r}: choose one of {', '.join(PRESETS)}.")
-    return replace(PRESETS[name], **changes)
+    return ModelConfig(**_CHOSEN[name] | changes)
