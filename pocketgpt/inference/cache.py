@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pocketgpt.config import ModelConfig
+from pocketgpt.errors import PocketError
 from pocketgpt.gpt import GPT, ContextError, check_length
 from pocketgpt.layers.attention import causal_mask
 
@@ -29,6 +30,8 @@ class Cache:
 
     def __init__(self, config: ModelConfig, batch: int, capacity: int, device: torch.device | str) -> None:
         check_length(config, capacity)
+        if not config.causal:
+            raise PocketError("A model with causal = False looks ahead, so its keys and values cannot be kept.")
         self.window = config.window
         self.capacity = capacity
         self.lengths = torch.zeros(batch, dtype=torch.long, device=device)

@@ -113,11 +113,14 @@ def generate(
 
 def check_prompts(model: GPT, prompts: Sequence[Sequence[int]]) -> None:
     """Raises PocketError where there is nothing to read, or a token that the model does not know."""
+    if not prompts:
+        raise PocketError("There is no prompt: give at least one list of tokens.")
     for row, prompt in enumerate(prompts):
         if not prompt:
             raise PocketError(f"Prompt {row} is empty: start from at least one token, such as end-of-text.")
-        if max(prompt) >= model.config.vocab_size or min(prompt) < 0:
+        unknown = [token for token in prompt if not 0 <= token < model.config.vocab_size]
+        if unknown:
             raise PocketError(
-                f"Prompt {row} holds token {max(prompt)}, and the model knows 0 to {model.config.vocab_size - 1}: "
+                f"Prompt {row} holds token {unknown[0]}, and the model knows 0 to {model.config.vocab_size - 1}: "
                 "use the tokenizer it was trained with."
             )
