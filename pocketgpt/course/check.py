@@ -7,7 +7,7 @@ names the next hint. While a check runs, what the answer prints is not shown.
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pocketgpt.course.compare import Difference, difference
@@ -51,7 +51,7 @@ def check(exercise: Exercise, answer: Callable) -> None:
         _failures[exercise.name] = 0
         print(exercise.success)
         return
-    if exercise.picture and diagnosis.found:
+    if diagnosis.found and diagnosis.found.name == exercise.picture:
         picture(diagnosis.found)
     _failures[exercise.name] += 1
     raise CheckFailed(exercise, diagnosis, _next_step(exercise)) from None
@@ -70,26 +70,37 @@ def diagnose(exercise: Exercise, answer: Callable, seed: int | None = None) -> D
     wrong = next((i for i, problem in enumerate(found) if problem), None)
     if wrong is None:
         return None
-    mistake = recognize(exercise, runs)
+    mistake = next(recognize(exercise, runs), None)
     sentence = mistake.sentence if mistake else found[wrong].sentence
     return Diagnosis(sentence, mistake, runs[wrong].inputs, found[wrong])
 
 
-def recognize(exercise: Exercise, runs: list[Run]) -> Mistake | None:
-    """The mistake in the catalogue that does in every case what the answer did: the same values or the same error."""
+def recognize(exercise: Exercise, runs: list[Run]) -> Iterator[Mistake]:
+    """The mistakes of the catalogue that do in every case what the answer did: the same values, or the same error."""
     for mistake in exercise.mistakes:
         others = (run(mistake.function, each.inputs) for each in runs)
         if all(_difference(exercise, each, other) is None for each, other in zip(runs, others, strict=True)):
-            return mistake
-    return None
+            yield mistake
 
 
 def _difference(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
-    if mine.error and type(mine.error) is type(other.error):
-        return None
+    """What one run did otherwise than another; the part that can be drawn comes first."""
     if mine.error or other.error:
-        return Difference(f"Your function raised {blame(mine.error)}" if mine.error else "")
-    return difference(mine.value, other.value, tolerance=exercise.tolerance, parts=exercise.returns)
+        if type(mine.error) is type(other.error):
+            return None
+        return Difference(f"Your function raised {blame(mine.error)}" if mine.error else "Nothing was raised.", "error")
+    names = exercise.returns
+    if len(names) == 1:
+        return difference(mine.value, other.value, tolerance=exercise.tolerance, name=names[0])
+    if not isinstance(mine.value, list | tuple) or len(mine.value) != len(names):
+        size = f" of {len(mine.value)}" if isinstance(mine.value, list | tuple) else ""
+        return Difference(
+            f"Your function returns a {type(mine.value).__name__}{size}, expected ({', '.join(names)}).", ""
+        )
+    parts = zip(names, mine.value, other.value, strict=True)
+    found = (difference(got, wanted, tolerance=exercise.tolerance, name=name) for name, got, wanted in parts)
+    wrong = [each for each in found if each]
+    return min(wrong, key=lambda each: each.name != exercise.picture, default=None)
 
 
 def _not_an_answer(exercise: Exercise, answer: Callable) -> str | None:
@@ -117,7 +128,7 @@ def _misbehaved(exercise: Exercise, each: Run) -> str | None:
         return f"{exercise.name} is still empty: write your answer in the cell above and run it."
     if each.called:
         return f"Your function calls {each.called}, which does the whole exercise. Write it without."
-    if each.changed is not None:
+    if each.changed is not None and not each.error:
         changed = exercise.parameters[each.changed]
         return (
             f"Your function changes its input `{changed}` in place. Whoever called it still needs it: make a new one."

@@ -1,6 +1,6 @@
 """Declaring an exercise: what is asked, what is right, and the mistakes that are known by name.
 
-@exercise("2.3", points=2, hints=("what a row stands for", "which comparison", "in pseudocode"))
+@exercise("2.3", points=2, hints=("what a row stands for", "which comparison"), returns=("mask",))
 def causal_mask(query_positions: Int[Tensor, "seq"], key_positions: Int[Tensor, "keys"]) -> Bool[Tensor, "seq keys"]:
     '''True where a query may look at a key.'''
     return ...                                    # the reference: a framework operator wherever there is one
@@ -42,8 +42,8 @@ class Exercise:
     number      "2.3": the third exercise of chapter 02
     reference   a right answer, whose parameters are those the learner's function has
     hints       a name for each hint in the chapter, from a nudge to pseudocode
-    returns     names of the parts where the answer returns several, such as ("output", "weights")
-    picture     draw yours and the target side by side when a matrix is wrong
+    returns     what the values that are returned are called in messages, such as ("output", "weights")
+    picture     which of them is a matrix of queries by keys, to be drawn beside the target when it is wrong
     forbidden   names of functions that would do the whole exercise, wherever they are called from
     tolerance   largest relative difference between two right answers (absolute: a tenth of it)
     """
@@ -52,8 +52,8 @@ class Exercise:
     reference: Callable
     points: int
     hints: tuple[str, ...]
-    returns: tuple[str, ...] = ()
-    picture: bool = False
+    returns: tuple[str, ...] = ("result",)
+    picture: str | None = None
     forbidden: tuple[str, ...] = ()
     tolerance: float = 1e-4
     mistakes: list[Mistake] = field(default_factory=list)

@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 _LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def undisturbed() -> Iterator[None]:
 
 def blame(error: Exception) -> str:
     """'RuntimeError in line 3, `return q @ k`: …': the learner's last line on the way to the error."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is ours
-    own = [frame for frame in frames if not frame.filename.startswith((*_LIBRARIES, "<frozen"))]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((*_LIBRARIES, _PACKAGE, "<"))]
     said = str(error).strip().splitlines()
     message = f": {said[0]}" if said else ""
     if not own:
@@ -112,5 +114,7 @@ def _same(before: object, after: object) -> bool:
     if isinstance(before, Tensor):
         return before.shape == after.shape and torch.equal(before.nan_to_num(), after.nan_to_num())
     if isinstance(before, list | tuple):
-        return len(before) == len(after) and all(_same(x, y) for x, y in zip(before, after, strict=True))
-    return before == after
+        return len(before) == len(after) and all(map(_same, before, after))
+    if isinstance(before, dict):
+        return before.keys() == after.keys() and all(_same(before[key], after[key]) for key in before)
+    return not isinstance(after, bytearray | set) or before == after

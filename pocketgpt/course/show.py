@@ -11,7 +11,7 @@ ROWS, COLUMNS, WIDTH = 8, 8, 90
 
 
 def inputs_line(names: tuple[str, ...], inputs: tuple) -> str:
-    """'q (2, 3, 4), k (2, 5, 4)': the case that is shown. Small integers are written out."""
+    """'q (2, 3, 4), k (2, 5, 4)': the case that is shown. Short rows of integers are written out."""
     return ", ".join(f"{name} {_value(value)}" for name, value in zip(names, inputs, strict=True))
 
 
@@ -21,11 +21,10 @@ def side_by_side(found: Difference) -> str:
         return ""
     if not (isinstance(found.got, Tensor) and isinstance(found.expected, Tensor)):
         return f"yours    {_cut(found.got)}\nexpected {_cut(found.expected)}"
-    at, (mine, target) = _matrices(found)
-    left, right = _lines(mine), _lines(target)
-    width = max(len("yours"), *map(len, left)) + 4
-    rows = [f"{a:<{width}}{b}" for a, b in zip(["yours", *left], ["expected", *right], strict=True)]
-    return "\n".join([f"at {at}:" if at else "", *rows]).strip()
+    place, (mine, target) = _matrices(found)
+    left, right = [f"your {found.name}{place}", *_lines(mine)], ["expected", *_lines(target)]
+    width = max(map(len, left)) + 4
+    return "\n".join(f"{a:<{width}}{b}" for a, b in zip(left, right, strict=True))
 
 
 def picture(found: Difference) -> None:
@@ -49,7 +48,7 @@ def picture(found: Difference) -> None:
 
 
 def _matrices(found: Difference, cut: bool = True) -> tuple[str, tuple[Tensor, Tensor]]:
-    """The last two axes at the place of the difference, and where that is: 'at [1, :, :]'."""
+    """The last two axes at the place of the difference, and where that is: '[1, :, :]'."""
     lead = found.where[:-2] if found.where else (0,) * max(found.expected.ndim - 2, 0)
     at = f"[{', '.join(map(str, lead))}, :, :]" if lead else ""
     pair = tuple(torch.atleast_2d(x.detach().cpu()[lead]) for x in (found.got, found.expected))
