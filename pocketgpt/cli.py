@@ -82,21 +82,23 @@ def fetch(corpus: Positional[str] = "shakespeare", *, tokenizer: str = "shakespe
     print(fetch_corpus(corpus, tokenizer))
 
 
-def build(names: Positional[tuple[str, ...]] = (), *, check: bool = False, force: bool = False) -> int:
+def build(names: Positional[tuple[str, ...]] = (), *, check: bool = False, force: bool = False) -> None:
     """Make the notebooks of the course from solutions/*.py.
 
     Args:
         names: Chapters to build, such as 02_attention; without names all that changed.
-        check: Compare without executing anything; exit code 1 if a notebook is out of date.
+        check: Write and execute nothing; say which notebooks are out of date.
         force: Execute chapters that have not changed too.
     """
-    from pocketgpt.course.build import main
-
-    return main([*names, *["--check"] * check, *["--force"] * force])
+    try:
+        from pocketgpt.course.build import build as build_notebooks
+    except ImportError as error:
+        raise PocketError(f"Notebooks need {error.name}: pip install 'pocketgpt[course]'") from error
+    build_notebooks(names, check=check, force=force)
 
 
 def train_command(preset_name: str, recipe_name: str | None) -> Callable[..., None]:
-    """The subcommand `train`, its defaults taken from the recipe, so that --help shows the numbers that will be used."""
+    """The subcommand `train` with the defaults of a recipe, so that --help shows the numbers that will be used."""
 
     def train(
         config: Annotated[TrainConfig, arg(name="")] = recipe(preset_name, recipe_name),  # noqa: B008

@@ -81,7 +81,10 @@ def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """The folder itself, or `best` or `last` in it if it is the folder of a run. Raises CheckpointError if there is none."""
+    """The folder itself, or `best` or `last` in it if it is the folder of a run.
+
+    Raises CheckpointError if there is no checkpoint in any of them.
+    """
     for candidate in (folder, folder / "best", folder / "last"):
         if (candidate / "config.json").is_file():
             return candidate

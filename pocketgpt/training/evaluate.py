@@ -37,13 +37,13 @@ def evaluate(
     bytes_per_token: Int[Tensor, " vocab"],
     *,
     seq_len: int,
-    batch_size: int = 16,
+    batch_size: int = 8,
 ) -> Evaluation:
     """The model's surprise at `tokens`, read as windows of seq_len that lie end to end.
 
-    Every token but the first is predicted exactly once, from the tokens before it in its window. Sums are divided once, at
-    the end, so that a short last window weighs as much as it has tokens. The mean is taken before exp: a mean of
-    perplexities would be something else. Dropout is off meanwhile. bytes_per_token comes from `token_lengths`.
+    Every token but the first is predicted exactly once, from the tokens before it in its window. Sums are divided once,
+    at the end, so that a short last window weighs as much as it has tokens, and the mean is taken before exp: a mean of
+    perplexities would be something else. Dropout is off meanwhile. `bytes_per_token` comes from `token_lengths`.
 
     Raises PocketError if there are fewer than two tokens.
     """

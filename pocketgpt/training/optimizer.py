@@ -17,15 +17,16 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
     | norms, biases and all other vectors    | AdamW, no decay      | AdamW, no decay     |
 
     Embeddings are not decayed: a row moves only when its token is in the batch but would shrink at every step, so that
-    rare words fade (Walsh et al. 2025, OLMo 2, arXiv 2501.00656, section 3.4). A norm's scale or a bias pulled toward zero
+    rare words fade (OLMo 2, Walsh et al. 2025, arXiv 2501.00656). A norm's scale or a bias that is pulled toward zero
     loses signal and gains nothing.
 
-    Muon replaces the momentum of a matrix by the nearest matrix whose singular values are all about 1, so that every
-    direction learns at the same pace; on this corpus it is worth more than twice the time (Jordan et al. 2024,
-    https://kellerjordan.github.io/posts/muon/). It is made for hidden layers, hence AdamW for what touches the vocabulary.
+    Muon replaces the momentum of a matrix by a matrix of the same directions whose singular values are all about 1, so
+    that every direction learns at the same pace. It is made for hidden layers, hence AdamW for what touches the
+    vocabulary.
 
     Each group keeps its peak learning rate under "peak_lr", for the schedule to scale.
-    Sources: Loshchilov and Hutter 2017 (AdamW, arXiv 1711.05101).
+    Sources: Loshchilov and Hutter 2017, AdamW (arXiv 1711.05101); Jordan et al. 2024, Muon
+    (https://kellerjordan.github.io/posts/muon/).
     """
     hidden, head, rest = split_parameters(model)
     adamw_groups = [

@@ -33,7 +33,7 @@ def choose_device(name: str = "auto") -> torch.device:
 def bf16_is_native(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 itself.
 
-    torch.cuda.is_bf16_supported() is also true by emulation, which is slower than float32, hence the compute capability.
+    torch.cuda.is_bf16_supported() is also true by emulation, slower than float32, hence the compute capability.
     False on mps, where some versions of PyTorch let half-precision causal attention see the future.
     """
     if device.type == "cuda":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pocketgpt.config import ConfigError, Checked
+from pocketgpt.config import Checked, ConfigError
 
 Optimizer = Literal["muon", "adamw"]
 Precision = Literal["auto", "float32", "bf16"]

@@ -3,7 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from matplotlib.figure import Figure
 
@@ -25,7 +25,8 @@ class RunLog:
 
     def scalars(self, step: int, **values: float) -> None:
         """Record measurements of a step, such as train_loss, validation_loss, learning_rate, tokens_per_second."""
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
+        rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
+        self.file.write(json.dumps({"step": step, **rounded}) + "\n")
         self.file.flush()
         if self.board:
             for name, value in values.items():
@@ -38,10 +39,15 @@ class RunLog:
         if self.board:
             self.board.add_text("sample", "    " + text.replace("\n", "\n    "), step)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the files and draw what was recorded, also after an error: then the curve matters most."""
         self.file.close()
         if self.board:
             self.board.close()
+        plot_losses(read_metrics(self.folder), self.folder / "loss.png")
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
@@ -50,9 +56,11 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 
 
 def plot_losses(records: list[dict[str, float]], file: Path) -> None:
-    """Draw training and validation loss against the step, into a PNG."""
+    """Draw training and validation loss against the step, into a PNG; nothing if there is no training loss yet."""
     train = [(record["step"], record["train_loss"]) for record in records if "train_loss" in record]
     validation = [(record["step"], record["validation_loss"]) for record in records if "validation_loss" in record]
+    if not train:
+        return
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(*zip(*train, strict=True), color=BLUE, linewidth=0.6, alpha=0.6, label="training, each step")

@@ -10,9 +10,9 @@ def warmup_cosine(step: int, *, peak: float, floor: float, warmup_steps: int, st
         otherwise:             floor + (peak − floor) · (1 + cos(π · progress)) / 2
                                progress = (step − warmup_steps) / (steps − warmup_steps)
 
-    Update `warmup_steps` runs at the peak. The floor is reached at `steps`, one past the last update, and kept from there,
-    so that no update is wasted on a rate of zero at either end. Starting low lets AdamW's running averages fill before
-    the steps get long; ending low lets the noise of single batches average out.
+    Update `warmup_steps` runs at the peak. The floor is reached at `steps`, one past the last update, and kept from
+    there, so that no update is wasted on a rate of zero at either end. Starting low lets AdamW's running averages fill
+    before the steps get long; ending low lets the noise of single batches average out.
     Source: Loshchilov and Hutter 2016 (arXiv 1608.03983); warm-up: Goyal et al. 2017 (arXiv 1706.02677).
     """
     if step < warmup_steps:

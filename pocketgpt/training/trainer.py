@@ -23,7 +23,7 @@ from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
 from pocketgpt.training.precision import autocast, choose_device
 from pocketgpt.training.recipe import TrainConfig
-from pocketgpt.training.runlog import RunLog, plot_losses, read_metrics
+from pocketgpt.training.runlog import RunLog
 from pocketgpt.training.schedule import warmup_cosine
 
 
@@ -61,6 +61,7 @@ class Trainer:
     ) -> None:
         self.config, self.folder, self.tokenizer, self.preset = config, folder, tokenizer, preset
         self.device = choose_device(config.device)
+        self.autocast = autocast(self.device, config.precision)
         self.model = model.to(self.device)
         self.loss = NextTokenLoss(self.model)
         self.optimizers = build_optimizers(self.model, config)
@@ -73,40 +74,41 @@ class Trainer:
         self.best: Evaluation | None = None
 
     def run(self) -> RunResult:
-        """Train until the last step, or until Ctrl-C, which still saves.
+        """Train until the last step, or until Ctrl-C, which ends the step and still evaluates and saves.
 
-        Raises TrainingDiverged if the loss stops being a number; the weights of the last save are then on the disk.
+        Raises TrainingDiverged if the loss stops being a number; what was saved before stays.
         """
-        with interrupt_after_step() as interrupted, self.progress() as bar:
-            while self.step < self.config.steps and not interrupted():
+        with self.log, interrupt_after_step() as interrupted, self.progress() as bar:
+            while self.step < self.config.steps:
                 started = time.perf_counter()
                 loss, rates = self.train_step()
                 speed = self.config.tokens_per_step / (time.perf_counter() - started)
-                self.log.scalars(self.step, train_loss=loss, tokens_per_second=round(speed), **rates)
+                self.log.scalars(self.step, train_loss=loss, tokens_per_second=speed, **rates)
                 bar.set_description(f"step {self.step}/{self.config.steps}", refresh=False)
                 bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
                 bar.update(self.config.tokens_per_step)
-                if self.step % self.config.eval_every == 0 or self.step == self.config.steps or interrupted():
+                stop = interrupted()
+                if self.step % self.config.eval_every == 0 or self.step == self.config.steps or stop:
                     self.evaluate_and_save(bar)
-            was_interrupted = interrupted() and self.step < self.config.steps
-        self.log.close()
-        plot_losses(read_metrics(self.folder), self.folder / "loss.png")
-        return RunResult(folder=self.folder, step=self.step, best=self.best, interrupted=was_interrupted)
+                if stop:
+                    break
+        return RunResult(folder=self.folder, step=self.step, best=self.best, interrupted=self.step < self.config.steps)
 
     def train_step(self) -> tuple[float, dict[str, float]]:
-        """One update of the weights. Returns the loss before it, and the learning rates and gradient norm used."""
+        """One update of the weights. Returns the loss before it, and the gradient norm and learning rates."""
         self.model.train()
         loss = 0.0
         for _ in range(self.config.accumulation):
             tokens, targets = next(self.batches)
-            with autocast(self.device, self.config.precision):
+            with self.autocast:
+                # Divided, so that the parts add up to the mean over one large batch.
                 part = self.loss(tokens.to(self.device), targets.to(self.device)) / self.config.accumulation
             part.backward()
             loss += part.item()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip).item()
-        rates = self.set_learning_rates()
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingDiverged(self.divergence_message(loss, norm))
+            raise TrainingDiverged(self.divergence_message(f"loss {loss}, gradient norm {norm}"))
+        rates = self.set_learning_rates()
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -125,13 +127,21 @@ class Trainer:
                     warmup_steps=round(self.config.warmup * self.config.steps),
                     steps=self.config.steps,
                 )
-            rates[f"lr_{type(optimizer).__name__.lower()}"] = group["lr"]
+                rates[f"lr_{type(optimizer).__name__.lower()}"] = group["lr"]
         return rates
 
     def evaluate_and_save(self, bar: tqdm) -> None:
         """Measure the validation loss, save `last` and, if it is the lowest so far, `best`; show a sample."""
-        with autocast(self.device, self.config.precision):
-            result = evaluate(self.model, self.validation, self.bytes_per_token, seq_len=self.config.seq_len)
+        with self.autocast:
+            result = evaluate(
+                self.model,
+                self.validation,
+                self.bytes_per_token,
+                seq_len=self.config.seq_len,
+                batch_size=self.config.batch_size,
+            )
+        if not math.isfinite(result.loss):
+            raise TrainingDiverged(self.divergence_message(f"validation loss {result.loss}"))
         measured = {
             "validation_loss": result.loss,
             "perplexity": result.perplexity,
@@ -156,16 +166,17 @@ class Trainer:
     def progress(self) -> tqdm:
         return tqdm(
             total=self.config.steps * self.config.tokens_per_step,
+            desc=f"step 0/{self.config.steps}",
             unit="tok",
             unit_scale=True,
             dynamic_ncols=True,
             mininterval=0.5 if sys.stderr.isatty() else 30,  # in a log file every update is a line
         )
 
-    def divergence_message(self, loss: float, norm: float) -> str:
+    def divergence_message(self, measured: str) -> str:
         saved = f"The weights of the best evaluation are in {self.folder / 'best'}. " if self.best else ""
         return (
-            f"Training diverged at step {self.step + 1}: loss {loss}, gradient norm {norm}. {saved}"
-            f"Use lower learning rates, such as lr = {self.config.lr / 3:.2g} and muon_lr = {self.config.muon_lr / 3:.2g}, "
-            f"or a longer warm-up, such as warmup = {min(1.0, 2 * self.config.warmup + 0.05):.2g}."
+            f"Training diverged after step {self.step}: {measured}. {saved}Use lower learning rates, such as "
+            f"lr = {self.config.lr / 3:.2g} and muon_lr = {self.config.muon_lr / 3:.2g}, or a longer warm-up, such as "
+            f"warmup = {min(1.0, 2 * self.config.warmup + 0.05):.2g}."
         )
