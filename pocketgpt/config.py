@@ -211,7 +211,7 @@ _CHOSEN: dict[str, dict[str, Any]] = {
         tie_embeddings=False,
     ),
     # The embedded default: small enough to train on two cores while you make coffee.
-    "pocket-shakespeare": dict(vocab_size=4096, d_model=256, n_layers=4, n_heads=8, n_kv_heads=2, max_seq_len=256),
+    "pocket-shakespeare": dict(vocab_size=4096, d_model=192, n_layers=4, n_heads=6, n_kv_heads=2, max_seq_len=256),
     # Radford et al. 2019, the smallest of the four.
     "gpt2": dict(
         vocab_size=_GPT2_VOCAB,
