@@ -1,0 +1,146 @@
+"""The configs of published models, as Hugging Face writes them, in our words.
+
+What a config leaves out has the value that transformers gives it. Dropout is left at 0: it belongs to a training run,
+not to the weights.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pocketgpt.config import ModelConfig, RopeConfig
+from pocketgpt.errors import PocketError
+
+Values = dict[str, Any]
+Translation = Callable[[Values], ModelConfig]
+
+
+def gpt2(hf: Values) -> ModelConfig:
+    """Radford et al. 2019."""
+    _only(hf, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
+    gelus = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
+    d_ff = hf.get("n_inner") or 4 * hf["n_embd"]
+    return _gpt(hf, d_ff=d_ff, feedforward=_choice(hf, "activation_function", "gelu_new", gelus))
+
+
+def openai_gpt(hf: Values) -> ModelConfig:
+    """Radford et al. 2018, the first GPT: post-norm, and what it calls gelu is the tanh form."""
+    feedforward = _choice(hf, "afn", "gelu", {"gelu": "gelu_tanh"})
+    return _gpt(hf, d_ff=4 * hf["n_embd"], feedforward=feedforward, norm_order="post")
+
+
+def llama(hf: Values) -> ModelConfig:
+    """Touvron et al. 2023 (arXiv 2302.13971), with the RoPE scalings that came later."""
+    bias = hf.get("attention_bias", False)
+    return _llama(hf, attention_bias=bias, output_bias=bias, feedforward_bias=hf.get("mlp_bias", False))
+
+
+def mistral(hf: Values) -> ModelConfig:
+    """Jiang et al. 2023 (arXiv 2310.06825)."""
+    return _llama(hf, window=hf.get("sliding_window", 4096))
+
+
+def qwen3(hf: Values) -> ModelConfig:
+    """Yang et al. 2025 (arXiv 2505.09388)."""
+    _only(hf, use_sliding_window=False)
+    bias = hf.get("attention_bias", False)
+    return _llama({"head_dim": 128, **hf}, attention_bias=bias, output_bias=bias, qk_norm=True)
+
+
+def _gpt(hf: Values, **ours: Any) -> ModelConfig:
+    """What both GPTs share."""
+    _only(hf, quantization_config=None)
+    return ModelConfig(
+        vocab_size=hf["vocab_size"],
+        d_model=hf["n_embd"],
+        n_layers=hf["n_layer"],
+        n_heads=hf["n_head"],
+        max_seq_len=hf["n_positions"],
+        positions="learned",
+        norm="layernorm",
+        norm_bias=True,
+        norm_eps=float(hf.get("layer_norm_epsilon", 1e-5)),
+        feedforward_bias=True,
+        attention_bias=True,
+        output_bias=True,
+        tie_embeddings=hf.get("tie_word_embeddings", True),
+        **ours,
+    )
+
+
+def _llama(hf: Values, **ours: Any) -> ModelConfig:
+    """What Llama and those after it share."""
+    _only(hf, hidden_act="silu", quantization_config=None, partial_rotary_factor=1.0)
+    return ModelConfig(
+        vocab_size=hf["vocab_size"],
+        d_model=hf["hidden_size"],
+        n_layers=hf["num_hidden_layers"],
+        n_heads=hf["num_attention_heads"],
+        n_kv_heads=hf.get("num_key_value_heads"),
+        d_head=hf.get("head_dim"),
+        d_ff=hf["intermediate_size"],
+        max_seq_len=hf["max_position_embeddings"],
+        rope=rope(hf),
+        norm_eps=float(hf.get("rms_norm_eps", 1e-6)),
+        tie_embeddings=hf.get("tie_word_embeddings", False),
+        **ours,
+    )
+
+
+_ROPE_OPTIONS = {
+    "rope_type",
+    "rope_theta",
+    "factor",
+    "original_max_position_embeddings",
+    "beta_fast",
+    "beta_slow",
+    "low_freq_factor",
+    "high_freq_factor",
+    "partial_rotary_factor",
+    "truncate",
+}
+
+
+def rope(hf: Values) -> RopeConfig:
+    """The angles: `rope_parameters` since transformers 5, `rope_theta` and `rope_scaling` before."""
+    given = {"rope_theta": hf.get("rope_theta", 10_000.0)}
+    given |= hf.get("rope_scaling") or {}
+    given |= hf.get("rope_parameters") or {}
+    given = {name: value for name, value in given.items() if value is not None}
+    # `type` is what `rope_type` was called at first.
+    given = {"rope_type": given.pop("type", "default"), **given}
+    scalings = {"default": "none", "linear": "linear", "dynamic": "dynamic", "yarn": "yarn", "llama3": "llama3"}
+    scaling = _choice(given, "rope_type", "default", scalings)
+    _only(given, partial_rotary_factor=1.0, truncate=True)
+    for option in sorted(set(given) - _ROPE_OPTIONS):
+        raise PocketError(f"The RoPE option {option} = {given[option]!r} is not one we can load.")
+    trained = None
+    if scaling == "dynamic":
+        trained = hf["max_position_embeddings"]  # transformers looks at nothing else here
+    elif scaling in ("yarn", "llama3"):
+        inside = given.get("original_max_position_embeddings", hf["max_position_embeddings"])
+        trained = hf.get("original_max_position_embeddings", inside)
+    return RopeConfig(
+        theta=float(given["rope_theta"]),
+        scaling=scaling,
+        factor=1.0 if scaling == "none" else float(given["factor"]),
+        original_max_seq_len=trained,
+        beta_fast=float(given.get("beta_fast", 32)),
+        beta_slow=float(given.get("beta_slow", 1)),
+        low_freq_factor=float(given.get("low_freq_factor", 1)),
+        high_freq_factor=float(given.get("high_freq_factor", 4)),
+    )
+
+
+def _choice(hf: Values, option: str, default: str, ours: dict[str, str]) -> Any:
+    """Our word for the option's value. Raises PocketError if we have none."""
+    value = hf.get(option, default)
+    if value not in ours:
+        raise PocketError(f"{option} = {value!r} is not one we can load: {', '.join(ours)} are.")
+    return ours[value]
+
+
+def _only(hf: Values, **supported: Any) -> None:
+    """Raises PocketError if an option is given with another value than the one our model computes with."""
+    for option, value in supported.items():
+        if hf.get(option, value) != value:
+            raise PocketError(f"{option} = {hf[option]!r} is not supported: our model computes {option} = {value!r}.")

@@ -1,0 +1,139 @@
+"""Published weights into our model: the only place where Hugging Face's names stand beside ours.
+
+Reads a folder as it lies on the Hub: config.json and model.safetensors, in one piece or in shards. The library
+`transformers` is not needed.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pocketgpt.errors import PocketError
+from pocketgpt.files import read_json, read_safetensors
+from pocketgpt.gpt import GPT
+from pocketgpt.pretrained.configs import Translation, gpt2, llama, mistral, openai_gpt, qwen3
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One kind of published model: its config in our words, and each of its modules by our name."""
+
+    config: Translation
+    modules: dict[str, str]
+
+
+# Both store matrices as (in, out), the transpose of nn.Linear, and queries, keys and values as one.
+_GPT_BLOCK = {
+    "ln_1": "attention_norm",
+    "attn.c_attn": "attention.q_proj attention.k_proj attention.v_proj",
+    "attn.c_proj": "attention.o_proj",
+    "ln_2": "feedforward_norm",
+    "mlp.c_fc": "feedforward.up_proj",
+    "mlp.c_proj": "feedforward.down_proj",
+    "lm_head": "head",
+}
+_GPT2 = {"wte": "embedding", "wpe": "positions.embedding", "ln_f": "final_norm", **_GPT_BLOCK}
+_OPENAI_GPT = {"tokens_embed": "embedding", "positions_embed": "positions.embedding", **_GPT_BLOCK}
+_TRANSPOSED = {"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"}
+
+_LLAMA = {
+    "embed_tokens": "embedding",
+    "input_layernorm": "attention_norm",
+    "self_attn.q_proj": "attention.q_proj",
+    "self_attn.k_proj": "attention.k_proj",
+    "self_attn.v_proj": "attention.v_proj",
+    "self_attn.o_proj": "attention.o_proj",
+    "self_attn.q_norm": "attention.q_norm",
+    "self_attn.k_norm": "attention.k_norm",
+    "post_attention_layernorm": "feedforward_norm",  # the norm before the feed-forward, in spite of its name
+    "mlp.gate_proj": "feedforward.gate_proj",
+    "mlp.up_proj": "feedforward.up_proj",
+    "mlp.down_proj": "feedforward.down_proj",
+    "norm": "final_norm",
+    "lm_head": "head",
+}
+
+ARCHITECTURES = {
+    "gpt2": Architecture(gpt2, _GPT2),
+    "openai-gpt": Architecture(openai_gpt, _OPENAI_GPT),
+    "llama": Architecture(llama, _LLAMA),
+    "mistral": Architecture(mistral, _LLAMA),
+    "qwen3": Architecture(qwen3, _LLAMA),
+}
+"""By the `model_type` in config.json."""
+
+# Masks and angles that older files carry along; they follow from the config.
+_CONSTANTS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", "position_ids")
+_NAME = re.compile(
+    r"(?:transformer\.|model\.)?(?:(?:h|layers)\.(?P<layer>\d+)\.)?(?P<module>.+)\.(?P<kind>weight|bias)"
+)
+
+
+def load_huggingface(folder: str | Path) -> GPT:
+    """The published model in the folder, in float32 and ready to run (`eval`).
+
+    Raises PocketError if a file is missing or damaged, or if the model does something that ours cannot.
+    """
+    folder = Path(folder)
+    config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+    index_file = folder / "model.safetensors.index.json"
+    if not config_file.is_file() or not (weights_file.is_file() or index_file.is_file()):
+        raise PocketError(
+            f"{folder} holds no published model: config.json and model.safetensors (or its shards and "
+            "model.safetensors.index.json) are needed. `hf download NAME --local-dir FOLDER` fetches them."
+        )
+    config = read_json(config_file)
+    if weights_file.is_file():
+        return from_huggingface(config, read_safetensors(weights_file))
+    weights = {}
+    for shard in sorted(set(read_json(index_file).get("weight_map", {}).values())):
+        if not (folder / shard).is_file():
+            raise PocketError(f"{folder} is incomplete: {shard} is missing. Download it again.")
+        weights |= read_safetensors(folder / shard)
+    return from_huggingface(config, weights)
+
+
+def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> GPT:
+    """Our model with Hugging Face's weights, in float32 and ready to run; the logits are theirs.
+
+    `config` is what config.json holds, in the layout of any release of transformers; `weights` is a state dict.
+    Raises PocketError that names an architecture, option or weight we do not have.
+    """
+    kind = config.get("model_type")
+    if kind not in ARCHITECTURES:
+        raise PocketError(f"model_type = {kind!r} is not one we can load: {', '.join(sorted(ARCHITECTURES))} are.")
+    try:
+        model = GPT(ARCHITECTURES[kind].config(config))
+    except KeyError as missing:
+        raise PocketError(f"config.json of a {kind} model should have a field {missing}, and has not.") from missing
+    ours = rename(weights, ARCHITECTURES[kind].modules)
+    if model.config.tie_embeddings and "embedding.weight" in ours:
+        ours["head.weight"] = ours["embedding.weight"]
+    try:
+        model.load_state_dict(ours)
+    except RuntimeError as error:
+        raise PocketError(f"The weights do not belong to the {kind} model of config.json: {error}") from error
+    return model.eval()
+
+
+def rename(weights: dict[str, Tensor], modules: dict[str, str]) -> dict[str, Tensor]:
+    """Hugging Face's weights under our names, turned and split where ours are stored otherwise.
+
+    Raises PocketError for a weight that has no place in our model.
+    """
+    ours = {}
+    for name, tensor in weights.items():
+        if name.endswith(_CONSTANTS):
+            continue
+        found = _NAME.fullmatch(name)
+        if found is None or found["module"] not in modules:
+            raise PocketError(f"The weight {name!r} has no place in our model: its architecture is a different one.")
+        prefix = f"blocks.{found['layer']}." if found["layer"] else ""
+        parts = modules[found["module"]].split()
+        tensor = tensor.t() if found["module"] in _TRANSPOSED else tensor
+        for part, piece in zip(parts, tensor.chunk(len(parts)), strict=False):
+            ours[f"{prefix}{part}.{found['kind']}"] = piece
+    return ours
