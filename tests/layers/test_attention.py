@@ -1,0 +1,73 @@
+import math
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketgpt.config import ModelConfig
+from pocketgpt.layers.attention import Attention, attention, causal_mask
+
+SIZES = {"vocab_size": 9, "d_model": 24, "n_layers": 1, "n_heads": 6, "n_kv_heads": 2, "max_seq_len": 16}
+
+
+@given(places=st.lists(st.integers(0, 30), min_size=1, max_size=8), window=st.none() | st.integers(1, 10))
+def test_causal_mask_lets_each_position_see_itself_and_what_the_window_holds(places, window):
+    mask = causal_mask(torch.tensor(places), torch.arange(31), window)
+    for row, place in zip(mask.tolist(), places, strict=True):
+        first = 0 if window is None else max(0, place - window + 1)
+        assert [key for key, visible in enumerate(row) if visible] == list(range(first, place + 1))
+
+
+def test_causal_mask_of_a_batch_has_a_row_per_sequence():
+    positions = torch.tensor([[0, 1], [4, 5]])
+    mask = causal_mask(positions, torch.arange(6).expand(2, -1))
+    assert mask.shape == (2, 2, 6)
+    assert mask.sum(-1).tolist() == [[1, 2], [5, 6]]
+
+
+def test_weights_sum_to_one_and_vanish_where_masked():
+    q, k, v = torch.randn(3, 2, 4, 5, 8)
+    mask = torch.ones(5, 5).tril().bool()
+    _, weights = attention(q, k, v, mask)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 5))
+    assert (weights[..., ~mask] == 0).all() and (weights[..., mask] > 0).all()
+
+
+def test_equal_keys_give_the_mean_of_the_values():
+    q, v = torch.randn(1, 2, 3, 8), torch.randn(1, 2, 5, 8)
+    out, _ = attention(q, torch.ones(1, 2, 5, 8), v)
+    torch.testing.assert_close(out, v.mean(2, keepdim=True).expand_as(out))
+
+
+def test_scores_are_divided_by_the_root_of_d_head():
+    q, k = torch.zeros(1, 1, 1, 16), torch.zeros(1, 1, 2, 16)
+    q[..., 0], k[..., 0, 0] = 4.0, math.log(3)  # one score of 4 · ln 3, divided by √16: weights 3 to 1
+    _, weights = attention(q, k, k)
+    torch.testing.assert_close(weights.flatten(), torch.tensor([0.75, 0.25]))
+
+
+def test_another_core_and_another_rotation_take_their_place():
+    layer, x = Attention(ModelConfig(**SIZES)), torch.randn(1, 5, 24)
+    rope = (torch.ones(5, 2), torch.zeros(5, 2))
+    seen = []
+    layer.rotate = lambda x, cos, sin: seen.append(x.shape[1]) or x
+    layer.core = lambda q, k, v, mask=None, is_causal=False, dropout=0.0: torch.zeros_like(q)
+    assert layer(x, rope).abs().max() == 0
+    assert seen == [6, 2]  # queries and keys; values are not rotated
+
+
+def test_dropout_acts_in_training_only():
+    layer, x = Attention(ModelConfig(**SIZES, dropout=0.5)), torch.randn(1, 8, 24)
+    assert not torch.equal(layer(x, None), layer(x, None))
+    layer.eval()
+    assert torch.equal(layer(x, None), layer(x, None))
+
+
+def test_window_of_the_whole_sequence_changes_nothing():
+    layer, x = Attention(ModelConfig(**SIZES)), torch.randn(1, 8, 24)
+    full = layer(x, None)
+    layer.window = 8
+    assert torch.equal(layer(x, None), full)
+    layer.window = 7
+    changed = (layer(x, None) - full).abs().amax(-1)[0] > 0
+    assert changed.tolist() == [False] * 7 + [True]
