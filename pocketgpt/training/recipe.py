@@ -60,8 +60,8 @@ class TrainConfig(Checked):
 
     def __post_init__(self) -> None:
         self._require_positive_integers("steps", "batch_size", "accumulation", "seq_len", "eval_every")
-        if self.eval_tokens is not None:
-            self._require_positive_integers("eval_tokens")
+        enough = self.eval_tokens is None or self.eval_tokens >= 2
+        self._require(enough, "eval_tokens", "None for all, or a whole number of at least 2, such as 100000")
         self._require_choice("optimizer", Optimizer)
         self._require_choice("precision", Precision)
         self._require(0 < self.lr < 1, "lr", "a number between 0 and 1, such as 0.003")
@@ -86,9 +86,7 @@ RECIPES: dict[str, dict[str, TrainConfig]] = {
         # About five minutes on two CPU cores.
         "quick": TrainConfig(steps=2400, lr=6e-3, prompt="ROMEO:"),
         # The weights that ship with the project.
-        "shipped": TrainConfig(
-            steps=12_000, batch_size=16, lr=3e-3, dropout=0.1, eval_every=500, eval_tokens=None, prompt="ROMEO:"
-        ),
+        "shipped": TrainConfig(steps=6000, lr=4e-3, eval_every=500, eval_tokens=None, prompt="ROMEO:"),
     },
 }
 
