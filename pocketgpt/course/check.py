@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pocketgpt.course.compare import Difference, difference
 from pocketgpt.course.exercise import Exercise, Mistake
 from pocketgpt.course.exercises import exercises
-from pocketgpt.course.run import Run, blame, run, undisturbed
+from pocketgpt.course.run import Run, blame, run
 from pocketgpt.course.show import inputs_line, picture, side_by_side
 
 _failures: Counter[str] = Counter()  # by exercise, since the last success: the next hint to open
@@ -21,43 +21,45 @@ _failures: Counter[str] = Counter()  # by exercise, since the last success: the 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Why an answer is wrong, the mistake where it is one that is known, and a case that shows it."""
+    """Why an answer is wrong, and the mistake where it is known. If a value is wrong: the inputs and the difference."""
 
     sentence: str
     mistake: Mistake | None = None
     inputs: tuple | None = None
     found: Difference | None = None
 
+    def shown(self, exercise: Exercise) -> str:
+        """The sentence, and below it the case with yours and the target side by side."""
+        lines = [f"✗ {exercise.number} {exercise.name}", self.sentence]
+        if self.found:
+            lines += ["", f"with {inputs_line(exercise.parameters, self.inputs)}", side_by_side(self.found)]
+        return "\n".join(lines).rstrip()
+
 
 class CheckFailed(AssertionError):
     """An answer is wrong. Notebooks show the message alone, without a traceback."""
-
-    def __init__(self, exercise: Exercise, diagnosis: Diagnosis, next_step: str) -> None:
-        self.exercise, self.diagnosis = exercise, diagnosis
-        paragraphs = [f"✗ {exercise.number} {exercise.name}\n{diagnosis.sentence}"]
-        if diagnosis.inputs is not None and diagnosis.found and (shown := side_by_side(diagnosis.found)):
-            paragraphs.append(f"with {inputs_line(exercise.parameters, diagnosis.inputs)}\n{shown}")
-        super().__init__("\n\n".join([*paragraphs, next_step]))
 
     def _render_traceback_(self) -> list[str]:
         return str(self).splitlines()
 
 
-def check(exercise: Exercise, answer: Callable) -> None:
+def check(exercise: Exercise, answer: object) -> None:
     """Print the line of success, or raise CheckFailed."""
-    with undisturbed():
-        diagnosis = diagnose(exercise, answer)
+    diagnosis = diagnose(exercise, answer)
     if diagnosis is None:
         _failures[exercise.name] = 0
         print(exercise.success)
         return
     if diagnosis.found and diagnosis.found.name == exercise.picture:
         picture(diagnosis.found)
-    _failures[exercise.name] += 1
-    raise CheckFailed(exercise, diagnosis, _next_step(exercise)) from None
+    message = diagnosis.shown(exercise)
+    if diagnosis.found:
+        _failures[exercise.name] += 1
+        message += f"\n\n{_next_step(exercise)}"
+    raise CheckFailed(message)
 
 
-def diagnose(exercise: Exercise, answer: Callable, seed: int | None = None) -> Diagnosis | None:
+def diagnose(exercise: Exercise, answer: object, seed: int | None = None) -> Diagnosis | None:
     """What is wrong with an answer, or None. The seed fixes the inputs, for tests."""
     if problem := _not_an_answer(exercise, answer):
         return Diagnosis(problem)
@@ -88,7 +90,8 @@ def _difference(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
     if mine.error or other.error:
         if type(mine.error) is type(other.error):
             return None
-        return Difference(f"Your function raised {blame(mine.error)}" if mine.error else "Nothing was raised.", "error")
+        happened = f"raised {blame(mine.error)}" if mine.error else f"did not raise {type(other.error).__name__}"
+        return Difference(f"Your function {happened}", "error")
     names = exercise.returns
     if len(names) == 1:
         return difference(mine.value, other.value, tolerance=exercise.tolerance, name=names[0])
@@ -103,7 +106,7 @@ def _difference(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
     return min(wrong, key=lambda each: each.name != exercise.picture, default=None)
 
 
-def _not_an_answer(exercise: Exercise, answer: Callable) -> str | None:
+def _not_an_answer(exercise: Exercise, answer: object) -> str | None:
     """Things that can be said before the answer is called."""
     name = exercise.name
     if not callable(answer):
@@ -145,7 +148,7 @@ def _next_step(exercise: Exercise) -> str:
     return "All hints are open. You can go on: later cells import the finished version."
 
 
-def __getattr__(name: str) -> Callable[[Callable], None]:
+def __getattr__(name: str) -> Callable[[object], None]:
     """The check of the exercise of that name."""
     found = exercises()
     if name not in found:

@@ -37,25 +37,25 @@ def difference(got: object, expected: object, *, tolerance: float, name: str = "
     if isinstance(expected, Sequence) and not isinstance(expected, str | bytes):
         return _sequence_difference(got, expected, tolerance, name)
     if not isinstance(got, type(expected)):
-        return wrong_type(got, type(expected).__name__, name)
-    return None if got == expected else Difference(f"Your {name} is wrong.", name, got, expected)
+        return _wrong_type(got, type(expected).__name__, name)
+    return None if got == expected else Difference(f"This is not the expected {name}.", name, got, expected)
 
 
-def wrong_type(got: object, wanted: str, name: str) -> Difference:
-    return Difference(f"Your {name} is of type {type(got).__name__}, expected {wanted}.", name)
+def _wrong_type(got: object, wanted: str, name: str) -> Difference:
+    return Difference(f"The type of your {name} is {type(got).__name__}, expected {wanted}.", name)
 
 
 def _tensor_difference(got: object, expected: Tensor, tolerance: float, name: str) -> Difference | None:
     if isinstance(got, Real) and expected.ndim == 0:
         got = torch.tensor(got)
     if not isinstance(got, Tensor):
-        return wrong_type(got, "torch.Tensor", name)
+        return _wrong_type(got, "torch.Tensor", name)
     got = got.detach().cpu()
     if got.shape != expected.shape:
-        shapes = f"Your {name} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
+        shapes = f"The shape of your {name} is {tuple(got.shape)}, expected {tuple(expected.shape)}"
         return Difference(shapes + _swapped(got, expected), name)
     if _kind(got) != _kind(expected):
-        return Difference(f"Your {name} has dtype {got.dtype}, expected {expected.dtype}.", name, got, expected)
+        return Difference(f"The dtype of your {name} is {got.dtype}, expected {expected.dtype}.", name, got, expected)
     mine, target = got.to(torch.float64), expected.to(torch.float64)
     wrong = ~torch.isclose(mine, target, rtol=tolerance, atol=tolerance / 10, equal_nan=True)
     if not wrong.any():
@@ -63,13 +63,14 @@ def _tensor_difference(got: object, expected: Tensor, tolerance: float, name: st
     broken = wrong & ~mine.isfinite() & target.isfinite()
     gap = torch.where(broken, torch.inf, torch.where(wrong, (mine - target).abs(), -1.0))
     where = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
+    values = f"{_short(got[where].item())}, expected {_short(expected[where].item())}."
+    if not where:
+        return Difference(f"Your {name} is {values}", name)
     if broken.any():
-        problem = f"has {'NaN' if mine[where].isnan() else 'an infinity'} where a finite number is expected"
+        problem = f"{'NaN' if mine[where].isnan() else 'An infinity'} in your {name}"
     else:
-        problem = f"is wrong in {int(wrong.sum())} of {wrong.numel()} values, most of all" if where else "is wrong"
-    place = f" at {list(where)}" if where else ""
-    values = f"yours is {_short(got[where].item())}, expected {_short(expected[where].item())}"
-    return Difference(f"Your {name} {problem}{place}: {values}.", name, got, expected, where)
+        problem = f"{int(wrong.sum())} of {wrong.numel()} values of your {name} are wrong, most of all the one"
+    return Difference(f"{problem} at {list(where)}: yours is {values}", name, got, expected, where)
 
 
 def _number_difference(got: object, expected: Real, tolerance: float, name: str) -> Difference | None:
@@ -77,7 +78,7 @@ def _number_difference(got: object, expected: Real, tolerance: float, name: str)
         got = got.item()
     kind, wanted = (Integral, "int") if isinstance(expected, Integral) else (Real, "float")
     if not isinstance(got, kind) or isinstance(got, bool):
-        return wrong_type(got, wanted, name)
+        return _wrong_type(got, wanted, name)
     slack = tolerance if wanted == "float" else 0.0
     both = torch.tensor([got, expected], dtype=torch.float64)
     if torch.isclose(both[0], both[1], rtol=slack, atol=slack / 10, equal_nan=True):
@@ -87,26 +88,26 @@ def _number_difference(got: object, expected: Real, tolerance: float, name: str)
 
 def _sequence_difference(got: object, expected: Sequence, tolerance: float, name: str) -> Difference | None:
     if not isinstance(got, list | tuple):
-        return wrong_type(got, type(expected).__name__, name)
+        return _wrong_type(got, type(expected).__name__, name)
     for i, (mine, target) in enumerate(zip(got, expected, strict=False)):
         if found := difference(mine, target, tolerance=tolerance, name=f"{name}[{i}]"):
             return found if isinstance(target, Tensor) else replace(found, got=got, expected=expected)
     if len(got) != len(expected):
-        return Difference(f"Your {name} has length {len(got)}, expected {len(expected)}.", name, got, expected)
+        return Difference(f"The length of your {name} is {len(got)}, expected {len(expected)}.", name, got, expected)
     return None
 
 
 def _mapping_difference(got: object, expected: Mapping, tolerance: float, name: str) -> Difference | None:
     if not isinstance(got, Mapping):
-        return wrong_type(got, "dict", name)
+        return _wrong_type(got, "dict", name)
     for key in expected:
         if key not in got:
-            return Difference(f"Your {name} lacks the key {key!r}.", name, dict(got), expected)
+            return Difference(f"The key {key!r} is missing in your {name}.", name, dict(got), expected)
         if found := difference(got[key], expected[key], tolerance=tolerance, name=f"{name}[{key!r}]"):
             return replace(found, got=dict(got), expected=expected)
     for key in got:
         if key not in expected:
-            return Difference(f"Your {name} has a key too many, {key!r}.", name, dict(got), expected)
+            return Difference(f"There should be no key {key!r} in your {name}.", name, dict(got), expected)
     return None
 
 

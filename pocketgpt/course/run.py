@@ -40,7 +40,7 @@ def run(function: Callable, inputs: tuple, *, forbidden: tuple[str, ...] = (), o
     """
     given = copy.deepcopy(inputs)
     value, error = None, None
-    with _watching(forbidden, own) as calls:
+    with undisturbed(), _watching(forbidden, own) as calls:
         try:
             value = function(*given)
         except Exception as problem:
@@ -90,6 +90,9 @@ def _watching(forbidden: tuple[str, ...], own: str) -> Iterator[list[str]]:
     A profile function sees every spelling (F.softmax, torch.softmax, x.softmax, nn.Softmax), however it was imported.
     """
     calls: list[str] = []
+    if not (forbidden or own):
+        yield calls
+        return
 
     def watch(frame: FrameType, event: str, function: object) -> None:
         if event == "call":

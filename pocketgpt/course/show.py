@@ -1,5 +1,6 @@
 """Yours and the target side by side, as text and as a picture."""
 
+import io
 import sys
 
 import torch
@@ -32,7 +33,7 @@ def picture(found: Difference) -> None:
     if "IPython" not in sys.modules or not isinstance(found.got, Tensor) or found.got.shape != found.expected.shape:
         return
     from IPython import get_ipython
-    from IPython.display import display
+    from IPython.display import Image, display
 
     if found.expected.ndim < 2 or not hasattr(get_ipython(), "kernel"):
         return
@@ -44,7 +45,9 @@ def picture(found: Difference) -> None:
     for axes, matrix, title in zip(figure.subplots(1, 2), (mine, target), ("yours", "target"), strict=True):
         axes.imshow(matrix, cmap="Blues", vmin=min(0.0, float(target.min())), vmax=float(target.max()))
         axes.set(title=title, xlabel="keys", ylabel="queries")
-    display(figure)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=100)
+    display(Image(png.getvalue()))
 
 
 def _matrices(found: Difference, cut: bool = True) -> tuple[str, tuple[Tensor, Tensor]]:

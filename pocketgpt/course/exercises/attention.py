@@ -185,7 +185,7 @@ def not_normalized(scores, mask):
 
 @masked_softmax.mistake
 def exp_overflows(scores, mask):
-    """exp of a large score overflows: subtract the largest score of the row first, which changes no weight."""
+    """The exp of a large score overflows: subtract the largest score of the row first, which changes no weight."""
     raised = scores.exp() * mask
     return raised / raised.sum(-1, keepdim=True)
 

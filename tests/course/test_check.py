@@ -1,0 +1,212 @@
+"""What a learner reads: messages, hints, and that a check leaves no trace."""
+
+import random
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pocketgpt.course import check
+from pocketgpt.course.check import CheckFailed, diagnose
+from pocketgpt.course.exercise import exercise
+from pocketgpt.course.exercises import exercises
+from pocketgpt.course.run import undisturbed
+
+EXERCISES = exercises()
+
+
+@pytest.fixture(autouse=True)
+def no_failures_before():
+    check._failures.clear()
+
+
+def said(name, answer) -> str:
+    with pytest.raises(CheckFailed) as failure:
+        getattr(check, name)(answer)
+    return str(failure.value)
+
+
+def right_mask(query_positions, key_positions):
+    return key_positions <= query_positions[:, None]
+
+
+def right_weights(scores, mask):
+    return torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1).nan_to_num()
+
+
+def test_a_known_mistake_is_shown_with_picture_and_hint():
+    message = said("causal_mask", lambda q, k: k <= q[:, None] + 1)
+    assert message == (
+        "✗ 2.3 causal_mask\n"
+        "Off by one: each query sees the position after its own, which is what it has to predict.\n\n"
+        "with query_positions = [0, 1, 2, 3], key_positions = [0, 1, 2, 3]\n"
+        "your mask    expected\n"
+        "■ ■ · ·      ■ · · ·\n"
+        "■ ■ ■ ·      ■ ■ · ·\n"
+        "■ ■ ■ ■      ■ ■ ■ ·\n"
+        "■ ■ ■ ■      ■ ■ ■ ■\n\n"
+        f"Next: open hint 1 · {EXERCISES['causal_mask'].hints[0]}."
+    )
+
+
+def test_failing_again_opens_the_next_hint_and_success_begins_anew(capsys):
+    wrong = [said("causal_mask", lambda q, k: k == q[:, None]) for _ in range(4)]
+    assert [f"open hint {i}" in text for i, text in enumerate(wrong, 1)] == [True, True, True, False]
+    assert "All hints are open" in wrong[3]
+    check.causal_mask(right_mask)
+    assert "open hint 1" in said("causal_mask", lambda q, k: k == q[:, None])
+
+
+def test_an_empty_stub_uses_up_no_hint():
+    def stub(q, k):
+        raise NotImplementedError()
+
+    assert "hint" not in said("attention_scores", stub)
+    assert "open hint 1" in said("attention_scores", lambda q, k: q @ k.mT + 1)
+
+
+def test_an_unknown_mistake_says_where_the_largest_difference_is():
+    def answer(q, k):
+        scores = q @ k.mT / q.shape[-1] ** 0.5
+        scores[..., 1, 2] += 7
+        return scores
+
+    message = said("attention_scores", answer)
+    assert "1 of 6 values of your scores are wrong, most of all the one at [1, 2]: yours is" in message
+
+
+def test_swapped_axes_are_named():
+    def reference(x):
+        return x
+
+    swapped = exercise("99.1", points=1, hints=())(reference)
+    swapped.inputs(lambda rng: iter([(torch.randn(2, 3, 4, generator=rng),)]))
+    assert "is (2, 4, 3), expected (2, 3, 4): axes 1 and 2 are swapped." in diagnose(swapped, lambda x: x.mT).sentence
+    assert "the axes are in another order" in diagnose(swapped, lambda x: x.permute(2, 0, 1)).sentence
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.int64])
+def test_a_mask_of_another_dtype_is_rejected_by_dtype(dtype):
+    message = said("causal_mask", lambda q, k: right_mask(q, k).to(dtype))
+    assert f"The dtype of your mask is {dtype}, expected torch.bool." in message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda mask: mask.tolist(), "is list, expected torch.Tensor"),
+        (lambda mask: mask.numpy(), "is ndarray, expected torch.Tensor"),
+        (lambda mask: 1.0, "is float, expected torch.Tensor"),
+        (lambda mask: (mask, mask), "is tuple, expected torch.Tensor"),
+        (lambda mask: mask.sum(), "The shape of your mask is ()"),
+    ],
+)
+def test_a_wrong_type_is_named(wrong, words):
+    assert words in said("causal_mask", lambda q, k: wrong(right_mask(q, k)))
+
+
+def test_a_missing_part_is_named():
+    message = said("attention", lambda q, k, v, mask: right_weights(q @ k.mT / q.shape[-1] ** 0.5, mask) @ v)
+    assert "returns a Tensor, expected (output, weights)" in message
+    assert "returns a tuple of 3, expected (output, weights)" in said("attention", lambda q, k, v, mask: (q, k, v))
+
+
+def test_an_error_in_the_answer_shows_the_learners_line():
+    def helper(q, k):
+        return torch.stack([q, k])  # sizes differ
+
+    def answer(q, k):
+        return helper(q, k)
+
+    message = said("attention_scores", answer)
+    assert "raised RuntimeError in line" in message
+    assert "`return torch.stack([q, k])  # sizes differ`: stack expects each tensor to be equal size" in message
+
+
+@pytest.mark.parametrize(
+    "shortcut",
+    [
+        lambda q, k, v, mask: (F.scaled_dot_product_attention(q, k, v, attn_mask=mask), None),
+        lambda q, k, v, mask: (torch.nn.functional.scaled_dot_product_attention(q, k, v, mask), None),
+        lambda q, k, v, mask: EXERCISES["attention"].reference(q, k, v, mask),
+    ],
+)
+def test_a_forbidden_call_is_seen_wherever_it_is(shortcut):
+    assert "calls scaled_dot_product_attention, which does the whole exercise" in said("attention", shortcut)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        lambda x: torch.softmax(x, -1),
+        lambda x: F.softmax(x, dim=-1),
+        lambda x: x.softmax(-1),
+        lambda x: torch.nn.Softmax(-1)(x),
+        lambda x: torch.special.softmax(x, -1),
+        lambda x: torch.ops.aten.softmax(x, -1),
+    ],
+)
+def test_every_spelling_of_a_forbidden_function_is_seen(spelling):
+    def own_softmax(x):
+        return x.exp() / x.exp().sum(-1, keepdim=True)
+
+    own = exercise("99.1", points=1, hints=(), forbidden=("softmax",))(own_softmax)
+    own.inputs(lambda rng: iter([(torch.randn(2, 3, generator=rng),)]))
+    assert diagnose(own, own_softmax) is None
+    assert "calls softmax" in diagnose(own, spelling).sentence
+
+
+def test_the_finished_version_of_this_package_is_no_answer():
+    from pocketgpt.layers.attention import attention
+
+    assert "the library's own function" in said("attention", attention)
+    assert "calls attention" in said("attention", lambda q, k, v, mask: attention(q, k, v, mask))
+
+
+def test_a_check_leaves_no_trace(capsys):
+    def careless(scores, mask):
+        print("debugging")
+        warnings.warn("careless", stacklevel=1)
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+        return right_weights(scores, mask)
+
+    with warnings.catch_warnings(action="error"):
+        check.masked_softmax(careless)
+    assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
+    assert capsys.readouterr() == ("✓ 2.2 masked_softmax · 2 points\n", "")
+
+
+def test_random_states_are_put_back():
+    def state():
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+
+    before = state()
+    with undisturbed():
+        torch.manual_seed(0), np.random.seed(0), random.seed(0)
+    assert state() == before
+
+
+def test_gradients_in_the_answer_do_no_harm():
+    scale = torch.nn.Parameter(torch.tensor(1.0))
+    check.attention_scores(lambda q, k: q @ k.mT / q.shape[-1] ** 0.5 * scale)
+    assert "values of your scores are wrong" in said(
+        "attention_scores", lambda q, k: q @ k.mT / q.shape[-1] ** 0.5 * scale * 1.5
+    )
+
+
+def test_calling_the_function_in_the_check_cell_is_explained():
+    mask = right_mask(torch.arange(3), torch.arange(3))
+    assert "write check.causal_mask(causal_mask)" in said("causal_mask", mask)
+
+
+def test_an_unknown_check_lists_the_exercises():
+    with pytest.raises(AttributeError, match=r"no exercise 'casual_mask'.*causal_mask"):
+        _ = check.casual_mask
+
+
+def test_notebooks_show_the_message_and_nothing_else():
+    failure = CheckFailed("first\nsecond")
+    assert failure._render_traceback_() == ["first", "second"]
