@@ -1,0 +1,36 @@
+# Every target first makes .venv, when it is missing or older than what it was made from.
+PYTHON ?= python3
+BIN := .venv/bin
+# CI runs without a terminal; one thread per test worker keeps two workers from fighting over the cores.
+TEST_THREADS ?= 1
+
+.PHONY: lab test notebooks train bench clean
+
+lab: .venv/stamp
+	$(BIN)/jupyter lab chapters/00_start_here.ipynb
+
+test: .venv/stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pocketgpt build --check
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -n 2 --dist loadscope --nbval --nbval-current-env solutions
+
+notebooks: .venv/stamp
+	$(BIN)/pocketgpt build
+
+train: .venv/stamp
+	$(BIN)/pocketgpt train --preset pocket-shakespeare
+
+bench: .venv/stamp
+	$(BIN)/pocketgpt bench
+
+.venv/stamp: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[course,train,export,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis runs

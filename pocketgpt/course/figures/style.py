@@ -1,0 +1,59 @@
+"""How every picture of the course looks: one place for colors, sizes and the words on the axes.
+
+The colors are those of Okabe and Ito (2008), which stay apart for every common kind of color blindness, and each
+means one thing in all chapters.
+"""
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLORS = {
+    "query": "#0072B2",
+    "key": "#E69F00",
+    "value": "#009E73",
+    "output": "#CC79A7",
+    "yours": "#D55E00",
+    "reference": "#56B4E9",
+    "theory": "#000000",
+    "quiet": "#999999",
+}
+WEIGHTS = "cividis"
+"""Color map of attention weights and probabilities: dark is 0."""
+SIGNED = "PuOr"
+"""Color map of values around zero."""
+INK = "#222222"
+
+STYLE = {
+    "figure.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#888888",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "image.cmap": WEIGHTS,
+    "text.color": INK,
+}
+
+
+def canvas(
+    columns: int = 1, rows: int = 1, *, width: float = 7.0, height: float = 3.2, **options
+) -> tuple[Figure, Axes]:
+    """A figure in the style of the course, and its axes (an array of them where there are several).
+
+    width and height in inches, of the whole figure.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height), **options)
+    return figure, axes
+
+
+def readable(token: str) -> str:
+    """A token as a label: spaces and line breaks made visible."""
+    return token.replace(" ", "·").replace("\n", "↵") or "∅"
