@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt
+from jaxtyping import Int, Integer
 from torch import Tensor
 
 from pocketgpt.errors import PocketError
@@ -21,7 +21,7 @@ class RandomWindows:
 
     def __init__(
         self,
-        tokens: UInt[np.ndarray, " n_tokens"],
+        tokens: Integer[np.ndarray, " n_tokens"],
         batch_size: int,
         seq_len: int,
         seed: int = 0,
@@ -51,7 +51,7 @@ class RandomWindows:
 
 
 def sequential_windows(
-    tokens: UInt[np.ndarray, " n_tokens"], batch_size: int, seq_len: int, device: torch.device | str = "cpu"
+    tokens: Integer[np.ndarray, " n_tokens"], batch_size: int, seq_len: int, device: torch.device | str = "cpu"
 ) -> Iterator[Batch]:
     """Go through `tokens` once: every token but the first is a target exactly once, and no window overlaps another.
 
@@ -70,8 +70,11 @@ def sequential_windows(
 
 
 def _windows(
-    tokens: UInt[np.ndarray, " n_tokens"], starts: Int[np.ndarray, " batch"], seq_len: int, device: torch.device | str
+    tokens: Integer[np.ndarray, " n_tokens"],
+    starts: Int[np.ndarray, " batch"],
+    seq_len: int,
+    device: torch.device | str,
 ) -> Batch:
     windows = tokens[starts[:, None] + np.arange(seq_len + 1)].astype(np.int64)
     rows = torch.from_numpy(windows).to(device)
-    return rows[:, :-1], rows[:, 1:]
+    return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()

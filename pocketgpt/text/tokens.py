@@ -7,9 +7,8 @@ each where the vocabulary allows it and four otherwise. Every document ends with
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,7 @@ class Header:
     n_tokens: int
     n_documents: int
     n_bytes: int  # UTF-8 bytes of the text, which bits per byte divides by
-    sha256: str  # of the ids as stored
+    sha256: str = ""  # of the SHA-256 of the ids as stored, followed by this header without its own
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,13 @@ def write_tokens(documents: Iterable[str], tokenizer: Tokenizer, path: Path, des
     """Encode `documents` into a token file at `path`, which appears there only when it is complete."""
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
     digest, n_tokens, n_documents, n_bytes = hashlib.sha256(), 0, 0, 0
-    handle, unfinished = tempfile.mkstemp(prefix=path.name, suffix=".unfinished", dir=path.parent)
+    total = sum(len(_utf8(document)) for document in documents) if isinstance(documents, list) else None
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
-        with os.fdopen(handle, "wb") as file, tqdm(desc=description, unit="B", unit_scale=True) as progress:
+        with (
+            unfinished.open("wb") as file,
+            tqdm(desc=description, total=total, unit="B", unit_scale=True) as progress,
+        ):
             file.write(b" " * HEADER_BYTES)
             for document in documents:
                 data = np.array([*tokenizer.encode(document), tokenizer.end_of_text], dtype).tobytes()
@@ -89,21 +92,20 @@ def write_tokens(documents: Iterable[str], tokenizer: Tokenizer, path: Path, des
                 digest.update(data)
                 n_tokens += len(data) // dtype.itemsize
                 n_documents += 1
-                n_bytes += len(document.encode())
-                progress.update(len(document.encode()))
+                n_bytes += len(_utf8(document))
+                progress.update(len(_utf8(document)))
             header = Header(
                 vocabulary=tokenizer.hash,
                 dtype=dtype.str,
                 n_tokens=n_tokens,
                 n_documents=n_documents,
                 n_bytes=n_bytes,
-                sha256=digest.hexdigest(),
             )
             file.seek(0)
-            file.write(json.dumps(asdict(header)).encode().ljust(HEADER_BYTES - 1) + b"\n")
+            file.write(json.dumps(asdict(_sealed(header, digest.digest()))).encode().ljust(HEADER_BYTES - 1) + b"\n")
         os.replace(unfinished, path)
     finally:
-        Path(unfinished).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def open_tokens(path: Path, tokenizer: Tokenizer) -> TokenFile:
@@ -112,9 +114,14 @@ def open_tokens(path: Path, tokenizer: Tokenizer) -> TokenFile:
     Raises TokenFileError that says what is wrong with it and how to make it anew.
     """
     rebuild = f"Delete {path} and run again: it is made anew from the text."
+    if not path.exists():
+        raise TokenFileError(f"There is no token file {path}: `prepare(corpus, tokenizer, split)` makes one.")
     with path.open("rb") as file:
         try:
             header = Header(**json.loads(file.read(HEADER_BYTES)))
+            if header.format != Header.format:
+                raise ValueError(f"format {header.format!r}")
+            expected = HEADER_BYTES + header.n_tokens * np.dtype(header.dtype).itemsize
         except (ValueError, TypeError) as error:
             raise TokenFileError(f"{path} is not a token file: its header cannot be read. {rebuild}") from error
         if header.vocabulary != tokenizer.hash:
@@ -122,19 +129,28 @@ def open_tokens(path: Path, tokenizer: Tokenizer) -> TokenFile:
                 f"{path} was made with another tokenizer: vocabulary {header.vocabulary[:12]}, "
                 f"and the one in use is {tokenizer.hash[:12]}. {rebuild}"
             )
-        expected = HEADER_BYTES + header.n_tokens * np.dtype(header.dtype).itemsize
         if (size := path.stat().st_size) != expected:
             problem = "cut short" if size < expected else "too long"
             raise TokenFileError(f"{path} is {problem}: it has {size} bytes, and {expected} were written. {rebuild}")
         file.seek(HEADER_BYTES)
-        if hashlib.file_digest(file, "sha256").hexdigest() != header.sha256:
+        if _sealed(header, hashlib.file_digest(file, "sha256").digest()) != header:
             raise TokenFileError(f"{path} is damaged: its contents do not match their SHA-256. {rebuild}")
     tokens = np.memmap(path, header.dtype, "r", HEADER_BYTES, (header.n_tokens,))
     return TokenFile(path, header, tokens)
 
 
+def _sealed(header: Header, ids_sha256: bytes) -> Header:
+    """The header with the checksum that covers both the ids and the header itself."""
+    fields = json.dumps(asdict(replace(header, sha256="")))
+    return replace(header, sha256=hashlib.sha256(ids_sha256 + fields.encode()).hexdigest())
+
+
 def _hash_of(documents: list[str]) -> str:
     digest = hashlib.sha256()
     for document in documents:
-        digest.update(hashlib.sha256(document.encode()).digest())
+        digest.update(hashlib.sha256(_utf8(document)).digest())
     return digest.hexdigest()
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")  # JSON can hold half a surrogate pair; it is encoded as U+FFFD
