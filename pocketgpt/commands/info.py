@@ -1,6 +1,5 @@
 """`pocketgpt info`: what a model is made of and what it costs."""
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import torch
 
 from pocketgpt.commands.table import table
 from pocketgpt.config import PRESETS, ModelConfig, preset
-from pocketgpt.errors import PocketError
+from pocketgpt.files import read_json
 from pocketgpt.gpt import GPT
 from pocketgpt.training.checkpoint import find_checkpoint
 
@@ -55,10 +54,7 @@ def read_config(name_or_folder: str) -> ModelConfig:
     if name_or_folder in PRESETS or not Path(name_or_folder).exists():
         return preset(name_or_folder)
     file = find_checkpoint(Path(name_or_folder)) / "config.json"
-    try:
-        return ModelConfig.from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise PocketError(f"{file} is not the config of one of our models: {error}") from error
+    return ModelConfig.from_dict(read_json(file))
 
 
 def outline(config: ModelConfig) -> str:

@@ -8,7 +8,6 @@
 A run's folder holds two of them, `best` (lowest validation loss so far) and `last`.
 """
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import torch
 
 from pocketgpt.assets import asset
 from pocketgpt.errors import PocketError
-from pocketgpt.files import write_json
+from pocketgpt.files import read_json, write_json
 from pocketgpt.gpt import GPT
 from pocketgpt.text.tokenizer import Tokenizer
 
@@ -96,14 +95,7 @@ def find_checkpoint(folder: Path) -> Path:
 
 def _read_training(folder: Path) -> dict[str, Any]:
     file = folder / "training.json"
-    if not file.is_file():
-        return {}
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{file} is damaged ({error}). Copy it again; without this file the model still runs."
-        ) from error
+    return read_json(file) if file.is_file() else {}
 
 
 def _fitting(checkpoint: Checkpoint) -> Checkpoint:

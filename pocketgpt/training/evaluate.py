@@ -1,7 +1,7 @@
 """How well a model predicts text that it has not seen: loss, perplexity, bits per byte."""
 
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, inf, log
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ class Evaluation:
     @property
     def perplexity(self) -> float:
         """exp(loss): the model is as unsure as if it chose among this many equally likely tokens."""
-        return exp(self.loss)
+        return exp(self.loss) if self.loss < 700 else inf  # e^709 is the largest float
 
 
 @torch.no_grad()

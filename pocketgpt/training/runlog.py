@@ -3,7 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -11,19 +11,32 @@ BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette: told apart with 
 
 
 class RunLog:
-    """Measurements by step, appended to `metrics.jsonl` as one JSON object a line and sent to TensorBoard."""
+    """Measurements by step, appended to `metrics.jsonl` as one JSON object a line and sent to TensorBoard.
+
+    Used in a `with` block; its end draws loss.png, also after an error: then the curve matters most.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self.file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self.file: Any = None
         self.board: Any = None
+
+    def __enter__(self) -> "RunLog":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.file = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
         if importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(folder / "tensorboard"))
+            self.board = SummaryWriter(str(self.folder / "tensorboard"))
+        return self
 
-    def scalars(self, step: int, **values: float) -> None:
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+        if self.board:
+            self.board.close()
+        plot_losses(read_metrics(self.folder), self.folder / "loss.png")
+
+    def scalars(self, step: int, **values: int | float) -> None:
         """Record measurements of a step, such as train_loss, validation_loss, learning_rate, tokens_per_second."""
         rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
         self.file.write(json.dumps({"step": step, **rounded}) + "\n")
@@ -39,23 +52,13 @@ class RunLog:
         if self.board:
             self.board.add_text("sample", "    " + text.replace("\n", "\n    "), step)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *error: object) -> None:
-        """Close the files and draw what was recorded, also after an error: then the curve matters most."""
-        self.file.close()
-        if self.board:
-            self.board.close()
-        plot_losses(read_metrics(self.folder), self.folder / "loss.png")
-
-
-def read_metrics(folder: Path) -> list[dict[str, float]]:
+def read_metrics(folder: Path) -> list[dict[str, int | float]]:
     """The records of `metrics.jsonl`, in the order in which they were written."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def plot_losses(records: list[dict[str, float]], file: Path) -> None:
+def plot_losses(records: list[dict[str, int | float]], file: Path) -> None:
     """Draw training and validation loss against the step, into a PNG; nothing if there is no training loss yet."""
     train = [(record["step"], record["train_loss"]) for record in records if "train_loss" in record]
     validation = [(record["step"], record["validation_loss"]) for record in records if "validation_loss" in record]

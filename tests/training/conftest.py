@@ -1,0 +1,25 @@
+"""A model and a tokenizer that are small enough to train inside a test."""
+
+import pytest
+import torch
+
+from pocketgpt.config import ModelConfig
+from pocketgpt.gpt import GPT
+from pocketgpt.text.tokenizer import Tokenizer
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    """Bytes and end of text: 257 tokens."""
+    return Tokenizer([bytes([byte]) for byte in range(256)])
+
+
+@pytest.fixture
+def config() -> ModelConfig:
+    return ModelConfig(vocab_size=257, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=64, max_seq_len=32)
+
+
+@pytest.fixture
+def model(config: ModelConfig) -> GPT:
+    torch.manual_seed(0)
+    return GPT(config).eval()

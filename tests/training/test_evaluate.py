@@ -1,0 +1,80 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pocketgpt.errors import PocketError
+from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.training.evaluate import Evaluation, evaluate, token_lengths
+
+TEXT = "Shall I compare thee to a summer’s day? Thou art more lovely and more temperate."
+
+
+class Uniform(nn.Module):
+    """Believes that every token is equally likely."""
+
+    def __init__(self, vocab_size):
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, tokens):
+        return self.weight.expand(*tokens.shape, self.vocab_size)
+
+
+def ids(tokenizer, text=TEXT):
+    return np.array(tokenizer.encode(text), np.uint16)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_loss_is_the_mean_over_tokens_predicted_one_by_one(model, tokenizer, batch_size):
+    tokens = ids(tokenizer)
+    losses = []
+    for position in range(1, len(tokens)):
+        window = (position - 1) // 10 * 10
+        context = torch.tensor(tokens[window:position].astype(np.int64))[None]
+        with torch.no_grad():
+            losses.append(F.cross_entropy(model(context)[0, -1], torch.tensor(int(tokens[position]))).item())
+    result = evaluate(model, tokens, token_lengths(tokenizer), seq_len=10, batch_size=batch_size)
+    assert result.loss == pytest.approx(np.mean(losses), rel=1e-5)
+    assert result.tokens == len(losses)
+
+
+def test_perplexity_of_knowing_nothing_is_the_size_of_the_vocabulary(tokenizer):
+    result = evaluate(Uniform(257), ids(tokenizer), token_lengths(tokenizer), seq_len=8)
+    assert result.perplexity == pytest.approx(257, rel=1e-5)
+
+
+def test_bits_per_byte_divide_by_the_bytes_of_the_text():
+    shakespeare = Tokenizer.load("shakespeare")
+    tokens = ids(shakespeare)
+    result = evaluate(Uniform(4096), tokens, token_lengths(shakespeare), seq_len=8)
+    n_bytes = len(TEXT.encode()) - len(shakespeare.token_bytes(int(tokens[0])))  # the first token is not predicted
+    assert result.bits_per_byte == pytest.approx(12 * (len(tokens) - 1) / n_bytes, rel=1e-5)
+
+
+def test_end_of_text_is_predicted_but_adds_no_bytes(tokenizer):
+    tokens = np.append(ids(tokenizer, "abc"), np.uint16(tokenizer.end_of_text)).astype(np.uint16)
+    result = evaluate(Uniform(257), tokens, token_lengths(tokenizer), seq_len=8)
+    assert result.tokens == 3
+    assert result.bits_per_byte == pytest.approx(3 * math.log2(257) / 2, rel=1e-5)
+
+
+def test_dropout_is_off_during_evaluation_and_on_again_after(tokenizer):
+    model = nn.Sequential(nn.Embedding(257, 257), nn.Dropout(0.5)).train()
+    tokens = ids(tokenizer)
+    first = evaluate(model, tokens, token_lengths(tokenizer), seq_len=8)
+    assert first == evaluate(model, tokens, token_lengths(tokenizer), seq_len=8)
+    assert model.training
+
+
+def test_a_perplexity_beyond_all_numbers_is_infinite():
+    assert Evaluation(loss=1e4, bits_per_byte=1e4, tokens=1).perplexity == math.inf
+
+
+def test_one_token_is_too_little(model, tokenizer):
+    with pytest.raises(PocketError, match="too short"):
+        evaluate(model, ids(tokenizer, "a"), token_lengths(tokenizer), seq_len=8)

@@ -1,0 +1,65 @@
+import ast
+import inspect
+from dataclasses import fields
+from itertools import pairwise
+
+import pytest
+
+from pocketgpt.config import PRESETS, ConfigError
+from pocketgpt.training.recipe import RECIPES, TrainConfig, recipe
+
+# For each field a value that cannot work.
+WRONG = {
+    "steps": 0,
+    "batch_size": -1,
+    "accumulation": 0,
+    "seq_len": 0,
+    "optimizer": "sgd",
+    "lr": 0.0,
+    "muon_lr": 2.0,
+    "warmup": 200.0,
+    "final_lr": -0.1,
+    "weight_decay": -0.1,
+    "beta1": 1.0,
+    "beta2": 1.5,
+    "clip": 0.0,
+    "dropout": 1.0,
+    "precision": "fp8",
+    "eval_every": 0,
+    "eval_tokens": 1,
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_value_is_answered_with_field_value_and_what_would_work(name):
+    config = TrainConfig()
+    object.__setattr__(config, name, WRONG[name])  # past the type checks that run with the tests
+    with pytest.raises(ConfigError) as error:
+        config.__post_init__()
+    message = str(error.value)
+    assert f"TrainConfig.{name} = {WRONG[name]!r}" in message
+    assert "use " in message
+
+
+def test_every_field_says_what_it_is():
+    [config] = ast.parse(inspect.getsource(TrainConfig)).body
+    documented = {
+        field.target.id
+        for field, doc in pairwise(config.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr)
+    }
+    assert documented == {field.name for field in fields(TrainConfig)}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_has_a_recipe_that_fits_it(preset):
+    assert recipe(preset).seq_len <= PRESETS[preset].max_seq_len
+
+
+def test_recipes_belong_to_presets():
+    assert set(RECIPES) <= set(PRESETS)
+
+
+def test_an_unknown_recipe_is_answered_with_the_ones_there_are():
+    with pytest.raises(ConfigError, match=r"slow.*quick, shipped"):
+        recipe("pocket-shakespeare", "slow")

@@ -1,0 +1,49 @@
+from dataclasses import replace
+
+import pytest
+
+from pocketgpt.errors import PocketError
+from pocketgpt.training.checkpoint import load_checkpoint
+from pocketgpt.training.recipe import TrainConfig
+from pocketgpt.training.run import free_folder, train
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.txt").write_text("Full fathom five thy father lies;\nOf his bones are coral made;\n" * 40)
+    return TrainConfig(
+        corpus=str(tmp_path / "own.txt"), steps=2, batch_size=2, seq_len=16, eval_every=2, device="cpu", dropout=0.1
+    )
+
+
+def test_a_text_of_your_own_becomes_a_model(tmp_path, config):
+    result = train("pocket-shakespeare", config, tmp_path / "run", lambda model, tokenizer: tokenizer.decode([65]))
+    checkpoint = load_checkpoint(result.folder)
+    assert checkpoint.training["preset"] == "pocket-shakespeare"
+    assert checkpoint.tokenizer.decode(checkpoint.tokenizer.encode("Full fathom")) == "Full fathom"
+
+
+def test_dropout_and_vocabulary_of_the_model_come_from_the_recipe(tmp_path, config):
+    model = load_checkpoint(train("pocket", config, tmp_path / "run").folder).model
+    assert (model.config.vocab_size, model.config.dropout) == (4096, 0.1)
+
+
+def test_a_folder_that_is_in_use_is_not_written_over(tmp_path, config):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious.txt").touch()
+    with pytest.raises(PocketError, match=r"not empty.*run-2"):
+        train("pocket-shakespeare", config, tmp_path / "run")
+
+
+def test_a_window_longer_than_the_model_reads_names_both(tmp_path, config):
+    with pytest.raises(PocketError, match=r"seq_len = 512.*at most 256"):
+        train("pocket-shakespeare", replace(config, seq_len=512), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_free_folder_is_counted_up(tmp_path):
+    assert free_folder(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run-2").mkdir()
+    assert free_folder(tmp_path / "run") == tmp_path / "run-3"
