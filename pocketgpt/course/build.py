@@ -118,6 +118,8 @@ def _execute(notebook: NotebookNode, source: Path) -> None:
 
 def _sources(root: Path, names: tuple[str, ...]) -> list[Path]:
     sources = sorted((root / "solutions").glob("*.py"))
+    if not sources:
+        raise BuildError(f"There are no chapters in {root / 'solutions'}. Build in a clone of the project.")
     stems = [source.stem for source in sources]
     if unknown := [name for name in names if name not in stems]:
         raise BuildError(f"There is no chapter {unknown[0]!r} in {root / 'solutions'}. There are: {', '.join(stems)}.")

@@ -1,22 +1,24 @@
 """Declaring an exercise: what is asked, what is right, and the mistakes that are known by name.
 
-@exercise("2.3", points=2, hints=("what a row stands for", "which comparison"), returns=("mask",))
-def causal_mask(query_positions: Int[Tensor, "seq"], key_positions: Int[Tensor, "keys"]) -> Bool[Tensor, "seq keys"]:
-    '''True where a query may look at a key.'''
-    return ...                                    # the reference: a framework operator wherever there is one
+    @exercise("2.3", points=2, returns=("mask",), picture="mask")
+    def causal_mask(query_positions, key_positions):
+        '''True where a query may look at a key.'''
+        return ...                                    # the reference: a framework operator wherever there is one
 
-@causal_mask.inputs
-def _(rng):                                       # fresh each time; the smallest case first, all sizes different
-    yield torch.arange(3), torch.arange(3)
+    @causal_mask.inputs
+    def _(rng):                                       # fresh each time; the smallest case first, all sizes different
+        yield torch.arange(3), torch.arange(3)
 
-@causal_mask.mistake
-def strictly_before(query_positions, key_positions):
-    '''A query may look at its own position too: compare with ≤ instead of <.'''
-    return key_positions[None, :] < query_positions[:, None]
+    @causal_mask.mistake
+    def strictly_before(query_positions, key_positions):
+        '''A query may look at its own position too: compare with ≤ instead of <.'''
+        return key_positions[None, :] < query_positions[:, None]
 
-@causal_mask.accepted
-def with_broadcasting(query_positions, key_positions):
-    return query_positions[:, None] >= key_positions
+    @causal_mask.accepted
+    def with_broadcasting(query_positions, key_positions):
+        return query_positions[:, None] >= key_positions
+
+The name and the parameters of the reference are the learner's; the docstring of a mistake is what the learner reads.
 """
 
 import inspect
@@ -41,7 +43,7 @@ class Exercise:
 
     number      "2.3": the third exercise of chapter 02
     reference   a right answer, whose parameters are those the learner's function has
-    hints       a name for each hint in the chapter, from a nudge to pseudocode
+    hints       a name for each hint in the chapter
     returns     what the values that are returned are called in messages, such as ("output", "weights")
     picture     which of them is a matrix of queries by keys, to be drawn beside the target when it is wrong
     forbidden   names of functions that would do the whole exercise, wherever they are called from
@@ -51,7 +53,7 @@ class Exercise:
     number: str
     reference: Callable
     points: int
-    hints: tuple[str, ...]
+    hints: tuple[str, ...] = ("a nudge", "the shapes", "pseudocode")
     returns: tuple[str, ...] = ("result",)
     picture: str | None = None
     forbidden: tuple[str, ...] = ()

@@ -39,11 +39,13 @@ def picture(found: Difference) -> None:
         return
     from matplotlib.figure import Figure  # not pyplot: the learner's current figure stays as it is
 
+    from pocketgpt.course.figures.style import WEIGHTS
+
     _, matrices = _matrices(found, cut=False)
     mine, target = (matrix.to(torch.float64).nan_to_num() for matrix in matrices)
     figure = Figure(figsize=(6, 2.6), layout="constrained")
     for axes, matrix, title in zip(figure.subplots(1, 2), (mine, target), ("yours", "target"), strict=True):
-        axes.imshow(matrix, cmap="Blues", vmin=min(0.0, float(target.min())), vmax=float(target.max()))
+        axes.imshow(matrix, cmap=WEIGHTS, vmin=min(0.0, float(target.min())), vmax=float(target.max()))
         axes.set(title=title, xlabel="keys", ylabel="queries")
     png = io.BytesIO()
     figure.savefig(png, dpi=100)

@@ -194,6 +194,11 @@ def test_what_does_not_fit_together_is_named(root, old, new, said):
     assert said in str(error.value)
 
 
+def test_a_folder_without_chapters_is_explained(tmp_path):
+    with pytest.raises(BuildError, match="in a clone"):
+        build(root=tmp_path)
+
+
 def test_an_unknown_chapter_lists_the_chapters(root):
     with pytest.raises(BuildError, match=r"no chapter '02_attentoin'.*98_tiny"):
         build(("02_attentoin",), root=root)

@@ -81,7 +81,7 @@ def test_swapped_axes_are_named():
     def reference(x):
         return x
 
-    swapped = exercise("99.1", points=1, hints=())(reference)
+    swapped = exercise("99.1", points=1)(reference)
     swapped.inputs(lambda rng: iter([(torch.randn(2, 3, 4, generator=rng),)]))
     assert "is (2, 4, 3), expected (2, 3, 4): axes 1 and 2 are swapped." in diagnose(swapped, lambda x: x.mT).sentence
     assert "the axes are in another order" in diagnose(swapped, lambda x: x.permute(2, 0, 1)).sentence
@@ -152,10 +152,27 @@ def test_every_spelling_of_a_forbidden_function_is_seen(spelling):
     def own_softmax(x):
         return x.exp() / x.exp().sum(-1, keepdim=True)
 
-    own = exercise("99.1", points=1, hints=(), forbidden=("softmax",))(own_softmax)
+    own = exercise("99.1", points=1, forbidden=("softmax",))(own_softmax)
     own.inputs(lambda rng: iter([(torch.randn(2, 3, generator=rng),)]))
     assert diagnose(own, own_softmax) is None
     assert "calls softmax" in diagnose(own, spelling).sentence
+
+
+def test_a_mistake_that_raises_is_recognized_by_its_error():
+    def decode_all(pieces):
+        return b"".join(pieces).decode()
+
+    own = exercise("99.1", points=1)(decode_all)
+    own.inputs(lambda rng: iter([(["é".encode()[:1], "é".encode()[1:]],)]))
+
+    @own.mistake
+    def piece_by_piece(pieces):
+        """A piece may end in the middle of a character: join the bytes first."""
+        return "".join(piece.decode() for piece in pieces)
+
+    assert diagnose(own, lambda pieces: "".join(str(piece, "utf-8") for piece in pieces)).mistake is own.mistakes[0]
+    assert diagnose(own, lambda pieces: b"".join(pieces).decode("latin-1")).mistake is None
+    assert "raised ZeroDivisionError" in diagnose(own, lambda pieces: 1 // 0).sentence
 
 
 def test_the_finished_version_of_this_package_is_no_answer():

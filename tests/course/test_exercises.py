@@ -1,6 +1,7 @@
 """Every exercise of the course keeps its promises: the catalogue of mistakes is the test of the check."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from pocketgpt.course.exercises import exercises
 from pocketgpt.course.run import run
 
 ALL = list(exercises().values())
-SEEDS = range(3)
+SEEDS = range(2)
 
 every_exercise = pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.name)
 every_mistake = pytest.mark.parametrize(
@@ -35,6 +36,7 @@ def changed(value, change):
 
 @every_mistake
 def test_a_mistake_is_rejected_with_its_own_name(exercise, mistake):
+    exercise = replace(exercise, forbidden=())  # a mistake may be written with them
     for seed in SEEDS:
         diagnosis = diagnose(exercise, mistake.function, seed)
         assert diagnosis is not None, "this wrong answer passes"
@@ -142,10 +144,9 @@ def test_nan_gets_its_own_message(exercise):
     def answer(*inputs):
         return changed(exercise.variants[0](*inputs), lambda x: x * torch.nan if is_float(x) else x)
 
-    expected = run(exercise.reference, exercise.cases(0)[0]).value
-    if not any(map(is_float, expected if isinstance(expected, tuple) else [expected])):
+    if not any(map(is_float, parts(run(exercise.reference, exercise.cases(0)[0]).value))):
         pytest.skip("returns no floating-point numbers")
-    assert "NaN" in diagnose(exercise, answer).sentence or "nan" in diagnose(exercise, answer).sentence
+    assert "nan" in diagnose(exercise, answer).sentence.lower()
 
 
 @every_exercise
@@ -153,8 +154,7 @@ def test_a_wrong_shape_gets_its_own_message(exercise):
     def answer(*inputs):
         return changed(exercise.variants[0](*inputs), lambda x: torch.as_tensor(x)[None])
 
-    expected = run(exercise.reference, exercise.cases(0)[0]).value
-    if not any(isinstance(part, Tensor) for part in (expected if isinstance(expected, tuple) else [expected])):
+    if not any(isinstance(part, Tensor) for part in parts(run(exercise.reference, exercise.cases(0)[0]).value)):
         pytest.skip("returns no tensors")
     assert "is (1, " in diagnose(exercise, answer).sentence
 
@@ -183,6 +183,10 @@ def test_float64_is_as_right_as_float32(exercise):
         )
 
     assert diagnose(exercise, answer) is None
+
+
+def parts(value) -> tuple:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def is_float(x) -> bool:

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from pocketgpt.course.exercise import exercise
 
-HINTS = ("a nudge", "the shapes", "pseudocode")
 WHOLE_ATTENTION = ("scaled_dot_product_attention", "multi_head_attention_forward")
 
 
 # 2.1 attention_scores
 
 
-@exercise("2.1", points=1, hints=HINTS, returns=("scores",), forbidden=WHOLE_ATTENTION)
+@exercise("2.1", points=1, returns=("scores",), forbidden=WHOLE_ATTENTION)
 def attention_scores(
     q: Float[Tensor, "*batch seq d"], k: Float[Tensor, "*batch keys d"]
 ) -> Float[Tensor, "*batch seq keys"]:
@@ -99,7 +98,7 @@ def scores_in_loops(q, k):
 # 2.2 masked_softmax
 
 
-@exercise("2.2", points=2, hints=HINTS, returns=("weights",), picture="weights", forbidden=WHOLE_ATTENTION)
+@exercise("2.2", points=2, returns=("weights",), picture="weights", forbidden=WHOLE_ATTENTION)
 def masked_softmax(
     scores: Float[Tensor, "*batch seq keys"], mask: Bool[Tensor, "*#batch seq keys"]
 ) -> Float[Tensor, "*batch seq keys"]:
@@ -230,7 +229,7 @@ def softmax_in_loops(scores, mask):
 # 2.3 causal_mask
 
 
-@exercise("2.3", points=2, hints=HINTS, returns=("mask",), picture="mask")
+@exercise("2.3", points=2, returns=("mask",), picture="mask")
 def causal_mask(query_positions: Int[Tensor, " seq"], key_positions: Int[Tensor, " keys"]) -> Bool[Tensor, "seq keys"]:
     """True where the query may look at the key: the key's position is the query's or an earlier one."""
     longest = int(max(query_positions.max(), key_positions.max())) + 1
@@ -330,7 +329,7 @@ def mask_in_loops(query_positions, key_positions):
 # 2.4 attention
 
 
-@exercise("2.4", points=3, hints=HINTS, returns=("output", "weights"), picture="weights", forbidden=WHOLE_ATTENTION)
+@exercise("2.4", points=3, returns=("output", "weights"), picture="weights", forbidden=WHOLE_ATTENTION)
 def attention(
     q: Float[Tensor, "*batch seq d"],
     k: Float[Tensor, "*batch keys d"],
