@@ -14,7 +14,7 @@ from pocketgpt.inference.sampling import Sampler
 DEFAULT_SAMPLER = Sampler()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def prefill(
     model: GPT, prompts: Sequence[Sequence[int]], capacity: int | None = None
 ) -> tuple[Cache, Float[Tensor, "batch vocab"]]:
@@ -31,7 +31,7 @@ def prefill(
     return cache, model.head(last)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode, whose tensors torch.compile cannot take views of
 def decode_step(model: GPT, tokens: Int[Tensor, "batch"], cache: Cache) -> Float[Tensor, "batch vocab"]:
     """Logits after one more token in every row."""
     return model(tokens[:, None], cache)[:, -1]
