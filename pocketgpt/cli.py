@@ -35,8 +35,7 @@ def generate(
 
     Args:
         prompt: The text to continue; without one the model begins a new text.
-        model: Folder of a run or a checkpoint, such as runs/pocket-shakespeare; without it the model that comes with
-            the project.
+        model: Folder that `pocketgpt train` wrote, such as runs/pocket-shakespeare; without it the shipped model.
         max_new_tokens: Most tokens to write; the model may end its text earlier.
         temperature: 0 always takes the most probable token, 1 draws as the model believes, more is wilder.
         top_k: Draw only from this many most probable tokens; None for all.

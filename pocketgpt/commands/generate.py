@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pocketgpt.errors import PocketError
 from pocketgpt.inference.generate import stream
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.text.tokenizer import Tokenizer
@@ -15,6 +16,8 @@ def write(
     prompt: str, folder: Path | None, *, max_new_tokens: int, sampler: Sampler, seed: int | None, device: str
 ) -> None:
     """Print the prompt and what the model in `folder` (None: the shipped one) makes of it."""
+    if max_new_tokens < 0:
+        raise PocketError(f"max_new_tokens = {max_new_tokens} cannot work: use 0 or more, such as 200.")
     chosen = choose_device(device)
     checkpoint = load_checkpoint(folder, chosen) if folder else load_shipped(chosen)
     tokenizer = checkpoint.tokenizer

@@ -73,8 +73,13 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
 
 
 def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
-    """The trained pocket-shakespeare model that comes with the project."""
-    folder = asset("pocket-shakespeare")
+    """The trained pocket-shakespeare model that comes with the project. Raises CheckpointError if it is not there."""
+    try:
+        folder = asset("pocket-shakespeare")
+    except PocketError as error:
+        raise CheckpointError(
+            f"{error} Or train your own in minutes with `pocketgpt train --out FOLDER`, and give --model FOLDER."
+        ) from error
     model, tokenizer = GPT.load(folder, device=device), Tokenizer.load("shakespeare")
     return _fitting(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=_read_training(folder)))
 
@@ -88,9 +93,7 @@ def find_checkpoint(folder: Path) -> Path:
         if (candidate / "config.json").is_file():
             return candidate
     found = "holds no checkpoint" if folder.is_dir() else "does not exist"
-    raise CheckpointError(
-        f"{folder} {found}. Train one with `pocketgpt train --out {folder}-1`, or give another folder."
-    )
+    raise CheckpointError(f"{folder} {found}. `pocketgpt train --out FOLDER` writes one.")
 
 
 def _read_training(folder: Path) -> dict[str, Any]:

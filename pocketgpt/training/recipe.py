@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pocketgpt.config import Checked, ConfigError
+from pocketgpt.config import preset as check_preset
 
 Optimizer = Literal["muon", "adamw"]
 Precision = Literal["auto", "float32", "bf16"]
@@ -92,7 +93,11 @@ RECIPES: dict[str, dict[str, TrainConfig]] = {
 
 
 def recipe(preset: str, name: str | None = None) -> TrainConfig:
-    """The recipe of that name for a preset; without a name its default one. Raises ConfigError for an unknown name."""
+    """The recipe of that name for a preset; without a name its default one.
+
+    Raises ConfigError for an unknown preset or recipe.
+    """
+    check_preset(preset)
     recipes = RECIPES.get(preset, {"default": TrainConfig(tokenizer="gpt2")})
     if name is None:
         return next(iter(recipes.values()))

@@ -11,6 +11,7 @@ from pocketgpt.gpt import GPT
 from pocketgpt.text.batches import RandomWindows
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.text.tokens import prepare
+from pocketgpt.training.precision import autocast, choose_device
 from pocketgpt.training.recipe import TrainConfig
 from pocketgpt.training.trainer import RunResult, Trainer
 
@@ -28,6 +29,7 @@ def train(
     """
     if folder.exists() and any(folder.iterdir()):
         raise PocketError(f"{folder} is not empty: give the run a folder of its own, such as {free_folder(folder)}.")
+    autocast(choose_device(config.device), config.precision)  # a mistake here shows before the corpus is fetched
     tokenizer = Tokenizer.load(config.tokenizer)
     model_config = preset(preset_name, vocab_size=tokenizer.vocab_size, dropout=config.dropout)
     if config.seq_len > model_config.max_seq_len:

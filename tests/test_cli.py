@@ -1,0 +1,192 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from pocketgpt.cli import main
+from pocketgpt.config import PRESETS, ModelConfig
+from pocketgpt.gpt import GPT
+from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.training.checkpoint import save_checkpoint
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """An untrained model that knows bytes."""
+    torch.manual_seed(0)
+    model = GPT(ModelConfig(vocab_size=257, d_model=32, n_layers=1, n_heads=2, max_seq_len=64))
+    save_checkpoint(tmp_path / "tiny", model, Tokenizer([bytes([byte]) for byte in range(256)]), {"step": 0})
+    return tmp_path / "tiny"
+
+
+def run(capsys, *argv):
+    """(exit code, stdout, stderr) of a command line."""
+    try:
+        code = main(argv)
+    except SystemExit as end:  # tyro's way out, for --help and for arguments that it cannot read
+        code = end.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def message_of(capsys, *argv):
+    """What a mistake is answered with: exit code 2, nothing on stdout, no traceback."""
+    code, out, err = run(capsys, *argv)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    return " ".join(err.replace("│", " ").split())
+
+
+def test_help_names_every_command(capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    for command in ("train", "generate", "info", "doctor", "build", "fetch"):
+        assert command in out
+
+
+def test_help_needs_neither_torch_nor_jupyter():
+    script = (
+        "import sys; sys.argv = ['pocketgpt', '--help']; from pocketgpt.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print({'torch', 'IPython', 'matplotlib'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.endswith("set()\n")
+
+
+def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
+    _, quick, _ = run(capsys, "train", "--help")
+    _, other, _ = run(capsys, "train", "--preset", "gpt2", "--help")
+    assert "Peak learning rate of AdamW. (default: 0.006)" in quick
+    assert "(default: gpt2)" in other
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["train", "--steps", "0"], "steps = 0 cannot work: use a whole number of at least 1"),
+        (["train", "--steps", "many"], "--steps"),
+        (["train", "--optimizer", "sgd"], "'muon', 'adamw'"),
+        (["train", "--preset", "gpt5"], "no preset 'gpt5': choose one of pocket, pocket-shakespeare"),
+        (["train", "--recipe", "slow"], "no recipe 'slow' for 'pocket-shakespeare': choose one of quick, shipped"),
+        (["train", "--batchsize", "4"], "--batch-size"),
+        (["train", "--corpus", "nowhere.txt"], "'nowhere.txt' is neither a corpus (shakespeare"),
+        (["train", "--tokenizer", "nowhere.json"], "'nowhere.json' is neither a tokenizer (shakespeare, gpt2)"),
+        (["train", "--device", "gpu"], "no device 'gpu' here: choose one of auto, cpu"),
+        (["generate", "--model", "nowhere"], "nowhere does not exist. `pocketgpt train --out FOLDER` writes one"),
+        (["generate", "--top-k", "0"], "top_k = 0 cannot work: use a whole number of at least 1"),
+        (["generate", "--temperature", "-1"], "temperature = -1.0 cannot work: use 0"),
+        (["generate", "--max-new-tokens", "-1"], "max_new_tokens = -1 cannot work: use 0 or more"),
+        (["info", "gpt5"], "no preset 'gpt5': choose one of pocket, pocket-shakespeare"),
+        (["fetch", "shakespeer"], "'shakespeer' is neither a corpus (shakespeare"),
+        (["trian"], "train, generate, info, doctor, build, fetch"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_would_work(capsys, monkeypatch, tmp_path, argv, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
+    assert said in message_of(capsys, *argv)
+
+
+def test_a_missing_shipped_model_says_how_to_get_one(capsys, monkeypatch):
+    from pocketgpt.errors import PocketError
+    from pocketgpt.training import checkpoint
+
+    def missing(name):
+        raise PocketError("Missing.")
+
+    monkeypatch.setattr(checkpoint, "asset", missing)
+    assert "pocketgpt train" in message_of(capsys, "generate", "ROMEO:")
+
+
+def test_a_damaged_checkpoint_is_named(capsys, checkpoint):
+    (checkpoint / "model.safetensors").write_bytes(b"\0" * 99)
+    assert "model.safetensors" in message_of(capsys, "generate", "--model", str(checkpoint))
+
+
+def test_ctrl_c_ends_without_a_traceback(capsys, monkeypatch):
+    def interrupted(model):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pocketgpt.commands.info.describe", interrupted)
+    code, _, err = run(capsys, "info")
+    assert code == 130
+    assert err == "\npocketgpt: interrupted\n"
+
+
+def test_generate_continues_the_prompt(capsys, checkpoint):
+    code, out, _ = run(capsys, "generate", "ROMEO:", "--model", str(checkpoint), "--max-new-tokens", "9")
+    assert code == 0
+    assert out.startswith("ROMEO:")
+    assert len(out) > len("ROMEO:\n")
+
+
+def test_generate_writes_the_same_for_the_same_seed(capsys, checkpoint):
+    argv = ["generate", "Ay", "--model", str(checkpoint), "--seed", "4", "--top-k", "None"]
+    texts = [run(capsys, *argv)[1] for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert run(capsys, *argv[:5], "5", *argv[6:])[1] != texts[0]
+
+
+def test_generate_begins_a_text_without_a_prompt(capsys, checkpoint):
+    assert run(capsys, "generate", "--model", str(checkpoint), "--max-new-tokens", "3")[0] == 0
+
+
+def test_characters_appear_whole_though_their_bytes_come_one_by_one():
+    from pocketgpt.commands.generate import decode_stream
+
+    tokenizer = Tokenizer([bytes([byte]) for byte in range(256)])
+    pieces = list(decode_stream(tokenizer.encode("“é”🎭!"), tokenizer))
+    assert [piece for piece in pieces if piece] == list("“é”🎭!")
+    assert "".join(decode_stream([*tokenizer.encode("a"), 0xE2, 0x80], tokenizer)) == "a\N{REPLACEMENT CHARACTER}"
+
+
+def test_text_appears_while_it_is_written(checkpoint):
+    command = [sys.executable, "-u", "-m", "pocketgpt.cli", "generate", "A", "--model", str(checkpoint)]
+    command += ["--max-new-tokens", "1000000"]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
+        assert len(process.stdout.read(50)) == 50  # long before a million tokens are there
+        process.kill()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_info_counts_the_parameters_of_every_preset(capsys, preset):
+    with torch.device("meta"):
+        n_params = GPT(PRESETS[preset]).n_params()
+    code, out, _ = run(capsys, "info", preset)
+    assert code == 0
+    parts = [line.split() for line in out.splitlines() if line.endswith("%")]
+    assert sum(int(part[1].replace(",", "")) for part in parts) == n_params
+    assert f"{n_params:,}" in out
+
+
+def test_info_reads_a_checkpoint(capsys, checkpoint):
+    code, out, _ = run(capsys, "info", str(checkpoint))
+    assert code == 0
+    assert "1 layers · d_model 32" in out
+
+
+def test_train_writes_a_model_that_generate_uses(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.txt").write_text("Full fathom five thy father lies;\nOf his bones are coral made;\n" * 40)
+    small = ["--steps", "2", "--batch-size", "2", "--seq-len", "16", "--prompt", "Full"]
+    code, out, _ = run(capsys, "train", "--corpus", "own.txt", *small)
+    assert code == 0
+    assert "Done after 2 steps" in out
+    assert 'pocketgpt generate "Full" --model runs/pocket-shakespeare' in out
+    code, out, _ = run(capsys, "generate", "Full", "--model", "runs/pocket-shakespeare", "--max-new-tokens", "5")
+    assert code == 0
+    assert out.startswith("Full")
+
+
+def test_a_second_run_gets_a_folder_of_its_own(capsys, monkeypatch, tmp_path):
+    (tmp_path / "runs" / "pocket-shakespeare").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.setattr("pocketgpt.commands.train.train", lambda *arguments: seen.append(arguments) or sys.exit(0))
+    run(capsys, "train")
+    assert str(seen[0][2]) == os.path.join("runs", "pocket-shakespeare-2")
