@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pocketgpt.course.compare import Difference, difference
 from pocketgpt.course.exercise import Exercise, Mistake
 from pocketgpt.course.exercises import exercises
-from pocketgpt.course.run import Run, blame, run
+from pocketgpt.course.run import Run, blame, blamed, run
 from pocketgpt.course.show import inputs_line, picture, side_by_side
 
 _failures: Counter[str] = Counter()  # by exercise, since the last success: the next hint to open
@@ -90,7 +90,7 @@ def _difference(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
     if mine.error or other.error:
         if type(mine.error) is type(other.error):
             return None
-        happened = f"raised {blame(mine.error)}" if mine.error else f"did not raise {type(other.error).__name__}"
+        happened = f"raised {blame(mine.error)}" if mine.error else f"did not raise {type(other.error).__name__}."
         return Difference(f"Your function {happened}", "error")
     names = exercise.returns
     if len(names) == 1:
@@ -128,7 +128,10 @@ def _not_an_answer(exercise: Exercise, answer: object) -> str | None:
 def _misbehaved(exercise: Exercise, each: Run) -> str | None:
     """Things that are wrong whatever the values are."""
     if isinstance(each.error, NotImplementedError) or each.value is Ellipsis:
-        return f"{exercise.name} is still empty: write your answer in the cell above and run it."
+        # A stub of an earlier exercise may be what raised.
+        raised_in = blamed(each.error).name if each.error else exercise.name
+        empty = raised_in if raised_in in exercises() else exercise.name
+        return f"{empty} is still empty: write your answer in its cell and run it."
     if each.called:
         return f"Your function calls {each.called}, which does the whole exercise. Write it without."
     if each.changed is not None and not each.error:

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import io
-import linecache
 import random
 import sys
 import sysconfig
@@ -71,16 +70,17 @@ def undisturbed() -> Iterator[None]:
             random.setstate(python_state)
 
 
-def blame(error: Exception) -> str:
-    """'RuntimeError in line 3, `return q @ k`: …': the learner's last line on the way to the error."""
+def blamed(error: Exception) -> traceback.FrameSummary:
+    """The learner's last line on the way to an error."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith((*_LIBRARIES, _PACKAGE, "<"))]
-    said = str(error).strip().splitlines()
-    message = f": {said[0]}" if said else ""
-    if not own:
-        return f"{type(error).__name__}{message}"
-    line = linecache.getline(own[-1].filename, own[-1].lineno or 0).strip()
-    return f"{type(error).__name__} in line {own[-1].lineno}, `{line}`{message}"
+    return (own or frames)[-1]
+
+
+def blame(error: Exception) -> str:
+    """'RuntimeError in line 3, `return q @ k`: …': an error as the learner reads it."""
+    frame, said = blamed(error), str(error).strip().splitlines()
+    return f"{type(error).__name__} in line {frame.lineno}, `{frame.line}`" + (f": {said[0]}" if said else "")
 
 
 @contextlib.contextmanager

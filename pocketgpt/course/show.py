@@ -22,7 +22,7 @@ def side_by_side(found: Difference) -> str:
         return ""
     if not (isinstance(found.got, Tensor) and isinstance(found.expected, Tensor)):
         return f"yours    {_cut(found.got)}\nexpected {_cut(found.expected)}"
-    place, (mine, target) = _matrices(found)
+    place, (mine, target) = _matrices(found, ROWS, COLUMNS)
     left, right = [f"your {found.name}{place}", *_lines(mine)], ["expected", *_lines(target)]
     width = max(map(len, left)) + 4
     return "\n".join(f"{a:<{width}}{b}" for a, b in zip(left, right, strict=True))
@@ -41,8 +41,8 @@ def picture(found: Difference) -> None:
 
     from pocketgpt.course.figures.style import WEIGHTS
 
-    _, matrices = _matrices(found, cut=False)
-    mine, target = (matrix.to(torch.float64).nan_to_num() for matrix in matrices)
+    _, matrices = _matrices(found)
+    mine, target = (matrix.to(torch.float64) for matrix in matrices)
     figure = Figure(figsize=(6, 2.6), layout="constrained")
     for axes, matrix, title in zip(figure.subplots(1, 2), (mine, target), ("yours", "target"), strict=True):
         axes.imshow(matrix, cmap=WEIGHTS, vmin=min(0.0, float(target.min())), vmax=float(target.max()))
@@ -52,12 +52,15 @@ def picture(found: Difference) -> None:
     display(Image(png.getvalue()))
 
 
-def _matrices(found: Difference, cut: bool = True) -> tuple[str, tuple[Tensor, Tensor]]:
-    """The last two axes at the place of the difference, and where that is: '[1, :, :]'."""
+def _matrices(found: Difference, rows: int | None = None, columns: int | None = None) -> tuple[str, list[Tensor]]:
+    """The last two axes at the place of the difference, at most so many rows and columns; and the index of that."""
     lead = found.where[:-2] if found.where else (0,) * max(found.expected.ndim - 2, 0)
-    at = f"[{', '.join(map(str, lead))}, :, :]" if lead else ""
-    pair = tuple(torch.atleast_2d(x.detach().cpu()[lead]) for x in (found.got, found.expected))
-    return at, tuple(x[:ROWS, :COLUMNS] for x in pair) if cut else pair
+    both = [torch.atleast_2d(x.detach().cpu()[lead]) for x in (found.got, found.expected)]
+    row, column = (0, 0, *found.where)[-2:]
+    top, left = (max(0, at - size + 1) if size else 0 for at, size in ((row, rows), (column, columns)))
+    index = ", ".join([*map(str, lead), f"{top or ''}:", f"{left or ''}:"])
+    cut = [x[top:][:rows, left:][:, :columns] for x in both]
+    return (f"[{index}]" if lead or top or left else ""), cut
 
 
 def _lines(matrix: Tensor) -> list[str]:

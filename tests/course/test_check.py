@@ -67,6 +67,14 @@ def test_an_empty_stub_uses_up_no_hint():
     assert "open hint 1" in said("attention_scores", lambda q, k: q @ k.mT + 1)
 
 
+def test_an_empty_stub_of_an_earlier_exercise_is_named():
+    def masked_softmax(scores, mask):
+        raise NotImplementedError()
+
+    message = said("attention", lambda q, k, v, mask: masked_softmax(q @ k.mT, mask))
+    assert "masked_softmax is still empty" in message
+
+
 def test_an_unknown_mistake_says_where_the_largest_difference_is():
     def answer(q, k):
         scores = q @ k.mT / q.shape[-1] ** 0.5
@@ -75,6 +83,21 @@ def test_an_unknown_mistake_says_where_the_largest_difference_is():
 
     message = said("attention_scores", answer)
     assert "1 of 6 values of your scores are wrong, most of all the one at [1, 2]: yours is" in message
+
+
+def test_the_wrong_value_is_in_the_part_of_a_large_matrix_that_is_shown():
+    def reference(x):
+        return x.clone()
+
+    def answer(x):
+        y = x.clone()
+        y[1, 20, 15] = 777.0
+        return y
+
+    large = exercise("99.1", points=1)(reference)
+    large.inputs(lambda rng: iter([(torch.randn(2, 30, 20, generator=rng),)]))
+    shown = diagnose(large, answer, seed=0).shown(large)
+    assert "your result[1, 13:, 8:]" in shown and "777" in shown
 
 
 def test_swapped_axes_are_named():
