@@ -143,8 +143,6 @@ class ModelConfig(Checked):
     """Whether the head uses the embedding matrix."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.rope, dict):
-            object.__setattr__(self, "rope", RopeConfig.from_dict(self.rope))
         self._require_positive_integers("vocab_size", "d_model", "n_layers", "n_heads", "max_seq_len")
         if self.n_kv_heads is None:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
@@ -190,6 +188,12 @@ class ModelConfig(Checked):
         if self.window is not None:
             self._require_positive_integers("window")
             self._require(self.causal, "window", "None, or causal = True: the window looks back only")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """The config that `to_dict` described. Raises ConfigError for a field that does not exist."""
+        rope = RopeConfig.from_dict(values.get("rope", {}))
+        return super().from_dict(values | {"rope": rope})
 
 
 # GPT-2's vocabulary, the one most of the presets share.

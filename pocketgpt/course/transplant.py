@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -211,3 +211,20 @@ def before_and_after(
 
 def _indented(text: str) -> str:
     return "\n".join("    " + line for line in text.rstrip().splitlines())
+
+
+@torch.inference_mode()
+def attention_weights(
+    model: GPT, tokens: Int[Tensor, "batch seq"], attention: Callable = assembled_attention
+) -> Float[Tensor, "layers batch heads seq seq"]:
+    """The weights of every layer and head while the model reads `tokens`, computed by the given attention function."""
+    kept: list[Tensor] = []
+
+    def recording(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        output, weights = attention(q, k, v, mask)
+        kept.append(weights)
+        return output, weights
+
+    with transplant(model, attention=recording):
+        model(tokens)
+    return torch.stack(kept)
