@@ -62,12 +62,12 @@ def _read(path: Path) -> list[str]:
             raise PocketError(f"The folder {path} has no .txt files in it.")
         return [document for file in files for document in _read(file)]
     readers = {".txt": _read_txt, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise PocketError(
             f"{path} is a {path.suffix or 'file without ending'}; text is read from {', '.join(readers)}."
         )
     try:
-        return [document for document in readers[path.suffix](path) if document]
+        return [document for document in readers[path.suffix.lower()](path) if document]
     except UnicodeDecodeError as error:
         raise PocketError(
             f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}. "
@@ -141,7 +141,7 @@ def _articles(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Wikitext has one paragraph a row; an article starts at ` = Title = `, its sections at ` = = Section = = `."""
     article = ""
     for row in rows:
-        if re.fullmatch(r" = [^=].* = \n", row["text"]) and article.strip():
+        if re.fullmatch(r" = [^=].* = \n", row["text"]) and article:
             yield article
             article = ""
         article += row["text"]
