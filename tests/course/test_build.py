@@ -219,6 +219,11 @@ def test_a_solution_that_fails_or_writes_to_stderr_is_refused(tmp_path, code, sa
     assert not list(tmp_path.glob("*/*.ipynb"))
 
 
+def test_checksums_are_those_of_nbgrader(root):
+    """Computed with nbgrader 0.9.6."""
+    assert cell(root, "chapters", "check-causal_mask").metadata.nbgrader.checksum == "9096349fe1d803726fbdd56987cdc947"
+
+
 def test_metadata_passes_nbgraders_own_validator(root):
     if importlib.util.find_spec("nbgrader") is None:
         pytest.skip("nbgrader is not installed")

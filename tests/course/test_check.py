@@ -219,14 +219,20 @@ def test_a_check_leaves_no_trace(capsys):
     assert capsys.readouterr() == ("✓ 2.2 masked_softmax · 2 points\n", "")
 
 
-def test_random_states_are_put_back():
+def test_random_states_and_the_default_dtype_are_put_back():
     def state():
-        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+        torch_state, numpy_state = torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
+        return torch_state, numpy_state, random.getstate(), torch.get_default_dtype()
 
-    before = state()
-    with undisturbed():
-        torch.manual_seed(0), np.random.seed(0), random.seed(0)
-    assert state() == before
+    torch.set_default_dtype(torch.float64)
+    try:
+        before = state()
+        with undisturbed():
+            torch.manual_seed(0), np.random.seed(0), random.seed(0)
+            assert torch.get_default_dtype() == torch.float32
+        assert state() == before
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_gradients_in_the_answer_do_no_harm():
