@@ -96,6 +96,19 @@ def build(names: Positional[tuple[str, ...]] = (), *, check: bool = False, force
     build_notebooks(names, check=check, force=force)
 
 
+def bench(*, runs: int = 5) -> None:
+    """Measure how fast this machine trains and writes, each way beside what one would use instead.
+
+    Args:
+        runs: Timed runs of each variant; the median counts.
+    """
+    if runs < 1:
+        raise PocketError(f"runs = {runs} cannot work: use a whole number of at least 1, such as 5.")
+    from pocketgpt.bench import bench as measure
+
+    print(measure(runs))
+
+
 def train_command(preset_name: str, recipe_name: str | None) -> Callable[..., None]:
     """The subcommand `train` with the defaults of a recipe, so that --help shows the numbers that will be used."""
 
@@ -137,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "doctor": doctor,
             "build": build,
             "fetch": fetch,
+            "bench": bench,
         }
         result = tyro.extras.subcommand_cli_from_dict(commands, prog="pocketgpt", description=DESCRIPTION, args=argv)
     except PocketError as error:

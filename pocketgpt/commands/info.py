@@ -76,7 +76,7 @@ def count_by_part(model: GPT) -> Counter[str]:
     return parts
 
 
-def with_unit(value: float, base: int, *units: str) -> str:
+def with_unit(value: int | float, base: int, *units: str) -> str:
     """1234567 → "1.23 M": three digits and the unit that fits."""
     for unit in units[:-1]:
         if value < base:

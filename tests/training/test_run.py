@@ -9,11 +9,18 @@ from pocketgpt.training.run import free_folder, train
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
+def config(tmp_path, monkeypatch, tokenizer):
     monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
     (tmp_path / "own.txt").write_text("Full fathom five thy father lies;\nOf his bones are coral made;\n" * 40)
+    tokenizer.save(tmp_path / "bytes.json")
     return TrainConfig(
-        corpus=str(tmp_path / "own.txt"), steps=2, batch_size=2, seq_len=16, eval_every=2, device="cpu", dropout=0.1
+        corpus=str(tmp_path / "own.txt"),
+        tokenizer=str(tmp_path / "bytes.json"),
+        steps=2,
+        batch_size=2,
+        seq_len=16,
+        dropout=0.1,
+        device="cpu",
     )
 
 
@@ -25,8 +32,8 @@ def test_a_text_of_your_own_becomes_a_model(tmp_path, config):
 
 
 def test_dropout_and_vocabulary_of_the_model_come_from_the_recipe(tmp_path, config):
-    model = load_checkpoint(train("pocket", config, tmp_path / "run").folder).model
-    assert (model.config.vocab_size, model.config.dropout) == (4096, 0.1)
+    model = load_checkpoint(train("pocket-shakespeare", config, tmp_path / "run").folder).model
+    assert (model.config.vocab_size, model.config.dropout) == (257, 0.1)
 
 
 def test_a_folder_that_is_in_use_is_not_written_over(tmp_path, config):
