@@ -33,6 +33,8 @@ class Diagnosis:
         lines = [f"✗ {exercise.number} {exercise.name}", self.sentence]
         if self.found:
             lines += ["", f"with {inputs_line(exercise.parameters, self.inputs)}", side_by_side(self.found)]
+            if not lines[-1] and self.mistake:
+                lines[-1] = self.found.sentence
         return "\n".join(lines).rstrip()
 
 

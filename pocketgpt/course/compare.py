@@ -100,14 +100,15 @@ def _sequence_difference(got: object, expected: Sequence, tolerance: float, name
 def _mapping_difference(got: object, expected: Mapping, tolerance: float, name: str) -> Difference | None:
     if not isinstance(got, Mapping):
         return _wrong_type(got, "dict", name)
+    got, expected = dict(got), dict(expected)
     for key in expected:
         if key not in got:
-            return Difference(f"The key {key!r} is missing in your {name}.", name, dict(got), expected)
+            return Difference(f"The key {key!r} is missing in your {name}.", name, got, expected)
         if found := difference(got[key], expected[key], tolerance=tolerance, name=f"{name}[{key!r}]"):
-            return replace(found, got=dict(got), expected=expected)
+            return replace(found, got=got, expected=expected)
     for key in got:
         if key not in expected:
-            return Difference(f"There should be no key {key!r} in your {name}.", name, dict(got), expected)
+            return Difference(f"There should be no key {key!r} in your {name}.", name, got, expected)
     return None
 
 

@@ -100,6 +100,12 @@ def test_the_wrong_value_is_in_the_part_of_a_large_matrix_that_is_shown():
     assert "your result[1, 13:, 8:]" in shown and "777" in shown
 
 
+def test_a_known_mistake_says_what_came_out_where_there_is_nothing_to_draw():
+    message = said("attention_scores", lambda q, k: k @ q.mT / q.shape[-1] ** 0.5)
+    assert "a row belongs to a query, so q comes first.\n\nwith q (2, 5), k (3, 5)\n" in message
+    assert "The shape of your scores is (3, 2), expected (2, 3): axes 0 and 1 are swapped." in message
+
+
 def test_swapped_axes_are_named():
     def reference(x):
         return x
