@@ -75,6 +75,8 @@ def diagnose(exercise: Exercise, answer: object, seed: int | None = None) -> Dia
     if wrong is None:
         return None
     mistake = next(recognize(exercise, runs), None)
+    if mistake is None and not runs[wrong].error:  # two mistakes at once: the one that shows first
+        mistake = next(recognize(exercise, runs[: wrong + 1]), None)
     sentence = mistake.sentence if mistake else found[wrong].sentence
     return Diagnosis(sentence, mistake, runs[wrong].inputs, found[wrong])
 

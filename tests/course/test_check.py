@@ -75,6 +75,14 @@ def test_an_empty_stub_of_an_earlier_exercise_is_named():
     assert "masked_softmax is still empty" in message
 
 
+def test_of_two_mistakes_the_one_that_shows_first_is_named():
+    def scores_lack_the_scale_and_rows_are_nan(q, k, v, mask):
+        weights = torch.softmax((q @ k.mT).masked_fill(~mask, -torch.inf), dim=-1)
+        return weights @ v, weights
+
+    assert "lack the 1/√d_head scale" in said("attention", scores_lack_the_scale_and_rows_are_nan)
+
+
 def test_an_unknown_mistake_says_where_the_largest_difference_is():
     def answer(q, k):
         scores = q @ k.mT / q.shape[-1] ** 0.5
