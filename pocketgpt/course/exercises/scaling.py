@@ -322,6 +322,13 @@ def of_the_logarithm(weights):
 
 
 @softmax_jacobian.mistake
+def one_row_only(weights):
+    """This works for a single row: `torch.diag` and `torch.outer` take no batches. `torch.diag_embed` and broadcasting
+    with [..., :, None] do."""
+    return torch.diag(weights) - torch.outer(weights, weights)
+
+
+@softmax_jacobian.mistake
 def of_a_second_softmax(weights):
     """There is a softmax in here: the input holds weights already."""
     return softmax_jacobian.variants[0](weights.softmax(-1))
