@@ -15,7 +15,7 @@ from torch import Tensor
 from pocketgpt.course.exercise import exercise
 from pocketgpt.text.tokenizer import BYTE_LETTERS, Tokenizer
 
-HINTS = ("a nudge", "the steps", "pseudocode")
+STEPS = ("a nudge", "the steps", "pseudocode")
 
 
 def _letters(rng, count: int) -> list[bytes]:
@@ -30,7 +30,7 @@ def _single_bytes(word: str) -> list[bytes]:
 # 1.1 count_pairs
 
 
-@exercise("1.1", points=1, hints=HINTS, returns=("counts",))
+@exercise("1.1", points=1, hints=STEPS, returns=("counts",))
 def count_pairs(words: list[list[bytes]]) -> dict[tuple[bytes, bytes], int]:
     """How often each pair of neighbors stands in the words."""
     return Counter(pair for word in words for pair in pairwise(word))
@@ -137,7 +137,7 @@ def counts_with_list(words):
 # 1.2 merge_pair
 
 
-@exercise("1.2", points=2, hints=HINTS, returns=("tokens",))
+@exercise("1.2", points=2, hints=STEPS, returns=("tokens",))
 def merge_pair(tokens: list[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:
     """The tokens with every occurrence of the pair joined into one, from left to right."""
     known = [*dict.fromkeys([*tokens, *pair, pair[0] + pair[1]])]
@@ -276,7 +276,7 @@ def by_splitting_recursively(tokens, pair):
 # 1.3 encode_word
 
 
-@exercise("1.3", points=3, hints=HINTS, returns=("tokens",))
+@exercise("1.3", points=3, hints=STEPS, returns=("tokens",))
 def encode_word(word: str, ranks: dict[tuple[bytes, bytes], int]) -> list[bytes]:
     """The tokens of a word: from single bytes, the pair of the lowest rank is joined until no pair has a rank."""
     names = {
@@ -304,6 +304,7 @@ def _(rng):
     in_order = lambda *pairs: {pair: rank for rank, pair in enumerate(pairs)}  # noqa: E731
     yield x + y + z, in_order((b, c), (a, b))
     yield w + x + y + z + x + y + w, in_order((b, c), (a, b), (d, a))
+    yield x + y + z, in_order((b, c), (a, b + c), (a, b))
     yield 5 * x, in_order((a, a))
     yield 4 * x + y, in_order((a, a), (a + a, a + a), (a, b))
     yield x + y + z + w, in_order((a, b), (c, d), (a + b, c + d))
@@ -445,7 +446,7 @@ def by_rank_of_the_result(word, ranks):
 # 1.4 decode
 
 
-@exercise("1.4", points=1, hints=HINTS, returns=("text",))
+@exercise("1.4", points=1, hints=STEPS, returns=("text",))
 def decode(tokens: list[int], vocabulary: list[bytes]) -> str:
     """The text of some ids; bytes that are not UTF-8 become U+FFFD."""
     ranks = {token: i for i, token in enumerate(vocabulary)}
@@ -549,7 +550,7 @@ def as_a_stream(tokens, vocabulary):
 # 1.5 embed
 
 
-@exercise("1.5", points=1, hints=HINTS, returns=("vectors",), forbidden=("embedding",))
+@exercise("1.5", points=1, returns=("vectors",), forbidden=("embedding",))
 def embed(
     tokens: Int[Tensor, "batch seq"], table: Float[Tensor, "vocab d_model"]
 ) -> Float[Tensor, "batch seq d_model"]:

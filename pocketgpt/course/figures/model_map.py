@@ -122,7 +122,7 @@ def _attention(pen: "_Pen", config: ModelConfig) -> None:
     pen.heads(v - half + 0.6, 15.5, config.n_kv_heads, COLORS["value"])
     rotated = config.positions == "rope"
     if rotated:
-        pen.box(q - half, 19.4, k - q + 2 * half, 3.3, "RoPE: positions", "positions", "rope", fontsize=8)
+        pen.box(q - half, 19.4, k - q + 2 * half, 3.3, "RoPE: positions", "positions", "rope", fontsize=8.0)
         pen.arrow((q, 17.3), (q, 19.4), color=COLORS["query"])
         pen.arrow((k, 17.3), (k, 19.4), color=COLORS["key"])
     pen.arrow((k, 22.7 if rotated else 17.3), (k, 24.6), color=COLORS["key"])
@@ -133,14 +133,14 @@ def _attention(pen: "_Pen", config: ModelConfig) -> None:
     pen.arrow((q, 22.7 if rotated else 17.3), (q, 31.0), color=COLORS["query"])
     pen.arrow((k, 27.9), (k, 31.0), color=COLORS["key"])
     pen.arrow((v, 27.9), (v, 41.0), color=COLORS["value"])
-    pen.box(q - half, 31.0, k - q + 2 * half, 3.3, "q kᵀ / √d_head", "attention", "scaling", fontsize=8)
+    pen.box(q - half, 31.0, k - q + 2 * half, 3.3, "q kᵀ / √d_head", "attention", "scaling", fontsize=8.0)
     pen.arrow((q, 34.3), (q, 36.0))
     softmax = "mask, softmax" if config.causal else "softmax"
-    pen.box(q - half, 36.0, k - q + 2 * half, 3.3, softmax, "start_here", "attention", fontsize=8)
+    pen.box(q - half, 36.0, k - q + 2 * half, 3.3, softmax, "start_here", "attention", fontsize=8.0)
     pen.arrow((q, 39.3), (q, 41.0))
-    pen.box(q - half, 41.0, v - q + 2 * half, 3.3, "weights times v", "attention", fontsize=8)
+    pen.box(q - half, 41.0, v - q + 2 * half, 3.3, "weights times v", "attention", fontsize=8.0)
     pen.arrow((q, 44.3), (q, 47.3))
-    pen.box(q - half, 47.3, v - q + 2 * half, 3.3, "heads side by side, o_proj", "multi_head_attention", fontsize=8)
+    pen.box(q - half, 47.3, v - q + 2 * half, 3.3, "heads side by side, o_proj", "multi_head_attention", fontsize=8.0)
 
 
 SHAPE = {"fontsize": 7, "family": "monospace", "color": "#555555", "ha": "left"}
