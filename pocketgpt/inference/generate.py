@@ -42,7 +42,7 @@ def steps(
 ) -> Iterator[Int[Tensor, "batch"]]:
     """One new token for every row, again and again, without end.
 
-    When the context is full, the model goes on from the last half of it, read anew.
+    A row whose context is full goes on from the last half of it, read anew; the other rows keep all of theirs.
     """
     check_prompts(model, prompts)
     generator = torch.Generator(model.device)
@@ -50,9 +50,9 @@ def steps(
         generator.seed()
     else:
         generator.manual_seed(seed)
-    context = [list(prompt) for prompt in prompts]
     longest = model.config.max_seq_len
-    cache, logits = prefill(model, [tokens[-longest:] for tokens in context])
+    context = [list(prompt[-longest:]) for prompt in prompts]
+    cache, logits = prefill(model, context)
     while True:
         tokens = sampler(logits, generator)
         yield tokens
@@ -61,7 +61,8 @@ def steps(
         if cache.longest < cache.capacity:
             logits = decode_step(model, tokens, cache)
         else:
-            cache, logits = prefill(model, [tokens[-max(longest // 2, 1) :] for tokens in context])
+            context = [row if len(row) <= longest else row[-max(longest // 2, 1) :] for row in context]
+            cache, logits = prefill(model, context)
 
 
 def stream(

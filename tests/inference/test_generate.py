@@ -38,8 +38,9 @@ def test_greedy_text_is_the_best_token_again_and_again(model):
 
 
 def test_rows_of_a_batch_do_not_see_each_other(model):
-    together = generate(model, PROMPTS, max_new_tokens=20, sampler=GREEDY)
-    alone = [generate(model, [prompt], max_new_tokens=20, sampler=GREEDY)[0] for prompt in PROMPTS]
+    # 70 tokens: every row fills its context of 32 twice, each at a time of its own
+    together = generate(model, PROMPTS, max_new_tokens=70, sampler=GREEDY)
+    alone = [generate(model, [prompt], max_new_tokens=70, sampler=GREEDY)[0] for prompt in PROMPTS]
     assert together == alone
 
 
