@@ -1,5 +1,6 @@
 """Ctrl-C that waits for the end of the step."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ def interrupt_after_step() -> Iterator[Callable[[], bool]]:
     def remember(signal_number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True
+        # os.write, because a handler may run in the middle of a print.
+        os.write(2, b"\nFinishing the step, then saving. Ctrl-C again stops at once.\n")
         signal.signal(signal.SIGINT, before)
 
     before = signal.signal(signal.SIGINT, remember)
