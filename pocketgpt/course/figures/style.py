@@ -4,8 +4,9 @@ The colors are those of Okabe and Ito (2008), which stay apart for every common 
 means one thing in all chapters.
 """
 
+from typing import Any
+
 import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLORS = {
@@ -44,7 +45,7 @@ STYLE = {
 
 def canvas(
     columns: int = 1, rows: int = 1, *, width: float = 7.0, height: float = 3.2, **options
-) -> tuple[Figure, Axes]:
+) -> tuple[Figure, Any]:
     """A figure in the style of the course, and its axes (an array of them where there are several).
 
     width and height in inches, of the whole figure.
