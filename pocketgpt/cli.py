@@ -5,6 +5,7 @@ without Jupyter.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.training.recipe import TrainConfig, recipe
 
 DESCRIPTION = "PocketGPT: train a small GPT, let it write, look at what it is made of. Begin with: pocketgpt doctor"
+DEFAULT = "pocket-shakespeare"
 
 
 def generate(
@@ -51,7 +53,7 @@ def generate(
     write(prompt, model, max_new_tokens=max_new_tokens, sampler=sampler, seed=seed, device=device)
 
 
-def info(model: Positional[str] = "pocket-shakespeare") -> None:
+def info(model: Positional[str] = DEFAULT) -> None:
     """Show what a model is made of: parameters of each part, arithmetic per token, memory of the KV cache.
 
     Args:
@@ -140,8 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        first.add_argument("--preset", default="pocket-shakespeare")
-        first.add_argument("--recipe")
+        first.add_argument("--preset", nargs="?", default=DEFAULT, const=DEFAULT)
+        first.add_argument("--recipe", nargs="?")
         known, _ = first.parse_known_args(argv if argv[:1] == ["train"] else [])
         commands = {
             "train": train_command(known.preset, known.recipe),
@@ -159,6 +161,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\npocketgpt: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `pocketgpt info | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return result or 0
 
 

@@ -68,6 +68,7 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
     [
         (["train", "--steps", "0"], "steps = 0 cannot work: use a whole number of at least 1"),
         (["train", "--steps", "many"], "--steps"),
+        (["train", "--preset"], "--preset"),
         (["train", "--optimizer", "sgd"], "'muon', 'adamw'"),
         (["train", "--preset", "gpt5"], "no preset 'gpt5': choose one of pocket, pocket-shakespeare"),
         (["train", "--recipe", "slow"], "no recipe 'slow' for 'pocket-shakespeare': choose one of quick, shipped"),
@@ -115,6 +116,15 @@ def test_ctrl_c_ends_without_a_traceback(capsys, monkeypatch):
     code, _, err = run(capsys, "info")
     assert code == 130
     assert err == "\npocketgpt: interrupted\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "pocketgpt.cli", "info"]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_generate_continues_the_prompt(capsys, checkpoint):
