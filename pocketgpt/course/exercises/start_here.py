@@ -16,7 +16,7 @@ def softmax(x: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:
 @softmax.inputs
 def _(rng):
     yield torch.randn(2, 3, generator=rng), -1
-    yield torch.randn(4, 3, generator=rng), 0
+    yield torch.randn(3, 4, 2, generator=rng), 0
     yield torch.randn(2, 4, 5, generator=rng), 1
     yield torch.randn(2, 2, 3, 4, generator=rng), -1
     high_and_low = torch.tensor([1000.0, 0.0, -1000.0])
@@ -53,6 +53,12 @@ def always_the_last_axis(x, dim):
 def always_the_first_axis(x, dim):
     """The softmax runs along the first axis whatever `dim` says: hand `dim` on to the maximum and to the sum."""
     return _softmax(x, 0)
+
+
+@softmax.mistake
+def always_the_second_axis(x, dim):
+    """The softmax runs along axis 1 whatever `dim` says: hand `dim` on to the maximum and to the sum."""
+    return _softmax(x, 1)
 
 
 @softmax.mistake

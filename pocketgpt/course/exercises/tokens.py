@@ -65,6 +65,18 @@ def once_a_word(words):
 
 
 @count_pairs.mistake
+def always_one(words):
+    """Every count is 1: add 1 to the count so far."""
+    return {pair: 1 for word in words for pair in pairwise(word)}
+
+
+@count_pairs.mistake
+def first_not_counted(words):
+    """Every count is one too low: a pair that is seen for the first time has the count 1, not 0."""
+    return {pair: count - 1 for pair, count in count_pairs.reference(words).items()}
+
+
+@count_pairs.mistake
 def equal_words_once(words):
     """A word that comes twice counts twice: that is what makes frequent words into tokens."""
     return Counter(pair for word in set(map(tuple, words)) for pair in pairwise(word))
@@ -243,6 +255,36 @@ def last_token_lost(tokens, pair):
 
 
 @merge_pair.mistake
+def loop_over_pairs(tokens, pair):
+    """A loop over the pairs of neighbors moves on by one after a merge, and never copies the last token: take a while
+    loop, and move on by two after a merge."""
+    return [left + right if (left, right) == pair else left for left, right in pairwise(tokens)]
+
+
+@merge_pair.mistake
+def no_right_neighbor(tokens, pair):
+    """The last token has no right neighbor, and tokens[i + 1] raises IndexError: ask for i + 1 < len(tokens) first."""
+    result, i = [], 0
+    while i < len(tokens):
+        is_pair = (tokens[i], tokens[i + 1]) == pair
+        result.append(tokens[i] + tokens[i + 1] if is_pair else tokens[i])
+        i += 2 if is_pair else 1
+    return result
+
+
+@merge_pair.mistake
+def half_a_pair_at_the_end(tokens, pair):
+    """Where the last token is the left half of the pair, tokens[i + 1] raises IndexError: ask for i + 1 < len(tokens)
+    first."""
+    result, i = [], 0
+    while i < len(tokens):
+        is_pair = tokens[i] == pair[0] and tokens[i + 1] == pair[1]
+        result.append(tokens[i] + tokens[i + 1] if is_pair else tokens[i])
+        i += 2 if is_pair else 1
+    return result
+
+
+@merge_pair.mistake
 def others_dropped(tokens, pair):
     """The tokens that are not part of the pair are gone: copy them as they are."""
     return [token for token in _merged(tokens, pair) if token == pair[0] + pair[1]]
@@ -372,6 +414,23 @@ def single_bytes_only(word, ranks):
 
 
 @encode_word.mistake
+def every_pair_has_a_rank(word, ranks):
+    """Not every pair of neighbors has a rank, and ranks[pair] raises KeyError: look only at pairs that are in ranks."""
+    tokens = _single_bytes(word)
+    while len(tokens) > 1:
+        tokens = _merged(tokens, min(pairwise(tokens), key=ranks.__getitem__))
+    return tokens
+
+
+@encode_word.mistake
+def no_end(word, ranks):
+    """When no pair has a rank, the loop has to end: here min() gets nothing to choose from, and raises ValueError."""
+    tokens = _single_bytes(word)
+    while True:
+        tokens = _merged(tokens, min([pair for pair in pairwise(tokens) if pair in ranks], key=ranks.get))
+
+
+@encode_word.mistake
 def nothing_joined(word, ranks):
     """These are the single bytes of the word: no pair is joined yet."""
     return _single_bytes(word)
@@ -455,18 +514,18 @@ def decode(tokens: list[int], vocabulary: list[bytes]) -> str:
 
 @decode.inputs
 def _(rng):
-    parts = [" To", " be", "\n", " it", "s", "b", "é".encode(), b"\xc3", b"\xa9", b"\xf0\x9f", b"\x8c\xb9", b"\xe2\x80"]
-    parts = [part if isinstance(part, bytes) else part.encode() for part in parts]
-    order = torch.randperm(len(parts), generator=rng).tolist()
-    vocabulary = [parts[i] for i in order]
-    ids = {part: order.index(i) for i, part in enumerate(parts)}
-    write = lambda *tokens: ([ids[token] for token in tokens], vocabulary)  # noqa: E731
-    yield write(b" To", b" be")
-    yield write(b" it", b"s", b"\n", b" To")
-    yield write(b"b", b"\xc3", b"\xa9", b"b", "é".encode(), b" it")
-    yield write(b" be", b"\xf0\x9f", b"\x8c\xb9", b"s")
-    yield write(b"b", b"\xc3", b"s", b"\xa9", b" be", b"\xe2\x80")
-    yield [], vocabulary
+    def write(*tokens):
+        parts = list(dict.fromkeys([*tokens, b"\xf0"]))
+        vocabulary = [parts[i] for i in torch.randperm(len(parts), generator=rng).tolist()]
+        return [vocabulary.index(token) for token in tokens], vocabulary
+
+    a, b, c, _ = _letters(rng, 4)
+    yield write(b" " + a, b" " + b + c)
+    yield write(b" it", a, b"\n", b" To")
+    yield write(b, b"\xc3", b"\xa9", c, "é".encode(), b" it")
+    yield write(b" be", b"\xf0\x9f", b"\x8c\xb9", c)
+    yield write(b, b"\xc3", c, b"\xa9", b" be", b"\xe2\x80")
+    yield write()
     many = [bytes([ord("a") + i // 26, ord("a") + i % 26]) for i in torch.randperm(26 * 26, generator=rng).tolist()]
     yield torch.randint(256, len(many), (5,), generator=rng).tolist(), many
 
@@ -476,6 +535,13 @@ def token_by_token(tokens, vocabulary):
     """Each token is decoded on its own, and a character that is spread over two tokens is lost: join the bytes
     first."""
     return "".join(vocabulary[token].decode(errors="replace") for token in tokens)
+
+
+@decode.mistake
+def token_by_token_strictly(tokens, vocabulary):
+    """Each token is decoded on its own, and one that holds half a character raises UnicodeDecodeError: join the bytes
+    of all tokens first."""
+    return "".join(vocabulary[token].decode() for token in tokens)
 
 
 @decode.mistake
