@@ -25,10 +25,12 @@ def test_an_error_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_the_old_file_stays_whole_until_the_new_one_is(tmp_path):
     file = tmp_path / "a.json"
     write_json(file, "old")
+    old = file.stat().st_ino
     with replacing(file) as beside:
         beside.write_text('"new"')
         assert read_json(file) == "old"
     assert read_json(file) == "new"
+    assert file.stat().st_ino != old  # renamed over it, and not written into it
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b""])

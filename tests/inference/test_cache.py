@@ -115,8 +115,7 @@ def test_rows_of_different_lengths_padded_on_the_right(variant, model_of, assert
                 for row, n in enumerate(added):
                     tokens[row, :n] = texts[row][0, read[row] : read[row] + n]
                     read[row] += n
-                if min(added) < max(added):  # else nothing is padding, which needs no saying
-                    cache.added = torch.tensor(added)
+                cache.added = torch.tensor(added)
                 out = model(tokens, cache)
                 for row, n in enumerate(added):
                     logits[row].append(out[row, :n])
@@ -127,6 +126,16 @@ def test_rows_of_different_lengths_padded_on_the_right(variant, model_of, assert
                     assert_equal(torch.cat(logits[row]), expected)
 
     check()
+
+
+@pytest.mark.parametrize("kind", [StaticCache, SlidingWindowCache])
+def test_padding_is_announced_for_one_call(kind, model_of):
+    model = model_of("window 5")
+    cache = kind(model.config, 2, SEQ)
+    cache.added = torch.tensor([2, 4])
+    model(tokens_for(model, 2, 4), cache)
+    model(tokens_for(model, 2, 3), cache)
+    assert cache.lengths.tolist() == [2 + 3, 4 + 3]
 
 
 @pytest.mark.parametrize("variant", sorted(set(VARIANTS) - set(DYNAMIC)))
