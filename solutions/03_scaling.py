@@ -135,7 +135,8 @@ for dtype in (torch.float32, torch.bfloat16):
 # %% [markdown]
 # ## 3 · Your turn
 #
-# Three instruments to measure with, and then the attention function in its final form.
+# Three instruments to measure with, and then the attention function in its final form. As in chapter 2, `yours(...)` puts
+# a finished version in place of a function that does not pass its check yet.
 #
 # ### Exercise 3.1 · `score_variance` · easy, 10 minutes
 #
@@ -535,9 +536,9 @@ for name, scale in {"1/√32": 32**-0.5, "(a) 1": 1.0, "(b) 1/32": 1 / 32, "(c) 
     print(f"scale {name:8}: loss {loss:.2f}")
 
 # %% [markdown]
-# To have **no scale costs this trained model little**: every head still prefers the same key and is only surer of it. Flat
-# weights cost far more, because they mix in what the head had learned to leave out. How sure were the heads before, and
-# how sure are they without the scale? Your `entropy`, layer by layer:
+# Surprised? To forget the scale now does far less harm than to flatten the weights. Every head still prefers the same key as
+# before and is only surer of it, whereas flat weights mix in all that the head had learned to leave out. How sure were
+# the heads, and how sure are they without the scale? Your `entropy`, layer by layer:
 
 # %%
 maps = [attention_weights(pocket_model(), windows[:1, :128], each) for each in (unscaled, scaled_attention)]
@@ -549,14 +550,15 @@ largest = torch.arange(1, 129).log().mean().item()  # position t has t tokens to
 entropy_by_layer(by_layer, largest)
 
 # %% [markdown]
-# After training, most layers are far from equal weights, scale or no scale. That is no contradiction to section 5: a
-# certain softmax may well be **right**, but it cannot **learn**. A model has to begin undecided, so that gradients flow, and
-# earns its certainty on the way. The scale is there for the beginning.
-#
-# Does it still write without it?
+# And does it still write, without the scale?
 
 # %%
 before_and_after(attention=unscaled)
+
+# %% [markdown]
+# After training, all layers but the first are far from equal weights, scale or no scale. That is no contradiction to
+# section 5: a certain softmax may well be **right**, but it cannot **learn**. A model has to begin undecided, so that
+# gradients flow, and earns its certainty on the way. The scale is there for the beginning.
 
 # %% [markdown]
 # ## 7 · What to remember
