@@ -93,7 +93,6 @@ def _execute(notebook: NotebookNode, source: Path) -> None:
         resources={"metadata": {"path": str(source.parent)}},
         timeout=900,
         record_timing=False,
-        store_widget_state=False,
         coalesce_streams=True,
         on_cell_complete=lambda cell, cell_index: bar.update(),
     )

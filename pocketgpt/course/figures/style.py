@@ -50,9 +50,8 @@ def canvas(
 
     width and height in inches, of the whole figure.
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(width, height), **options)
-    return figure, axes
+    plt.rcParams.update(STYLE)  # not for this call alone: titles and labels are drawn later
+    return plt.subplots(rows, columns, figsize=(width, height), **options)
 
 
 def readable(token: str) -> str:
