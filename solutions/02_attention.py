@@ -7,8 +7,8 @@
 # **Time**: about 75 minutes. **You need**: chapter 1 (tokens, and the table that turns each into a vector), and what a
 # matrix product is.
 #
-# Every cell runs on its own order from top to bottom: press Shift+Enter. Here is where this chapter's piece sits in the
-# whole model.
+# Run the cells from top to bottom with Shift+Enter. Here is where this chapter's piece sits in the whole model: the orange
+# parts.
 
 # %%
 import math
@@ -20,6 +20,7 @@ from pocketgpt.config import preset
 from pocketgpt.course import check
 from pocketgpt.course.figures.attention import attention_grid, attention_map, looks_at, soft_lookup
 from pocketgpt.course.figures.model_map import model_map
+from pocketgpt.course.heads import HEADS
 from pocketgpt.course.sliders import sliders
 from pocketgpt.course.transplant import attention_weights, before_and_after, pocket_model, pocket_tokenizer
 from pocketgpt.course.yours import yours
@@ -358,15 +359,21 @@ print("tokens:", len(words))
 print("weights:", tuple(maps.shape), "= (layers, heads, queries, keys)")
 
 # %%
-attention_grid(maps, "Heads ask different questions: each square is one head, bright where it looks")
+attention_grid(maps, "Heads ask different questions: each square is one head, bright where it looks", HEADS)
 
 # %% [markdown]
 # Read one square: row = the token that looks, column = the token looked at, dark = weight 0. Everything above the diagonal
-# is dark: that is your causal mask. A bright line just below the diagonal is a head that looks at the **previous token**.
-# A bright first column is a head that has nothing to look for: the weights must sum to 1, so it puts them where they do
-# no harm.
+# is dark: that is your causal mask.
 #
-# One head, larger. With the sliders, look through all of them.
+# Nobody told these heads what to do, and some have taken up a trade (their names are ours, measured on a page of
+# *Macbeth*; `pocketgpt/course/heads.py` says how):
+#
+# - **previous token**: a bright line just below the diagonal.
+# - **start of line**: bright columns at line breaks. Verse has lines, and whoever writes it must know where one began.
+# - **same token**: earlier occurrences of the token that looks. Our line is short; try a text that repeats itself.
+# - The heads of layer 0 have no favorites: they spread their weight over all that came before, and hand on its mean.
+#
+# Here is one head, larger, and below it all of them, with sliders.
 
 
 # %%
@@ -374,7 +381,7 @@ def show(layer: int, head: int) -> None:
     attention_map(maps[layer, head], words, f"Layer {layer}, head {head}: who looks at whom")
 
 
-show(0, 0)
+show(2, 1)
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -383,19 +390,23 @@ sliders(show, layer=(0, 3), head=(0, 5))
 # %% [markdown]
 # ### Which word does this token look at?
 #
-# Below is one row of one map, as bars: what the last *the* of our line looks at. Before you run the cell, choose: which
-# token will get the **largest** weight in layer 0, the layer that sees the bare tokens first? The cell after it takes the
-# token and the head from your sliders.
+# One row of such a map, as bars: what *·hand* looks at. Before you run the cell, predict the token with the tallest bar
+# for head 2.1, a previous-token head, and for head 0.0.
 
 
 # %%
 def show_row(layer: int, head: int, position: int) -> None:
     row = maps[layer, head, position, : position + 1]
-    looks_at(row, words[: position + 1], f"{words[position]!r} looks at … (layer {layer}, head {head})")
+    looks_at(row, words[: position + 1], f"{words[position]} looks at … (layer {layer}, head {head})")
 
 
-last_the = max(i for i, word in enumerate(words) if word == "·the")
-show_row(0, 0, last_the)
+position = words.index("·hand") if "·hand" in words else len(words) - 1
+show_row(2, 1, position)
+show_row(0, 0, position)
+
+# %% [markdown]
+# Head 2.1 looks one token back. Head 0.0 looks at everything a little: with weights this even it computes, for every
+# position, the mean of all values so far.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -461,8 +472,9 @@ before_and_after(causal_mask=sees_everything)
 # </details>
 # <details><summary>3. Why can the weights never be all zero, even if no key fits, and what do trained heads do about it?</summary>
 #
-# Each row of a softmax sums to 1, so something must be looked at. Many heads learn to look at the first token when they have
-# nothing to say (Xiao et al. 2023 call it an attention sink). Find one in the grid above.
+# Each row of a softmax sums to 1, so something must be looked at. Heads of large models learn to look at the very first token
+# when they have nothing to say, an *attention sink* (Xiao et al. 2023). The heads of our small model have not: the first
+# columns in the grid above are dark. Its layer 0 spreads the weight instead.
 #
 # </details>
 #
@@ -478,6 +490,6 @@ before_and_after(causal_mask=sees_everything)
 # - Bahdanau, Cho and Bengio 2014, *Neural Machine Translation by Jointly Learning to Align and Translate*,
 #   [arXiv 1409.0473](https://arxiv.org/abs/1409.0473): where the soft lookup comes from.
 # - Xiao et al. 2023, *Efficient Streaming Language Models with Attention Sinks*,
-#   [arXiv 2309.17453](https://arxiv.org/abs/2309.17453): the bright first column.
+#   [arXiv 2309.17453](https://arxiv.org/abs/2309.17453): a bright first column, in models larger than ours.
 #
 # **Next**: chapter 3 asks why the scores are divided by √d_head, and what happens to a model that forgets it.
