@@ -492,7 +492,7 @@ learning_curves(losses, ["Large start: q and k have variance 1", "Small start: w
 # %%
 (without, with_scale), small = losses[:, :, :, -10:].mean(-1)
 print("large start, with the scale, every seed has learned it:", (with_scale < 0.3).all().item())
-print("large start, the last one with is ahead of the first one without:", (with_scale.max() < without.min()).item())
+print("large start, all of them are ahead of all without:", (with_scale.max() < without.min()).item())
 print("small start, every model is better than guessing:", (small < math.log(16)).all().item())
 
 # %% [markdown]
@@ -529,9 +529,9 @@ before_and_after(attention=scaled_attention)
 prediction = ["?", "?", "?"]
 
 tokens = torch.tensor(pocket_tokenizer().encode(asset("held-out.txt").read_text()))
-windows = tokens[: len(tokens) // 256 * 256].view(-1, 256)
+windows, model = tokens[: len(tokens) // 256 * 256].view(-1, 256), pocket_model()
 for name, scale in {"1/√32": 32**-0.5, "(a) 1": 1.0, "(b) 1/32": 1 / 32, "(c) 0": 0.0}.items():
-    with transplant(pocket_model(), attention=partial(scaled_attention, scale=scale)) as model, torch.no_grad():
+    with transplant(model, attention=partial(scaled_attention, scale=scale)), torch.no_grad():
         loss = F.cross_entropy(model(windows)[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
     print(f"scale {name:8}: loss {loss:.2f}")
 
@@ -541,7 +541,7 @@ for name, scale in {"1/√32": 32**-0.5, "(a) 1": 1.0, "(b) 1/32": 1 / 32, "(c) 
 # the heads, and how sure are they without the scale? Your `entropy`, layer by layer:
 
 # %%
-maps = [attention_weights(pocket_model(), windows[:1, :128], each) for each in (unscaled, scaled_attention)]
+maps = [attention_weights(model, windows[:1, :128], each) for each in (unscaled, scaled_attention)]
 by_layer = torch.stack([entropy(weights).mean(dim=(1, 2, 3)) for weights in maps])
 for i, (without, with_scale) in enumerate(by_layer.T.tolist()):
     print(f"layer {i}: {with_scale:.2f} nats, without the scale {without:.2f}")
