@@ -9,7 +9,8 @@
 # is). You need to know nothing about language models.
 #
 # A notebook is made of cells. Click on the gray one below and press **Shift+Enter**: it runs, shows what it prints,
-# and moves on to the next. Run every cell in order, from top to bottom.
+# and moves on to the next. Run every cell in order, from top to bottom. The first one only fetches the tools and the
+# model, and prints nothing.
 
 # %%
 import math
@@ -33,12 +34,12 @@ model, tokenizer = pocket_model(), pocket_tokenizer()
 # %%
 def write(speaker: str, temperature: float, length: int) -> None:
     prompt = tokenizer.encode(f"{speaker}:\n")
-    sampler = Sampler(temperature=temperature)
-    new = generate(model, [prompt], max_new_tokens=length, sampler=sampler, seed=1)[0]
+    sampler = Sampler(temperature=temperature, top_k=None)
+    new = generate(model, [prompt], max_new_tokens=length, sampler=sampler, seed=2)[0]
     print(tokenizer.decode(prompt + new))
 
 
-write("ROMEO", temperature=0.8, length=100)
+write("ROMEO", temperature=0.8, length=80)
 
 # %% [markdown]
 # Shakespeare did not write that. A model did that ships with this course, and it wrote it now, on your machine. It
@@ -57,8 +58,8 @@ sliders(write, speaker="JULIET", temperature=(0.1, 2.0, 0.1), length=(40, 200))
 # ## The map
 #
 # Here is that model, all of it. Do not try to understand the picture yet: it is the map of the course. The number on
-# each part is the chapter in which you write that part yourself. When all of it has been yours, you know how a GPT
-# works, because you have built one.
+# each part is the chapter in which you write that part yourself. When all of it has been yours, you know how a GPT (a
+# generative pre-trained transformer) works, because you have built one.
 
 # %%
 model_map(preset("pocket-shakespeare"))
@@ -138,8 +139,8 @@ for examine in CHECKS:
 # how likely that token is to come next. To write, one token is drawn from these probabilities, put at the end of the
 # text, and the model is asked again.
 #
-# What comes out of the model are not probabilities, though, but **scores**: any numbers, also negative ones, where
-# larger means likelier. Suppose there were only three tokens. Follow the numbers by hand:
+# What comes out of the model are not probabilities, though, but **scores** (*logits* in code): any numbers, also
+# negative ones, where larger means likelier. Suppose there were only three tokens. Follow the numbers by hand:
 #
 # | token | score | exp(score) | divided by the sum |
 # |---|---|---|---|
@@ -173,7 +174,7 @@ next_token_bars(scores.softmax(dim=0), tokenizer, f"“{prompt} …”: what the
 #
 # | symbol | what | shape |
 # |---|---|---|
-# | $x$ | scores | any, such as (batch, heads, seq, keys) |
+# | $x$ | scores | any, such as (2, 3) |
 # | $i$, $j$ | places along **one** axis of $x$, called `dim` | |
 # | $m$ | the largest score along `dim` | that of $x$, with 1 in place of `dim` |
 # | softmax(x) | probabilities | that of $x$; sums to 1 along `dim` |
@@ -207,7 +208,7 @@ print("half precision, exp(12):", torch.tensor(12.0, dtype=torch.float16).exp().
 # ### Exercise 0.1 · `softmax` · easy, 10 minutes
 #
 # 1. `x` has any shape; `dim` is one of its axes, and may be negative, which counts from the end.
-# 2. Return a tensor of the shape of `x`. Along `dim` it is positive and sums to 1, in the proportions of exp(x).
+# 2. Return a tensor of the shape of `x`. Along `dim` it sums to 1, in the proportions of exp(x).
 # 3. Scores of 1000 and of −1000 must not give NaN. Not even when they stand in different rows of one `x`.
 # 4. A score of −∞ gets probability 0. (If you subtract the right thing, this comes by itself.)
 # 5. `torch.softmax` and its relatives are not allowed, as they would be the whole exercise.
@@ -281,7 +282,7 @@ print("yours = torch.softmax:", torch.allclose(mine, torch.softmax(x, -1), atol=
 # Here is what the slider at the top did: it **divides** all scores by the temperature, before the softmax. A division
 # by 0.5 doubles every difference between two scores; a division by 2 halves it.
 #
-# At temperature 1 the model gives *lord* the probability that you saw in the bars above. What will it be at
+# At temperature 1 the model's favorite has the probability that you saw in the bars above. How much will it have at
 # temperature 0.5? Write your guess into the cell, then run it.
 
 # %%
@@ -350,14 +351,15 @@ before_and_after(softmax=no_division)
 
 # %% [markdown]
 # A model that knows nothing has 8.32, because it gives every token a fair chance. To do worse than that, a model must
-# be sure of itself, and wrong.
+# be sure of itself, and wrong. (Should you see a �: that is half a character, and chapter 1 tells how it comes
+# about.)
 #
 # ### The wrong axis
 #
 # Attention's scores have the shape (batch, heads, seq, keys): in a row stand the scores that **one** token gives to
-# all the tokens it may look at. The next function lets the columns compete instead. It returns the right shape, its
-# numbers lie between 0 and 1, and along one axis they even sum to 1. Will the model still write words? Will it write
-# sentences?
+# all the tokens it may look at (its `keys`). The next function lets the columns compete instead. It returns the right
+# shape, its numbers lie between 0 and 1, and along one axis they even sum to 1. Will the model still write words?
+# Will it write sentences?
 
 # %%
 prediction = "words: yes or no? sentences: yes or no?"  # write yours
@@ -372,8 +374,8 @@ before_and_after(softmax=wrong_axis)
 # %% [markdown]
 # Words, yes: each token is a word or a piece of one, in whatever order they come. Sentences, no. And look at the
 # loss, which rose by much less than the text suffered. It was fooled: the page of *Macbeth* lies before the model as
-# a whole, and in the wrong axis each token competes with those that come **after** it. So a little of what the model
-# should predict leaks into its sums. When it writes, there is nothing after, and nothing to leak.
+# a whole, and along the wrong axis each token competes with those that come **after** it. So a little of what the
+# model should predict leaks into its sums. When it writes, there is nothing after, and nothing to leak.
 #
 # Two broken models, and no error message: **the right shapes, the wrong numbers**. That is how mistakes in a neural
 # network look. So from here on you will not trust a function because it runs, nor a loss because it is low. You will

@@ -61,12 +61,13 @@ model_map(preset("pocket-shakespeare"), highlight="tokens")
 # | merge 0: t + h | **th** e | **th** e | **th** a t | h a t |
 # | merge 1: a + t | th e | th e | th **at** | h **at** |
 #
-# Count again: `th e` and `a t` both stand there twice. A tie needs a rule that never changes its mind, and here `a t`
-# wins. That is the whole training: count, merge, count again, until the vocabulary is as large as you want it.
+# Count again: `th e` and `a t` both stand there twice. A tie needs a rule that never changes its mind; by ours, the
+# older pieces go first, so `a t` wins. That is the whole training: count, merge, count again, until the vocabulary is
+# as large as you want it.
 #
 # Now **encode** a word that was not in the text, `bath`. Its letters are b a t h, and two merges would fit: a + t,
 # and t + h. Both at once is impossible, since they share the t. The merge that was found *first* goes first: merge 0
-# gives `b a th`. In the order of the text it would have been `b at h`. Keep this example in mind, it is the most
+# gives `b a th`. In the order of the text it would have been `b at h`. Keep this example in mind: it is the most
 # frequent mistake in this chapter.
 
 # %% [markdown]
@@ -169,10 +170,10 @@ check.count_pairs(count_pairs)
 # ### Exercise 1.2 · `merge_pair` · medium, 15 minutes
 #
 # 1. `tokens` is a list of byte strings, `pair` a tuple of two of them.
-# 2. Return a new list, in which each occurrence of the pair (left token, then right token) is one token, `left +
-#    right`.
-# 3. Go from left to right. A token that was joined is used up: with the pair (a, a), the tokens `a a a` become `aa
-#    a`.
+# 2. Return a new list, in which each occurrence of the pair (left token, then right token) is one token,
+#    `left + right`.
+# 3. Go from left to right. A token that was joined is used up: with the pair (a, a), the tokens `a a a` become
+#    `aa a`.
 # 4. Everything else stays as it is and where it is.
 #
 # <details><summary>Hint 1 · a nudge</summary>
@@ -184,7 +185,7 @@ check.count_pairs(count_pairs)
 #
 # At place i: is there a token at i + 1, and are the two tokens the pair? Then append the joined token and move on by
 # 2. If not, append the token at i and move on by 1. Compare `(tokens[i], tokens[i + 1]) == pair`, not the joined
-# bytes: (a, bc) and (ab, c) are different pairs.
+#    bytes: (a, bc) and (ab, c) are different pairs.
 #
 # </details>
 # <details><summary>Hint 3 · pseudocode</summary>
@@ -216,7 +217,8 @@ check.merge_pair(merge_pair)
 
 # %% [markdown]
 # With these two functions you can **train** a tokenizer. The text is a page of *Macbeth*. The rule for a tie is that
-# of the library which trains real tokenizers: the pair with the lower token numbers wins.
+# of the library which trains real tokenizers: the pair with the lower token numbers wins, so the older pieces go
+# first.
 
 # %%
 count_pairs, merge_pair = yours(count_pairs), yours(merge_pair)
@@ -243,8 +245,8 @@ print("the same 100 merges as the library:", merges == train_tokenizer([page], 2
 #
 # ### Exercise 1.3 · `encode_word` · hard, 20 minutes
 #
-# 1. `word` is a string, with its space; `ranks` is a dictionary from pair to rank: `{(b"t", b"h"): 0, (b"a", b"t"):
-#    1}`.
+# 1. `word` is a string, with its space; `ranks` is a dictionary from pair to rank:
+#    `{(b"t", b"h"): 0, (b"a", b"t"): 1}`.
 # 2. Start from the single bytes of the word in UTF-8.
 # 3. Of all pairs of neighbors that are in `ranks`, join the one with the lowest rank, wherever it stands, with your
 #    `merge_pair`.
@@ -453,7 +455,7 @@ sliders(show_tokens, text="Café au lait, my liege — 🌹?")
 # ### How large should a vocabulary be?
 #
 # The merges are in order, so their first part is the vocabulary that training would have given if it had stopped
-# earlier. With all of some of these prefixes you see what each doubling buys (4,095 is all but the special token):
+# earlier. A few of these prefixes show what each doubling buys (4,095 is all but the special token):
 
 # %%
 sizes = [256, 512, 1024, 2048, 4095]
@@ -462,8 +464,9 @@ compression(sizes, bytes_per_token, "Each doubling of the vocabulary buys less")
 
 # %% [markdown]
 # Every token needs a row of the table, and every doubling makes the tokens longer by less. With a large model and a
-# lot of text the table is cheap, and vocabularies have 50,000 entries (GPT-2), 128,000 (Llama 3), or more. For our
-# small model 4,096 rows of 192 numbers are a third of all its parameters already.
+# lot of text the table is cheap, and vocabularies have 50,257 entries (GPT-2, and the preset `pocket` of this
+# course), 128,256 (Llama 3), or more. For our small model 4,096 rows of 192 numbers are a third of all its parameters
+# already.
 
 # %% [markdown]
 # ### Vocabularies of another kind
@@ -484,7 +487,7 @@ trainer = tokenizers.trainers.BpeTrainer(
 old_style.train_from_iterator([page], trainer)
 
 encoded = old_style.encode("What café,  my lord?")
-print(f"{old_style.get_vocab_size()} tokens in the vocabulary, not 32,000: the page has no more pairs")
+print(f"{old_style.get_vocab_size()} tokens in the vocabulary, not 32,000: no other pair stands on the page twice")
 print(encoded.tokens)
 print(old_style.decode(encoded.ids))
 
@@ -548,8 +551,9 @@ colored_tokens(cuts, "The same passage, merged in the order of the text")
 
 # %% [markdown]
 # Compare the two pictures: *the*, for one, has fallen into pieces. The model learned from text that was cut by rank,
-# and the words it knows reach it in parts that it has never seen side by side. The weights are the same, the text is the
-# same, and nothing raised an error. It happens in practice when a model is used with a tokenizer that is almost its own.
+# and the words it knows reach it in parts that it has never seen side by side. The weights are the same, the text is
+# the same, and nothing raised an error. It happens in practice when a model is used with a tokenizer that is almost
+# its own.
 
 # %% [markdown]
 # ### What the table has learned
@@ -559,7 +563,7 @@ colored_tokens(cuts, "The same passage, merged in the order of the text")
 # *king*? Nobody told the model what any token means.
 
 # %%
-chosen = [encode(word)[0] for word in (" king", " three", " she", "ROMEO")]
+chosen = [encode(word)[0] for word in (" king", " father", " three", "ROMEO")]
 neighbors(table, chosen, tokenizer, "Tokens that are used alike have learned vectors that are alike")
 
 
@@ -574,9 +578,9 @@ def show_neighbors(word: str) -> None:
 sliders(show_neighbors, word=" love")
 
 # %% [markdown]
-# Tokens that can stand in the same places have come to lie close together: that is all the model could see, and it is
-# a great deal. But the vector of *she* is the same in every sentence. Whom it means, it must learn from its neighbors
-# in the text: that is chapter 2.
+# Tokens that can stand in the same places have come to lie close together, also pieces of words whose other half you
+# may guess. That is all the model could see, and it is a great deal. But the vector of *she* is the same in every
+# sentence. Whom it means, it must learn from its neighbors in the text: that is chapter 2.
 
 # %% [markdown]
 # ## 7 · What to remember
@@ -618,12 +622,12 @@ sliders(show_neighbors, word=" love")
 # ### Papers
 #
 # - Gage 1994, *A New Algorithm for Data Compression*: byte-pair encoding, as a way to make files smaller.
-# - Sennrich, Haddow and Birch 2016, *Neural Machine Translation of Rare Words with Subword Units*, [arXiv
-#   1508.07909](https://arxiv.org/abs/1508.07909): the same for language.
+# - Sennrich, Haddow and Birch 2016, *Neural Machine Translation of Rare Words with Subword Units*,
+#   [arXiv 1508.07909](https://arxiv.org/abs/1508.07909): the same for language.
 # - Radford et al. 2019, *Language Models are Unsupervised Multitask Learners*: GPT-2, which starts from bytes; its
 #   word pattern is the one above.
-# - Petrov et al. 2023, *Language Model Tokenizers Introduce Unfairness Between Languages*, [arXiv
-#   2305.15425](https://arxiv.org/abs/2305.15425).
+# - Petrov et al. 2023, *Language Model Tokenizers Introduce Unfairness Between Languages*,
+#   [arXiv 2305.15425](https://arxiv.org/abs/2305.15425).
 #
 # **Next**: each token is a vector that knows only itself. Chapter 2 lets them look at each other: open
 # `02_attention.ipynb`.
