@@ -569,8 +569,7 @@ neighbors(table, chosen, tokenizer, "Tokens that are used alike have learned vec
 
 # %%
 def show_neighbors(word: str) -> None:
-    first = encode(word or " ")[:1]
-    neighbors(table, first, tokenizer, "The nearest to its first token")
+    neighbors(table, encode(word or " ")[:1], tokenizer)  # of its first token
 
 
 # %%

@@ -68,7 +68,7 @@ def neighbors(
     table: Float[Tensor, "vocab d_model"], tokens: Sequence[int], tokenizer: Tokenizer, title: str = ""
 ) -> None:
     """For each token the ones nearest to it in the table, as bars of cosine similarity."""
-    figure, row = canvas(len(tokens), width=2.0 * len(tokens), height=2.4, squeeze=False)
+    figure, row = canvas(len(tokens), width=max(2.0 * len(tokens), 3.0), height=2.4, squeeze=False)
     for axes, token in zip(row[0], tokens, strict=True):
         found = nearest(table, token)
         places = range(len(found))
@@ -77,5 +77,6 @@ def neighbors(
         axes.invert_yaxis()
         axes.tick_params(axis="y", length=0)
         axes.set(xlim=(0, 1), xlabel="cosine similarity", title=f"“{readable(tokenizer.decode([token]))}”")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     plt.show()
