@@ -1,5 +1,6 @@
 """A chapter in a real JupyterLab in a real browser: it runs to its end, and a slider changes its picture."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,12 +16,23 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
 ALONE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
+SETTINGS = {
+    # All cells are in the page, not only those in view.
+    "notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
+    "apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false"},
+}
+
 
 @pytest.fixture
 def lab(tmp_path):
     """A JupyterLab server on a copy of the chapter with answers; gives its address."""
     shutil.copy(SOLUTIONS / "02_attention.ipynb", tmp_path)
-    environment = os.environ | {"JUPYTER_CONFIG_DIR": str(tmp_path / "config"), "HOME": str(tmp_path)}
+    settings = tmp_path / "settings" / "@jupyterlab"
+    for name, values in SETTINGS.items():
+        (settings / name).parent.mkdir(parents=True, exist_ok=True)
+        (settings / name).write_text(json.dumps(values))
+    places = {"JUPYTERLAB_SETTINGS_DIR": settings.parent, "JUPYTER_CONFIG_DIR": tmp_path / "config", "HOME": tmp_path}
+    environment = os.environ | {name: str(place) for name, place in places.items()}
     port = 8000 + os.getpid() % 1000
     options = [
         f"--ServerApp.port={port}",
@@ -60,34 +72,26 @@ def test_chapter_runs_to_its_end_and_a_slider_changes_the_picture(lab, tmp_path)
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=ALONE)
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        page.set_default_timeout(90_000)
         page.goto(f"{lab}/lab/tree/02_attention.ipynb?reset")
-        page.wait_for_selector(".jp-Notebook", timeout=90_000)
-        page.wait_for_selector(".jp-NotebookPanel-toolbar", timeout=90_000)
-        page.evaluate("document.querySelector('.jp-Notebook').focus()")
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # before that, cells are not run but cleared
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
 
-        # Outputs are drawn when they scroll into view: go down until the first slider is there and has drawn.
-        slider = page.locator(".jp-OutputArea-output .widget-slider [role=slider]").first
-        _scroll_until(page, lambda: slider.count() > 0)
-        picture = page.locator(".jp-OutputArea-output .widget-vbox img").first
-        picture.wait_for(timeout=90_000)
+        slider = page.locator(".widget-slider .noUi-handle").first
+        slider.wait_for()
+        picture = page.locator(".widget-vbox .jp-OutputArea img").first
+        picture.wait_for()
+        _wait_for(lambda: page.locator(".jp-Notebook").inner_text().count("[*]:") == 0, seconds=120)
         before = picture.get_attribute("src")
         slider.scroll_into_view_if_needed()
         slider.focus()
         page.keyboard.press("ArrowRight")
-        _wait_for(lambda: picture.count() and picture.get_attribute("src") != before, seconds=60)
+        _wait_for(lambda: picture.count() == 1 and picture.get_attribute("src") != before, seconds=60)
         page.screenshot(path=os.environ.get("POCKETGPT_SCREENSHOT", tmp_path / "chapter.png"))
 
-        _scroll_until(page, lambda: "The loss rose" in page.locator(".jp-Notebook").inner_text())
-        assert page.locator(".jp-OutputArea [data-mime-type='application/vnd.jupyter.error']").count() == 0
+        text = page.locator(".jp-Notebook").inner_text()
+        assert "✓ 2.4 attention · 3 points" in text
+        assert "The loss rose from" in text
+        assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
         browser.close()
-
-
-def _scroll_until(page, condition, seconds: float = 180) -> None:
-    def scrolled() -> bool:
-        page.mouse.move(700, 600)
-        page.mouse.wheel(0, 500)
-        return condition()
-
-    _wait_for(scrolled, seconds)

@@ -52,7 +52,8 @@ def attention_grid(
             _map(axes, weights[layer, head])
             axes.set(xticks=[], yticks=[])
             name = (names or {}).get((layer, head))
-            axes.set_title(name or f"{layer}.{head}", fontsize=8, color=COLORS["yours"] if name else INK)
+            label = f"{layer}.{head} {name}" if name else f"{layer}.{head}"
+            axes.set_title(label, fontsize=7.5, color=COLORS["yours"] if name else INK)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     plt.show()
 
