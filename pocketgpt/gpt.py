@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pocketgpt.config import ModelConfig
+from pocketgpt.config import ConfigError, ModelConfig
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, read_safetensors, write_json, write_safetensors
 from pocketgpt.layers.attention import LayerCache

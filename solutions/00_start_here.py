@@ -52,7 +52,7 @@ write("ROMEO", temperature=0.8, length=80)
 
 # %%
 # NBVAL_IGNORE_OUTPUT
-sliders(write, speaker="JULIET", temperature=(0.1, 2.0, 0.1), length=(40, 200))
+sliders(write, speaker="JULIET", temperature=(0.1, 2.0, 0.1, 0.8), length=(40, 200))
 
 # %% [markdown]
 # ## The map
@@ -309,7 +309,7 @@ show(2.0)
 
 # %%
 # NBVAL_IGNORE_OUTPUT
-sliders(show, temperature=(0.1, 3.0, 0.1))
+sliders(show, temperature=(0.1, 3.0, 0.1, 1.0))
 
 # %% [markdown]
 # Now go back to the first slider and let JULIET speak at 0.2 and at 1.8. You can hear the softmax.
