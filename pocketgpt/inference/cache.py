@@ -28,7 +28,17 @@ class Cache:
     that keys rotated early and queries rotated late agree.
     """
 
-    def __init__(self, config: ModelConfig, batch: int, capacity: int, device: torch.device | str) -> None:
+    layer: type["LayerBuffer"]
+    """What keeps one layer's keys and values."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch: int,
+        capacity: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         check_length(config, capacity)
         if not config.causal:
             raise PocketError("A model with causal = False looks ahead, so its keys and values cannot be kept.")
@@ -40,6 +50,13 @@ class Cache:
         """An upper bound of `lengths` that is known without asking the device."""
         self.added: Int[Tensor, "batch"] | None = None
         """How many tokens of the next call are real in each row, the rest being padding; None: all of them."""
+        self.slots = torch.arange(self.n_slots(), device=device)
+        shape = (batch, config.n_kv_heads, len(self.slots), config.d_head)
+        self.layers = [self.layer(self, shape, device, dtype) for _ in range(config.n_layers)]
+
+    def n_slots(self) -> int:
+        """How many tokens a layer keeps."""
+        raise NotImplementedError
 
     def reserve(self, seq: int) -> None:
         """Count `seq` more tokens. A compiled step leaves this to its caller.
@@ -71,88 +88,43 @@ class Cache:
         self.added = None
 
 
-class StaticCache(Cache):
-    """A buffer for `capacity` tokens, allocated once: the token at position p lies in slot p."""
+class LayerBuffer:
+    """One layer's keys and values, in slots that are allocated once."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        batch: int,
-        capacity: int,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__(config, batch, capacity, device)
-        shape = (batch, config.n_kv_heads, capacity, config.d_head)
-        self.layers = [StaticLayer(self, shape, device, dtype) for _ in range(config.n_layers)]
-        self.rows = torch.arange(batch, device=device)[:, None]
-        self.slots = torch.arange(capacity, device=device)
-
-    def visible(self) -> Bool[Tensor, "batch seq keys"]:
-        return causal_mask(self.positions, self.slots.expand(len(self.positions), -1), self.window)
-
-
-class StaticLayer:
-    """One layer's keys and values."""
-
-    def __init__(
-        self, cache: StaticCache, shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, cache: Cache, shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype) -> None:
         self.cache = cache
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
+
+
+class StaticLayer(LayerBuffer):
+    """The token at position p lies in slot p."""
 
     def update(
         self, k: Float[Tensor, "batch kv_heads seq d_head"], v: Float[Tensor, "batch kv_heads seq d_head"]
     ) -> KeysValues:
         """Write in place, and return the whole buffer with the mask that hides what is not written yet."""
-        place = (self.cache.rows, slice(None), self.cache.positions)
+        rows = torch.arange(len(k), device=k.device)[:, None]
+        place = (rows, slice(None), self.cache.positions)
         self.keys[place] = k.transpose(1, 2).to(self.keys.dtype)
         self.values[place] = v.transpose(1, 2).to(self.values.dtype)
         return self.keys, self.values, self.cache.mask
 
 
-class SlidingWindowCache(Cache):
-    """A ring of `window` slots: the token at position p lies in slot p mod window, and each slot knows its position.
+class StaticCache(Cache):
+    """A slot for each of `capacity` tokens."""
 
-    Source: Jiang et al. 2023, Mistral 7B (arXiv 2310.06825), section 2.
-    """
+    layer = StaticLayer
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        batch: int,
-        capacity: int,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__(config, batch, capacity, device)
-        shape = (batch, config.n_kv_heads, config.window, config.d_head)
-        self.layers = [SlidingWindowLayer(self, shape, device, dtype) for _ in range(config.n_layers)]
-        self.slots = torch.arange(config.window, device=device)
+    def n_slots(self) -> int:
+        return self.capacity
 
     def visible(self) -> Bool[Tensor, "batch seq keys"]:
-        # What each slot holds before and after this call; slots that were never written have negative positions.
-        held = self.newest(self.lengths)
-        self.source = self.newest(self.lengths + self.added_now) - self.lengths[:, None]
-        keys = torch.cat((held, self.positions), dim=1)
-        return causal_mask(self.positions, keys, self.window) & (keys >= 0)[:, None]
-
-    def newest(self, lengths: Int[Tensor, "batch"]) -> Int[Tensor, "batch slots"]:
-        """The last position before `lengths` that belongs into each slot."""
-        last = lengths[:, None] - 1
-        return last - (last - self.slots) % self.window
+        return causal_mask(self.positions, self.slots.expand(len(self.positions), -1), self.window)
 
 
-class SlidingWindowLayer:
-    """One layer's ring of keys and values."""
-
-    def __init__(
-        self, cache: SlidingWindowCache, shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
-    ) -> None:
-        self.cache = cache
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
+class SlidingWindowLayer(LayerBuffer):
+    """The token at position p lies in slot p mod window."""
 
     def update(
         self, k: Float[Tensor, "batch kv_heads seq d_head"], v: Float[Tensor, "batch kv_heads seq d_head"]
@@ -165,6 +137,30 @@ class SlidingWindowLayer:
         self.keys.copy_(torch.where(source >= 0, k.gather(2, index), self.keys))
         self.values.copy_(torch.where(source >= 0, v.gather(2, index), self.values))
         return keys, values, self.cache.mask
+
+
+class SlidingWindowCache(Cache):
+    """A ring of `window` slots, of which the cache knows the positions.
+
+    Source: Jiang et al. 2023, Mistral 7B (arXiv 2310.06825), section 2.
+    """
+
+    layer = SlidingWindowLayer
+
+    def n_slots(self) -> int:
+        return self.window
+
+    def visible(self) -> Bool[Tensor, "batch seq keys"]:
+        # What each slot holds before and after this call; slots that were never written have negative positions.
+        held = self.newest(self.lengths)
+        self.source = self.newest(self.lengths + self.added_now) - self.lengths[:, None]
+        keys = torch.cat((held, self.positions), dim=1)
+        return causal_mask(self.positions, keys, self.window) & (keys >= 0)[:, None]
+
+    def newest(self, lengths: Int[Tensor, "batch"]) -> Int[Tensor, "batch slots"]:
+        """The last position before `lengths` that belongs into each slot."""
+        last = lengths[:, None] - 1
+        return last - (last - self.slots) % self.window
 
 
 def new_cache(model: GPT, batch: int, capacity: int | None = None) -> Cache:
