@@ -133,13 +133,15 @@ ORGANS: dict[str, tuple[str, Callable[[GPT, Callable], list]]] = {
 def transplant(model: GPT, **functions: Callable) -> Iterator[GPT]:
     """The model with your functions in place of its own, until the block ends, also when it ends with an error.
 
-    Raises PocketError for a name that has no place in the model.
+    Raises PocketError for a name that has no place in the model, and for two functions that would take the same one.
     """
     unknown = set(functions) - set(ORGANS)
     if unknown:
         known = ", ".join(signature for signature, _ in ORGANS.values())
         raise PocketError(f"There is no place for {', '.join(sorted(unknown))} in the model; there is one for {known}.")
     places = [place for name, function in functions.items() for place in ORGANS[name][1](model, function)]
+    if len({(id(module), attribute) for module, attribute, _ in places}) < len(places):
+        raise PocketError(f"{' and '.join(functions)} would take the same place in the model: put in one at a time.")
     own = [(module, attribute, module.__dict__.get(attribute)) for module, attribute, _ in places]
     try:
         for module, attribute, function in places:
@@ -199,7 +201,7 @@ def before_and_after(
     names = ", ".join([*functions, *(["choose"] if choose else [])])
     print(f"Its own parts: loss {before.loss:.2f}\n{_indented(before.text)}\n")
     print(f"With your {names}: loss {after.loss:.2f}\n{_indented(after.text)}\n")
-    if before == after or (abs(before.loss - after.loss) < 0.005 and before.text == after.text):
+    if abs(before.loss - after.loss) < 0.005 and before.text == after.text:
         print("✓ The same loss and the same words: the model cannot tell the difference.")
     elif abs(before.loss - after.loss) < 0.005:
         print("The loss is the same, and the words differ.")

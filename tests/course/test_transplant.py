@@ -98,6 +98,22 @@ def test_an_unknown_name_is_answered_with_the_known_ones(model):
         pass
 
 
+def test_two_functions_for_one_place_are_refused_and_not_one_of_them_dropped(model):
+    both = {name: RIGHT[name] for name in ("softmax", "causal_mask")}
+    with (
+        pytest.raises(PocketError, match="softmax and causal_mask would take the same place"),
+        transplant(model, **both),
+    ):
+        pass
+
+
+@torch.inference_mode()
+def test_functions_for_different_places_go_in_together(model):
+    own = model(TOKENS)
+    with transplant(model, **{name: RIGHT[name] for name in ("attention", "apply_rope", "rms_norm", "swiglu")}):
+        torch.testing.assert_close(model(TOKENS), own, rtol=1e-4, atol=1e-4)
+
+
 def test_attention_weights_are_those_of_pytorch_s_operator(model):
     ours = attention_weights(model, TOKENS)
     theirs = attention_weights(model, TOKENS, attention=lambda *inputs: tuple(fused(*inputs)))
