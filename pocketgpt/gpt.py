@@ -15,7 +15,7 @@ from pocketgpt.layers.attention import LayerCache
 from pocketgpt.layers.block import BLOCKS
 from pocketgpt.layers.norm import build_norm
 from pocketgpt.layers.positions import build_positions
-from pocketgpt.layers.rope import Rope, no_rope
+from pocketgpt.layers.rope import Rope, Rotation, no_rope
 
 
 class ContextError(PocketError, ValueError):
@@ -35,9 +35,16 @@ class Cache(Protocol):
     def finish(self) -> None: ...
 
 
+def run_block(
+    block: nn.Module, x: Float[Tensor, "batch seq d_model"], rope: Rotation | None, cache: LayerCache | None
+) -> Float[Tensor, "batch seq d_model"]:
+    return block(x, rope, cache)
+
+
 class GPT(nn.Module):
     """A decoder-only transformer: embedding, blocks, norm, head.
 
+    `run_block` runs one block; an attribute, so that training can put a function in its place that saves memory.
     Sources: Radford et al. 2019 (GPT-2); Touvron et al. 2023, LLaMA (arXiv 2302.13971).
     """
 
@@ -55,6 +62,7 @@ class GPT(nn.Module):
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
+        self.run_block = run_block
         init_weights(self)
 
     def forward(self, tokens: Int[Tensor, "batch seq"], cache: Cache | None = None) -> Float[Tensor, "batch seq vocab"]:
@@ -77,7 +85,7 @@ class GPT(nn.Module):
         x = self.dropout(self.embedding_norm(x))
         rope = self.rope(positions, length)
         for i, block in enumerate(self.blocks):
-            x = block(x, rope, cache.layers[i] if cache is not None else None)
+            x = self.run_block(block, x, rope, cache.layers[i] if cache is not None else None)
         if cache is not None:
             cache.finish()
         return self.final_norm(x)

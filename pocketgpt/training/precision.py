@@ -45,12 +45,26 @@ def bf16_is_native(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
-    """The context in which a forward pass runs: bf16 products on float32 weights, or float32 throughout.
+    """The context in which a forward pass runs: bf16 or fp16 products on float32 weights, or float32 throughout.
 
-    Raises DeviceError if bf16 is asked for on hardware that only emulates it.
+    Raises DeviceError if bf16 is asked for on hardware that only emulates it, or fp16 anywhere but on CUDA.
     """
     if precision == "bf16" and not bf16_is_native(device):
         raise DeviceError(f"This {device.type} does not compute bf16 itself: use precision auto or float32.")
-    if precision == "float32" or not bf16_is_native(device):
+    if precision == "fp16" and device.type != "cuda":
+        instead = "bf16" if bf16_is_native(device) else "float32"
+        raise DeviceError(f"fp16 is for CUDA GPUs, and the device is {device.type}: use precision {instead}.")
+    if precision == "float32" or (precision == "auto" and not bf16_is_native(device)):
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=torch.float16 if precision == "fp16" else torch.bfloat16)
+
+
+def grad_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
+    """What keeps small gradients from vanishing in fp16: the loss is multiplied by a large number before the backward
+    pass, and the gradients are divided by it before they are clipped.
+
+    A step whose gradients overflowed is skipped and the number halved; after many steps without one it is doubled.
+    In the other formats, whose exponents reach as far as float32's, it does nothing.
+    Source: Micikevicius et al. 2017, Mixed precision training (arXiv 1710.03740), section 3.2.
+    """
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")

@@ -1,0 +1,204 @@
+"""Everything that knows about ranks: one process or many, one training loop.
+
+`torchrun --nproc-per-node N` starts N copies of a program, tells each its number, its rank, and nothing else. They hold
+the same weights (DDP) or a share of them (FSDP2), read different text, and average their gradients. Each function here
+is right for a single process too, so that what calls it has no second path.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from pocketgpt.errors import PocketError
+from pocketgpt.training.loss import NextTokenLoss
+from pocketgpt.training.precision import choose_device
+
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@contextmanager
+def process_group(device_name: str = "auto") -> Iterator[torch.device]:
+    """Join the processes that torchrun started, and leave them at the end; yields the device of this rank.
+
+    Tensors on GPUs travel through NCCL, tensors in memory through gloo. Without torchrun there is nothing to join.
+    Raises PocketError if torchrun's variables are incomplete, or there are more processes here than GPUs.
+    """
+    if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
+        yield choose_device(device_name)
+        return
+    missing = [name for name in TORCHRUN if name not in os.environ]
+    if missing:
+        raise PocketError(
+            f"{', '.join(missing)} is not set, though other variables of torchrun are: start with "
+            "torchrun --nproc-per-node 2 -m pocketgpt train …, which sets all of them."
+        )
+    device = device_of_rank(device_name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def device_of_rank(name: str) -> torch.device:
+    """GPU number LOCAL_RANK, or the CPU for all."""
+    device, local_rank = choose_device(name), int(os.environ["LOCAL_RANK"])
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda" or device.index is not None:
+        raise PocketError(f"Several processes cannot share the device {name!r}: use cuda, one GPU each, or cpu.")
+    if local_rank >= torch.cuda.device_count():
+        raise PocketError(
+            f"Process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}. "
+            f"Use torchrun --nproc-per-node {torch.cuda.device_count()}, or the device cpu."
+        )
+    return torch.device("cuda", local_rank)
+
+
+def rank() -> int:
+    """The number of this process among all, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that prints and writes files."""
+    return rank() == 0
+
+
+def seed_everything(seed: int) -> None:
+    """Seed PyTorch's random numbers, on each rank differently: ranks with the same dropout would be one large rank.
+
+    Weights are drawn before, from the same seed everywhere.
+    """
+    torch.manual_seed(seed + rank())
+
+
+def wrap(loss: NextTokenLoss, fsdp: bool = False) -> nn.Module:
+    """The loss, prepared for training on all ranks: with DDP every rank holds all weights, with FSDP2 a share.
+
+    FSDP2 changes the weights of the model in place: make the optimizers afterwards, from `loss.model`.
+    """
+    if fsdp:
+        if not dist.is_initialized():
+            raise PocketError(
+                "FSDP spreads a model over processes: start with torchrun --nproc-per-node 2, or leave it."
+            )
+        for block in loss.model.blocks:
+            fully_shard(block)
+        fully_shard(loss.model)
+        register_fsdp_forward_method(loss.model, "features")
+        return loss
+    return DistributedDataParallel(loss) if dist.is_initialized() else loss
+
+
+def gradient_sync(module: nn.Module, on: bool) -> None:
+    """Whether the next backward pass averages the gradients over the ranks: off for all but the last of a step.
+
+    To be called before the forward pass, where DDP prepares what its backward pass will send.
+    """
+    if isinstance(module, DistributedDataParallel):
+        module.require_backward_grad_sync = on
+    elif isinstance(module.model, FSDPModule):
+        module.model.set_requires_gradient_sync(on)
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of this tensor over all ranks; the tensor itself stays as it is."""
+    total = tensor.detach().clone()
+    if dist.is_initialized():
+        dist.all_reduce(total)
+    return total
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is up on any rank. Travels through memory: the GPU is not waited for."""
+    return bool(sum_over_ranks(torch.tensor(int(flag))))
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """The values of all ranks, in their order, on every rank."""
+    values = [value] * world_size()
+    if dist.is_initialized():
+        dist.all_gather_object(values, value)
+    return values
+
+
+def barrier() -> None:
+    """Wait here for all ranks."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale all gradients so that their common norm is at most `max_norm`; returns the norm before, as a scalar.
+
+    The norm is that of the whole gradient, also where each rank holds a share of it.
+    """
+    parameters = list(parameters)
+    norm = whole(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm
+
+
+def full_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
+    """Weights and optimizer states as whole tensors in memory: {"model": …, "optimizers": […]}.
+
+    Every rank has to call it; only the main one gets the tensors, the others None in their places. `model` is the bare
+    model, so that the names are the same however it is wrapped. On the CPU the tensors are the model's own, not copies.
+    """
+
+    def to_main(tensor: Tensor) -> Tensor | None:
+        tensor = whole(tensor)
+        return tensor.cpu() if is_main() else None
+
+    state = {"model": dict(model.state_dict()), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+    return map_tensors(to_main, state)
+
+
+def load_full_state(model: nn.Module, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]) -> None:
+    """Put back what `full_state` gave: every rank is given the whole state and takes its share."""
+    ours = model.state_dict()
+    model.load_state_dict({name: share(tensor, ours[name]) for name, tensor in state["model"].items()})
+    for optimizer, full in zip(optimizers, state["optimizers"], strict=True):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        shares = {i: map_tensors(partial(share, like=parameters[i]), kept) for i, kept in full["state"].items()}
+        optimizer.load_state_dict({"state": shares, "param_groups": full["param_groups"]})
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor, its shares collected from all ranks if it is spread over them."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def share(tensor: Tensor, like: Tensor) -> Tensor:
+    """This rank's share of a whole tensor, if `like`, of the same shape, is spread over ranks; else all of it."""
+    if not isinstance(like, DTensor) or tensor.shape != like.shape:
+        return tensor
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """The same nest of dictionaries and lists, with each tensor replaced by function(tensor)."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: map_tensors(function, inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [map_tensors(function, inner) for inner in value]
+    return value
