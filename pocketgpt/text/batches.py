@@ -1,10 +1,12 @@
 """Batches of inputs and targets out of a flat array of tokens; the target of a token is the token after it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int, Integer
+from jaxtyping import Int, UInt32
 from torch import Tensor
 
 from pocketgpt.errors import PocketError
@@ -12,37 +14,63 @@ from pocketgpt.errors import PocketError
 Batch = tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]
 
 
-class RandomWindows:
-    """An endless iterator of (inputs, targets), each int64 of shape (batch_size, seq_len), from random places.
+@runtime_checkable
+class Tokens(Protocol):
+    """Token ids in a row: an array, a memory map, or several files behind one object."""
 
-    Batch number `step` depends on nothing but (seed, step): to go on where a run stopped, set `step`.
-    Raises PocketError if `tokens` is shorter than a window.
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> np.ndarray: ...
+
+
+class ShuffledWindows:
+    """An endless iterator of (inputs, targets), each int64 of shape (batch_size, seq_len): epoch after epoch.
+
+    In every epoch the tokens are cut anew into windows that lie end to end, from an offset drawn for that epoch, and
+    the windows are read in an order drawn for that epoch. Each step takes the next batch_size · world_size of them, and
+    each rank its own batch_size: no window is read twice in an epoch, and all ranks together read what one process with
+    the large batch would read. A batch at the end of an epoch is filled up from the next one.
+
+    Batch number `step` depends on nothing but (seed, step, rank): to go on where a run stopped, set `step`.
+    Raises PocketError if `tokens` is too short for one batch on every rank.
     """
 
     def __init__(
-        self,
-        tokens: Integer[np.ndarray, " n_tokens"],
-        batch_size: int,
-        seq_len: int,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
+        self, tokens: Tokens, batch_size: int, seq_len: int, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
-        if len(tokens) <= seq_len:
-            raise PocketError(
-                f"The text is too short: {len(tokens)} tokens, and a window of seq_len {seq_len} with its targets "
-                f"takes {seq_len + 1}. Give more text, or a seq_len of at most {max(len(tokens) - 1, 0)}."
-            )
         self.tokens, self.batch_size, self.seq_len = tokens, batch_size, seq_len
-        self.seed, self.device, self.step = seed, device, 0
+        self.seed, self.rank, self.world_size, self.step = seed, rank, world_size, 0
+        # One window less than fit, if two do: the others get room to move, by any offset, in epochs of one length.
+        self.n_windows = max(len(tokens) // seq_len - 1, int(len(tokens) > seq_len))
+        if self.n_windows < batch_size * world_size:
+            raise PocketError(self._too_short())
 
     def batch(self, step: int) -> Batch:
-        """Batch number `step`, the same each time it is asked for."""
-        starts = np.random.default_rng((self.seed, step)).integers(
-            len(self.tokens) - self.seq_len, size=self.batch_size
-        )
-        return _windows(self.tokens, starts, self.seq_len, self.device)
+        """Batch number `step` of this rank, the same each time it is asked for."""
+        first = (step * self.world_size + self.rank) * self.batch_size
+        places = (divmod(number, self.n_windows) for number in range(first, first + self.batch_size))
+        return _windows(self.tokens, [self._start(epoch, place) for epoch, place in places], self.seq_len)
 
-    def __iter__(self) -> "RandomWindows":
+    def _start(self, epoch: int, place: int) -> int:
+        """Where the window begins that is read at this place of an epoch."""
+        # The last target is one token after the last window, so that the offset stays below what the windows leave.
+        offset, order = _drawn(self.seed, epoch, len(self.tokens) - self.n_windows * self.seq_len, self.n_windows)
+        return offset + int(order[place]) * self.seq_len
+
+    def _too_short(self) -> str:
+        n_tokens, needed = len(self.tokens), self.batch_size * self.world_size
+        ways = [f"at least {(needed + 1) * self.seq_len} tokens of text"]
+        if self.n_windows >= self.world_size:
+            ways.append(f"a batch_size of at most {self.n_windows // self.world_size}")
+        if n_tokens > needed:
+            ways.append(f"a seq_len of at most {n_tokens // (needed + 1)}")
+        processes = f" on each of {self.world_size} processes" if self.world_size > 1 else ""
+        return (
+            f"The text is too short: its {n_tokens} tokens hold {self.n_windows} windows of seq_len {self.seq_len}, "
+            f"and one batch takes {needed} (batch_size {self.batch_size}{processes}). Use {', or '.join(ways)}."
+        )
+
+    def __iter__(self) -> "ShuffledWindows":
         return self
 
     def __next__(self) -> Batch:
@@ -50,9 +78,16 @@ class RandomWindows:
         return self.batch(self.step - 1)
 
 
-def sequential_windows(
-    tokens: Integer[np.ndarray, " n_tokens"], batch_size: int, seq_len: int, device: torch.device | str = "cpu"
-) -> Iterator[Batch]:
+@lru_cache(maxsize=2)  # of two epochs: a batch may hold the end of one and the beginning of the next
+def _drawn(seed: int, epoch: int, n_offsets: int, n_windows: int) -> tuple[int, UInt32[np.ndarray, " n_windows"]]:
+    """What is drawn once for an epoch: the offset, and the order of the windows (40 MB for ten million of them)."""
+    generator = np.random.default_rng((seed, epoch))
+    offset, order = int(generator.integers(n_offsets)), np.arange(n_windows, dtype=np.uint32)
+    generator.shuffle(order)
+    return offset, order
+
+
+def sequential_windows(tokens: Tokens, batch_size: int, seq_len: int) -> Iterator[Batch]:
     """Go through `tokens` once: every token but the first is a target exactly once, and no window overlaps another.
 
     The last batch of whole windows may hold fewer of them, and what is left over comes as one shorter window.
@@ -63,18 +98,42 @@ def sequential_windows(
         raise PocketError(f"The text is too short to evaluate on: {len(tokens)} tokens, and 2 are needed.")
     n_windows = n_targets // seq_len
     for first in range(0, n_windows, batch_size):
-        starts = np.arange(first, min(first + batch_size, n_windows)) * seq_len
-        yield _windows(tokens, starts, seq_len, device)
+        windows = range(first, min(first + batch_size, n_windows))
+        yield _windows(tokens, [window * seq_len for window in windows], seq_len)
     if rest := n_targets % seq_len:
-        yield _windows(tokens, np.array([n_targets - rest]), rest, device)
+        yield _windows(tokens, [n_targets - rest], rest)
 
 
-def _windows(
-    tokens: Integer[np.ndarray, " n_tokens"],
-    starts: Int[np.ndarray, " batch"],
-    seq_len: int,
-    device: torch.device | str,
-) -> Batch:
-    windows = tokens[starts[:, None] + np.arange(seq_len + 1)].astype(np.int64)
-    rows = torch.from_numpy(windows).to(device)
+def _windows(tokens: Tokens, starts: Sequence[int], seq_len: int) -> Batch:
+    rows = torch.from_numpy(np.stack([tokens[start : start + seq_len + 1] for start in starts]).astype(np.int64))
     return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+
+
+class RandomWindows:
+    """An endless iterator of (inputs, targets), each int64 of shape (batch_size, seq_len), from random places.
+
+    Batch number `step` depends on nothing but (seed, step): to go on where a run stopped, set `step`.
+    Raises PocketError if `tokens` is shorter than a window.
+    """
+
+    def __init__(self, tokens: Tokens, batch_size: int, seq_len: int, seed: int = 0) -> None:
+        if len(tokens) <= seq_len:
+            raise PocketError(
+                f"The text is too short: {len(tokens)} tokens, and a window of seq_len {seq_len} with its targets "
+                f"takes {seq_len + 1}. Give more text, or a seq_len of at most {max(len(tokens) - 1, 0)}."
+            )
+        self.tokens, self.batch_size, self.seq_len, self.seed, self.step = tokens, batch_size, seq_len, seed, 0
+
+    def batch(self, step: int) -> Batch:
+        """Batch number `step`, the same each time it is asked for."""
+        starts = np.random.default_rng((self.seed, step)).integers(
+            len(self.tokens) - self.seq_len, size=self.batch_size
+        )
+        return _windows(self.tokens, starts.tolist(), self.seq_len)
+
+    def __iter__(self) -> "RandomWindows":
+        return self
+
+    def __next__(self) -> Batch:
+        self.step += 1
+        return self.batch(self.step - 1)
