@@ -3,11 +3,14 @@ that a damaged one says so."""
 
 import json
 import os
+import pickle
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,11 +25,50 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield beside
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())
+        sync(beside)
         os.replace(beside, path)
+        sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder: a temporary one beside it, on the disk with all its files before it is renamed.
+
+    A folder that is already at `path` is moved out of the way first and removed after.
+    """
+    beside, old = (path.with_name(f".{path.name}.{os.getpid()}.{state}") for state in ("partial", "old.partial"))
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        for file in beside.iterdir():
+            sync(file)
+        sync(beside)
+        if path.exists():
+            os.replace(path, old)
+        try:
+            os.replace(beside, path)
+        except BaseException:
+            if old.exists():
+                os.replace(old, path)
+            raise
+        sync(path.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk: a power failure after this does not lose them."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders, and writes their names by itself
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -35,8 +77,21 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Raises OSError if it cannot be written, as the other functions do."""
     with replacing(path) as beside:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside)
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def write_torch(path: Path, values: Any) -> None:
+    """Write nested dictionaries and lists of tensors and plain values; `read_torch` reads them."""
+    with replacing(path) as beside, beside.open("wb") as file:
+        try:
+            torch.save(values, file)
+        except RuntimeError as error:  # PyTorch hides a full disk behind a message about positions
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def read_json(path: Path) -> Any:
@@ -53,3 +108,11 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise PocketError(f"{path} is damaged or cut short ({error}). Copy or train it again.") from error
+
+
+def read_torch(path: Path) -> Any:
+    """What `write_torch` wrote, on the CPU. No code in the file is ever run. Raises PocketError if it is damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
+        raise PocketError(f"{path} is damaged ({error}). Take an earlier checkpoint.") from error

@@ -2,7 +2,16 @@ import pytest
 import torch
 
 from pocketgpt.errors import PocketError
-from pocketgpt.files import read_json, read_safetensors, replacing, write_json, write_safetensors
+from pocketgpt.files import (
+    read_json,
+    read_safetensors,
+    read_torch,
+    replacing,
+    replacing_folder,
+    write_json,
+    write_safetensors,
+    write_torch,
+)
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -10,6 +19,8 @@ def test_what_is_written_is_read(tmp_path):
     assert read_json(tmp_path / "new" / "a.json") == {"a": [1, "é"]}
     write_safetensors(tmp_path / "a.safetensors", {"x": torch.arange(6.0).view(2, 3).T})
     assert torch.equal(read_safetensors(tmp_path / "a.safetensors")["x"], torch.arange(6.0).view(2, 3).T)
+    write_torch(tmp_path / "a.pt", {"x": [torch.arange(3), 0.1, None]})
+    assert str(read_torch(tmp_path / "a.pt")) == str({"x": [torch.arange(3), 0.1, None]})
 
 
 def test_an_error_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -37,6 +48,36 @@ def test_the_old_file_stays_whole_until_the_new_one_is(tmp_path):
 def test_a_damaged_file_is_named(content, tmp_path):
     file = tmp_path / "a"
     file.write_bytes(content)
-    for read in (read_json, read_safetensors):
+    for read in (read_json, read_safetensors, read_torch):
         with pytest.raises(PocketError, match=f"{file} is damaged"):
             read(file)
+
+
+class Code:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_code_in_a_file_is_not_run(tmp_path, capsys):
+    torch.save({"x": Code()}, tmp_path / "a.pt")
+    with pytest.raises(PocketError, match="is damaged"):
+        read_torch(tmp_path / "a.pt")
+    assert capsys.readouterr().out == ""
+
+
+def test_an_error_in_the_middle_leaves_the_old_folder_and_nothing_else(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+    with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "a") as beside:
+        (beside / "new").touch()
+        raise KeyboardInterrupt
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["a", "a/old"]
+
+
+def test_a_folder_appears_whole(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+    with replacing_folder(tmp_path / "a") as beside:
+        (beside / "new").touch()
+        assert (tmp_path / "a" / "old").exists()
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["a", "a/new"]
