@@ -1,9 +1,11 @@
 """The loss: how surprised the model is by the token that really came next."""
 
+from typing import Any
+
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 IGNORE = -100
 """A target with this value counts for nothing: padding, or text that is not to be learned."""
@@ -16,9 +18,8 @@ class NextTokenLoss(nn.Module):
     step has one thing to wrap. The targets are the tokens moved by one: targets[:, t] = tokens[:, t + 1].
     An untrained model scores about ln(vocab_size).
 
-    With `chunk`, head and loss are computed for that many tokens at a time, and once more in the backward pass: the
-    logits, the largest tensor of a small model with a large vocabulary, never exist for all tokens at once. It costs
-    the head's product a third time forward and changes nothing else.
+    With `chunk`, head and loss are computed for that many tokens at a time (`HeadLoss`): logits and their gradient,
+    the largest tensors of a small model with a large vocabulary, never exist for all tokens at once.
     """
 
     def __init__(self, model: nn.Module, chunk: int | None = None) -> None:
@@ -30,26 +31,65 @@ class NextTokenLoss(nn.Module):
         self,
         tokens: Int[Tensor, "batch seq"],
         targets: Int[Tensor, "batch seq"],
-        n_targets: float | Float[Tensor, ""] | Int[Tensor, ""] | None = None,
+        n_targets: int | float | Float[Tensor, ""] | Int[Tensor, ""] | None = None,
     ) -> Float[Tensor, ""]:
         """The sum over all targets that are not IGNORE, divided by `n_targets`, in float32.
 
-        `n_targets` is their own number if it is not given (the mean; NaN if there is none). A batch that is one of
-        several, on other ranks or in an accumulation, gets the number of the whole.
+        Without `n_targets` it is divided by their own number: the mean, and NaN if there is none. A batch that is one
+        part of a step, on several ranks or in an accumulation, is given the number of the whole.
         """
         if n_targets is None:
             n_targets = (targets != IGNORE).sum()
         targets = targets.flatten()
         if self.chunk is None:
-            return surprise(self.model(tokens).flatten(0, 1), targets) / n_targets
+            # In bf16 the sum over the vocabulary inside the softmax would keep three digits.
+            logits = self.model(tokens).float().flatten(0, 1)
+            return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum") / n_targets
         features = self.model.features(tokens).flatten(0, 1)
-        parts = zip(features.split(self.chunk), targets.split(self.chunk), strict=True)
-        return sum(checkpoint(self.part, *part, use_reentrant=False) for part in parts) / n_targets
-
-    def part(self, features: Float[Tensor, "tokens d_model"], targets: Int[Tensor, " tokens"]) -> Float[Tensor, ""]:
-        return surprise(self.model.head(features), targets)
+        return HeadLoss.apply(features, self.model.head.weight, targets, self.chunk) / n_targets
 
 
-def surprise(logits: Float[Tensor, "tokens vocab"], targets: Int[Tensor, " tokens"]) -> Float[Tensor, ""]:
-    """The sum of −log p(target). In bf16 the sum over the vocabulary inside the softmax would keep three digits."""
-    return F.cross_entropy(logits.float(), targets, ignore_index=IGNORE, reduction="sum")
+class HeadLoss(torch.autograd.Function):
+    """Σ −log softmax(features · weightᵀ)[target] over targets that are not IGNORE, without all logits in memory.
+
+    The gradient for the logits is softmax − one-hot, known as soon as the logits are. So each chunk goes the way to
+    the gradients of features and weight at once, and its logits are let go; nothing is computed twice. Backward only
+    scales what is there, which is right because the result is a single number.
+    Source: Hsu et al. 2024, Liger Kernel (arXiv 2410.10989), section 3.2.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Float[Tensor, "tokens d_model"],
+        weight: Float[Tensor, "vocab d_model"],
+        targets: Int[Tensor, " tokens"],
+        chunk: int,
+    ) -> Float[Tensor, ""]:
+        # autocast would keep the weight that it casts here, where no gradient is recorded, for those who need one.
+        device = features.device.type
+        low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        w = weight.to(low)
+        total = torch.zeros((), device=features.device)
+        needs_gradient = any(ctx.needs_input_grad)
+        if needs_gradient:
+            grad_features = torch.empty_like(features)
+            grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        for start in range(0, len(features), chunk):
+            part = slice(start, start + chunk)
+            x, y = features[part].to(low), targets[part]
+            log_p = (x @ w.T).float().log_softmax(dim=-1)
+            total += F.nll_loss(log_p, y, ignore_index=IGNORE, reduction="sum")
+            if needs_gradient:
+                counts = (y != IGNORE).float()[:, None]
+                grad_logits = log_p.exp_().mul_(counts).scatter_add_(1, y.clamp(min=0)[:, None], -counts).to(low)
+                grad_features[part] = grad_logits @ w
+                grad_weight += grad_logits.T @ x
+        if needs_gradient:
+            ctx.save_for_backward(grad_features, grad_weight.to(weight.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Float[Tensor, ""]) -> tuple[Tensor, Tensor, None, None]:
+        grad_features, grad_weight = ctx.saved_tensors
+        return grad * grad_features, grad * grad_weight, None, None

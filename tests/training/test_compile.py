@@ -1,0 +1,35 @@
+"""What training adds to the model compiles too.
+
+In a process of its own, because dynamo does not trace the run-time checks of annotations that are on in this one.
+"""
+
+import subprocess
+import sys
+
+COMPILED = """
+import torch
+from torch.nn import functional as F
+from pocketgpt.config import ModelConfig
+from pocketgpt.gpt import GPT
+from pocketgpt.training.loss import NextTokenLoss
+from pocketgpt.training.memory import checkpoint_blocks
+
+torch.manual_seed(0)
+model = GPT(ModelConfig(vocab_size=61, d_model=16, n_layers=2, n_heads=2, d_ff=32, max_seq_len=8))
+tokens = torch.randint(61, (3, 8))
+
+def loss_and_gradients(loss):
+    model.zero_grad()
+    loss.backward()
+    return [loss.detach(), *(parameter.grad.clone() for parameter in model.parameters())]
+
+expected = loss_and_gradients(F.cross_entropy(model(tokens).transpose(1, 2), tokens))
+checkpoint_blocks(model)
+compiled = torch.compile(NextTokenLoss(model, chunk=10), fullgraph=True, backend="aot_eager")
+torch.testing.assert_close(loss_and_gradients(compiled(tokens, tokens)), expected)
+"""
+
+
+def test_loss_in_chunks_over_checkpointed_blocks_is_one_graph_and_equals_eager():
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
