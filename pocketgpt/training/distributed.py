@@ -30,7 +30,8 @@ def process_group(device_name: str = "auto") -> Iterator[torch.device]:
     """Join the processes that torchrun started, and leave them at the end; yields the device of this rank.
 
     Tensors on GPUs travel through NCCL, tensors in memory through gloo. Without torchrun there is nothing to join.
-    Raises PocketError if torchrun's variables are incomplete, or there are more processes here than GPUs.
+    Raises PocketError if torchrun's variables are incomplete, there are more processes here than GPUs, or another
+    process is gone.
     """
     if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
         yield choose_device(device_name)
@@ -41,19 +42,27 @@ def process_group(device_name: str = "auto") -> Iterator[torch.device]:
             f"{', '.join(missing)} is not set, though other variables of torchrun are: start with "
             "torchrun --nproc-per-node 2 -m pocketgpt train …, which sets all of them."
         )
-    device = device_of_rank(device_name)
+    device = device_of_rank(device_name, int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    number = f"rank {rank()} of {world_size()}"
     try:
         yield device
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise PocketError(
+                f"Lost the other processes ({number}): one of them ended, or the network between them failed. Its own "
+                "message stands above, if it had time for one. The run goes on from its last checkpoint with --resume."
+            ) from error
+        raise
     finally:
         dist.destroy_process_group()
 
 
-def device_of_rank(name: str) -> torch.device:
-    """GPU number LOCAL_RANK, or the CPU for all."""
-    device, local_rank = choose_device(name), int(os.environ["LOCAL_RANK"])
+def device_of_rank(name: str, local_rank: int) -> torch.device:
+    """The GPU of that number for the process of that number on its machine, or the CPU for all of them."""
+    device = choose_device(name)
     if device.type == "cpu":
         return device
     if device.type != "cuda" or device.index is not None:
