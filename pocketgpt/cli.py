@@ -71,16 +71,17 @@ def doctor() -> int:
     return examine()
 
 
-def fetch(corpus: Positional[str] = "shakespeare", *, tokenizer: str = "shakespeare") -> None:
-    """Download a corpus, tokenize it, and keep both in the cache.
+def fetch(corpus: Positional[str] = "shakespeare", *, tokenizer: str = "shakespeare", verify: bool = False) -> None:
+    """Download a corpus, tokenize it, and keep the tokens in the cache. Interrupted, it goes on where it was.
 
     Args:
         corpus: shakespeare, wikitext-103, fineweb-edu, tinystories, or a path to your own .txt, .jsonl or .parquet.
         tokenizer: shakespeare, gpt2, or a path to a tokenizer.json.
+        verify: Compare every byte of what is in the cache with its checksum, where otherwise a sample is compared.
     """
     from pocketgpt.commands.fetch import fetch_corpus
 
-    print(fetch_corpus(corpus, tokenizer))
+    print(fetch_corpus(corpus, tokenizer, verify=verify))
 
 
 def build(names: Positional[tuple[str, ...]] = (), *, check: bool = False, force: bool = False) -> None:

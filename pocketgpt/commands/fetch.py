@@ -5,13 +5,12 @@ from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.text.tokens import prepare
 
 
-def fetch_corpus(corpus: str, tokenizer_name: str) -> str:
+def fetch_corpus(corpus: str, tokenizer_name: str, *, verify: bool) -> str:
     """Fetch and tokenize both splits; a table of what they hold."""
     tokenizer = Tokenizer.load(tokenizer_name)
     rows = []
     for split in ("train", "validation"):
-        file = prepare(corpus, tokenizer, split)
-        n_bytes, n_tokens = file.n_bytes, len(file)
-        ratio = f"{n_bytes / n_tokens:.2f}"
-        rows.append([split, f"{file.header.n_documents:,}", f"{n_bytes:,}", f"{n_tokens:,}", ratio, str(file.path)])
-    return table(["split", "documents", "bytes", "tokens", "bytes/token", "file"], rows)
+        made = prepare(corpus, tokenizer, split, verify=verify)
+        counts = [f"{n:,}" for n in (made.n_documents, made.n_bytes, len(made), len(made.headers))]
+        rows.append([split, *counts, f"{made.n_bytes / len(made):.2f}", str(made.path)])
+    return table(["split", "documents", "bytes", "tokens", "shards", "bytes/token", "folder"], rows)

@@ -1,26 +1,35 @@
 """Text to train on, by name or by path, split into documents for training and documents for validation."""
 
+import hashlib
 import json
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
 
 from pocketgpt.errors import PocketError
-from pocketgpt.text import shakespeare
+from pocketgpt.files import write_json
+from pocketgpt.text import hub, own_text, shakespeare
+from pocketgpt.text.pieces import Piece, Split
 
-Split = Literal["train", "validation"]
+NAMES = ("shakespeare", *hub.DATA_SETS)
+LARGE = 64 * 2**20  # bytes; up to here a file is hashed each time, in a blink
+READING = "1"  # a new number when text is read or split in another way: what was made from it is then made anew
 
-# Data sets of the Hugging Face hub: repository, configuration, {our split: theirs}. Where there is no validation
-# split of their own, every HOLD_OUT-th document is ours.
-HUB = {
-    "wikitext-103": ("Salesforce/wikitext", "wikitext-103-raw-v1", {"train": "train", "validation": "validation"}),
-    "fineweb-edu": ("HuggingFaceFW/fineweb-edu", "sample-10BT", {"train": "train"}),
-    "tinystories": ("roneneldan/TinyStories", None, {"train": "train", "validation": "validation"}),
-}
-HOLD_OUT = 1000
-NAMES = ("shakespeare", *HUB)
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """One split of a corpus. Iterating over it gives its documents as text (a very long one in several parts)."""
+
+    name: str
+    hash: str
+    """SHA-256 of the text, or of the name of a data set that is too large to read for this."""
+    read: Callable[[int], Iterator[Piece]]
+    """read(n): its pieces without the first n, read as a stream."""
+
+    def __iter__(self) -> Iterator[str]:
+        return (piece.text for piece in self.read(0))
 
 
 def cache_dir() -> Path:
@@ -30,119 +39,84 @@ def cache_dir() -> Path:
     return folder
 
 
-def load_corpus(name_or_path: str | Path, split: Split = "train") -> Iterable[str]:
-    """The documents of one split: a list, or for the large corpora of the Hugging Face hub a stream.
+def load_corpus(name_or_path: str | Path, split: Split = "train") -> Corpus:
+    """One split of a corpus; its text is read when it is asked for.
 
     `name_or_path` is one of NAMES, or a path to your own text:
-        story.txt       one document; its last tenth, from a line break on, is the validation split
-        folder/         each .txt in it a document, sorted by name; the last tenth of the documents is held out
-        data.jsonl      one document a line, under "text"; the last tenth held out
-        data.parquet    one document a row, in the column "text"; the last tenth held out
+        data.jsonl      one document a line, under "text"
+        data.parquet    one document a row, in the column "text"
+        folder/         each .txt in it a document, sorted by name
+        story.txt       one document, or several with a line <|endoftext|> between them
+    Every tenth document is held out for validation; of a single one the last tenth, from a line break on.
 
-    Raises PocketError for an unknown name, text that cannot be read, and a corpus that cannot be fetched.
+    Raises PocketError for an unknown name and, once it is read, for text that cannot be read or fetched.
     """
     if name_or_path == "shakespeare":
-        plays = shakespeare.plays(cache_dir())
-        held_out = shakespeare.VALIDATION_PLAYS
-        return [text for play, text in plays.items() if (play in held_out) == (split == "validation")]
-    if name_or_path in HUB:
-        return _stream(str(name_or_path), split)
+        plays, held_out = shakespeare.plays(cache_dir()), shakespeare.VALIDATION_PLAYS
+        return in_memory(
+            "shakespeare", [text for play, text in plays.items() if (play in held_out) == (split == "validation")]
+        )
+    if name_or_path in hub.DATA_SETS:
+        name = str(name_or_path)
+        return Corpus(name=name, hash=_hash_of([name.encode()]), read=lambda skip: hub.read(name, split, skip))
     path = Path(name_or_path).expanduser()
     if not path.exists():
         raise PocketError(
             f"{str(name_or_path)!r} is neither a corpus ({', '.join(NAMES)}) nor a file or folder that exists."
         )
-    return _last_tenth(_read(path), split, path)
-
-
-def _read(path: Path) -> list[str]:
-    if path.is_dir():
-        files = sorted(path.glob("*.txt"))
-        if not files:
-            raise PocketError(f"The folder {path} has no .txt files in it.")
-        return [document for file in files for document in _read(file)]
-    readers = {".txt": _read_txt, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    if path.suffix.lower() not in readers:
+    if path.is_file() and path.suffix.lower() not in own_text.ENDINGS:
         raise PocketError(
-            f"{path} is a {path.suffix or 'file without ending'}; text is read from {', '.join(readers)}."
+            f"{path} is a {path.suffix or 'file without ending'}; text is read from {', '.join(own_text.ENDINGS)}."
         )
+    return Corpus(
+        name=path.stem, hash=_hash_of_files(path), read=lambda skip: islice(own_text.read(path, split), skip, None)
+    )
+
+
+def in_memory(name: str, documents: list[str]) -> Corpus:
+    """A corpus out of documents that are there already."""
+    size = max(1, sum(map(len, documents)))
+
+    def read(skip: int) -> Iterator[Piece]:
+        done = sum(map(len, documents[:skip]))
+        for document in documents[skip:]:
+            done += len(document)
+            yield Piece(document, True, done / size)
+
+    return Corpus(name=name, hash=_hash_of(text.encode(errors="surrogatepass") for text in documents), read=read)
+
+
+def _hash_of(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256(READING.encode())
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
+
+
+def _hash_of_files(path: Path) -> str:
+    """SHA-256 of the text of a file or a folder.
+
+    Name, size and time of a file would be quicker, but the same name can hold another text, and another name the same.
+    So the contents decide. For a large file they are hashed once: while its size and time stay what they were then, the
+    hash is taken from a note in the cache, the rule by which git knows a changed file.
+    """
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    notes_file = cache_dir() / "hashes.json"
     try:
-        return [document for document in readers[path.suffix.lower()](path) if document]
-    except UnicodeDecodeError as error:
-        raise PocketError(
-            f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}. "
-            f"Convert it, for instance with `iconv -f latin1 -t utf-8`."
-        ) from error
-
-
-def _read_txt(path: Path) -> list[str]:
-    return [path.read_text(encoding="utf-8-sig")]
-
-
-def _read_jsonl(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                text = json.loads(line)["text"]
-            except (ValueError, KeyError, TypeError):
-                text = None
-            if not isinstance(text, str):
-                raise PocketError(
-                    f'{path}, line {number}, is not an object like {{"text": "..."}}: {line.strip()[:60]!r}'
-                )
-            yield text
-
-
-def _read_parquet(path: Path) -> list[str]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise PocketError(f"Reading {path} needs pyarrow: `pip install pocketgpt[train]`.") from error
-    try:
-        table = parquet.read_table(path)
-    except (OSError, ValueError) as error:
-        raise PocketError(f"{path} cannot be read as parquet: {error}") from error
-    if "text" not in table.column_names:
-        raise PocketError(f'{path} has no column "text", only {", ".join(table.column_names)}.')
-    return [text for text in table["text"].to_pylist() if text is not None]
-
-
-def _last_tenth(documents: list[str], split: Split, path: Path) -> list[str]:
-    if len(documents) == 1:
-        text = documents[0]
-        cut = text.rfind("\n", len(text) * 8 // 10, len(text) * 9 // 10) + 1 or len(text) * 9 // 10
-        documents = [text[:cut], text[cut:]]
-    cut = len(documents) * 9 // 10
-    part = documents[:cut] if split == "train" else documents[cut:]
-    if not any(part):
-        raise PocketError(f"{path} holds too little text to split into training and validation.")
-    return part
-
-
-def _stream(name: str, split: Split) -> Iterator[str]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise PocketError(f"The corpus {name} comes through `datasets`: `pip install pocketgpt[train]`.") from error
-    repository, configuration, splits = HUB[name]
-    try:
-        rows = datasets.load_dataset(repository, configuration, split=splits.get(split, "train"), streaming=True)
-        texts = _articles(rows) if name == "wikitext-103" else (row["text"] for row in rows)
-        for number, text in enumerate(texts):
-            if len(splits) == 2 or (number % HOLD_OUT == 0) == (split == "validation"):
-                yield text
-    except (OSError, RuntimeError) as error:  # what datasets and huggingface_hub raise without a network
-        raise PocketError(f"The corpus {name} ({repository}) could not be read from the hub: {error}") from error
-
-
-def _articles(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Wikitext has one paragraph a row; an article starts at ` = Title = `, its sections at ` = = Section = = `."""
-    article = ""
-    for row in rows:
-        if re.fullmatch(r" = [^=].* = \n", row["text"]) and article:
-            yield article
-            article = ""
-        article += row["text"]
-    yield article
+        notes = json.loads(notes_file.read_text())
+    except (OSError, ValueError):
+        notes = {}
+    known, parts = dict(notes), []
+    for file in files:
+        status = file.stat()
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        *noted, digest = notes.get(str(file.resolve()), [None])
+        if noted != stamp:
+            with file.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            if status.st_size > LARGE:
+                known[str(file.resolve())] = [*stamp, digest]
+        parts.append(digest.encode())
+    if known != notes:
+        write_json(notes_file, known)
+    return _hash_of(parts)

@@ -30,4 +30,4 @@ def wheel():
 def plays(wheel, monkeypatch) -> dict[str, list[str]]:
     """Both splits of the corpus."""
     monkeypatch.setenv("POCKETGPT_CACHE", str(REAL_CACHE))
-    return {split: corpora.load_corpus("shakespeare", split) for split in ("train", "validation")}
+    return {split: list(corpora.load_corpus("shakespeare", split)) for split in ("train", "validation")}

@@ -1,119 +1,164 @@
-import json
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
 
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
+from pocketgpt.errors import PocketError
+from pocketgpt.text import encode, shards
 from pocketgpt.text import tokens as tokens_module
+from pocketgpt.text.corpora import Corpus, in_memory
+from pocketgpt.text.pieces import Piece
+from pocketgpt.text.shards import open_tokens
 from pocketgpt.text.tokenizer import Tokenizer, train_tokenizer
-from pocketgpt.text.tokens import HEADER_BYTES, TokenFileError, open_tokens, prepare, write_tokens
+from pocketgpt.text.tokens import prepare, write_tokens
 
 TOKENIZER = Tokenizer.load("shakespeare")
-DOCUMENTS = ["ROMEO:\nBut soft, what light?\n", "Grüße, 世界", ""]
+DOCUMENTS = [f"Document number {i} says {'word ' * (i % 7)}\n" for i in range(60)]
 
 
-@pytest.fixture
-def path(tmp_path):
-    write_tokens(DOCUMENTS, TOKENIZER, tmp_path / "small.tokens")
-    return tmp_path / "small.tokens"
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """A chunk of a few documents, a shard of a few chunks."""
+    monkeypatch.setattr(encode, "PIECE_CHARS", 100)
+    monkeypatch.setattr(shards, "SHARD_TOKENS", 100)
 
 
-def test_the_file_holds_the_documents_each_ended(path):
-    expected = [token for text in DOCUMENTS for token in [*TOKENIZER.encode(text), TOKENIZER.end_of_text]]
-    assert open_tokens(path, TOKENIZER).tokens.tolist() == expected
+def _content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_header_counts_tokens_documents_and_bytes_of_text(path):
-    file = open_tokens(path, TOKENIZER)
-    assert len(file) == len(file.tokens)
-    assert file.header.n_documents == 3
-    assert file.n_bytes == sum(len(text.encode()) for text in DOCUMENTS)
+def _expected():
+    return [token for text in DOCUMENTS for token in [*TOKENIZER.encode(text), TOKENIZER.end_of_text]]
 
 
-def test_a_small_vocabulary_takes_two_bytes_a_token_and_a_large_one_four(tmp_path):
-    tokenizer = Tokenizer(TOKENIZER.vocabulary)
-    for size, dtype in [(2**16, np.uint16), (2**16 + 1, np.uint32)]:
-        tokenizer.vocab_size = size
-        write_tokens(DOCUMENTS, tokenizer, tmp_path / "sized.tokens")
-        assert open_tokens(tmp_path / "sized.tokens", tokenizer).tokens.dtype == dtype
+def test_documents_come_in_order_each_ended(tmp_path):
+    write_tokens(in_memory("x", DOCUMENTS), TOKENIZER, tmp_path / "x", workers=1)
+    opened = open_tokens(tmp_path / "x", TOKENIZER)
+    assert len(opened.headers) > 3
+    assert opened.tokens[:].tolist() == _expected()
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "AT_HOME", 2)
+    for workers in (1, 3):
+        write_tokens(in_memory("x", DOCUMENTS), TOKENIZER, tmp_path / str(workers), workers=workers)
+    assert _content(tmp_path / "1") == _content(tmp_path / "3")
+
+
+def test_a_short_text_starts_no_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "PIECE_CHARS", 2**20)
+    monkeypatch.setattr(encode, "ProcessPoolExecutor", None)  # would fail
+    write_tokens(in_memory("x", DOCUMENTS), TOKENIZER, tmp_path / "x", workers=4)
+
+
+def _interrupted(at):
+    """A corpus whose reading ends with Ctrl-C after so many documents."""
+
+    def read(skip):
+        assert skip < at
+        yield from map(Piece, DOCUMENTS[skip:at])
+        raise KeyboardInterrupt
+
+    return Corpus(name="x", hash="", read=read)
+
+
+def test_after_an_interruption_finished_shards_are_kept_and_the_rest_is_added(tmp_path):
+    write_tokens(in_memory("x", DOCUMENTS), TOKENIZER, tmp_path / "whole", workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        write_tokens(_interrupted(at=40), TOKENIZER, tmp_path / "x", workers=1)
+    kept = _content(tmp_path / "x")
+    assert len(kept) >= 2
+    assert all(_content(tmp_path / "whole")[name] == data for name, data in kept.items())
+    read_from = []
+    rest = Corpus(name="x", hash="", read=lambda skip: read_from.append(skip) or in_memory("x", DOCUMENTS).read(skip))
+    write_tokens(rest, TOKENIZER, tmp_path / "x", workers=1)
+    assert read_from[0] >= 20
+    assert _content(tmp_path / "x") == _content(tmp_path / "whole")
+
+
+def test_interrupted_before_the_index_only_the_index_is_written(tmp_path):
+    write_tokens(in_memory("x", DOCUMENTS), TOKENIZER, tmp_path / "x", workers=1)
+    before = _content(tmp_path / "x")
+    (tmp_path / "x" / "index.json").unlink()
+    stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "x").iterdir()}
+    write_tokens(in_memory("x", DOCUMENTS), TOKENIZER, tmp_path / "x", workers=1)
+    assert _content(tmp_path / "x") == before
+    assert all((tmp_path / "x" / name).stat().st_mtime_ns == stamp for name, stamp in stamps.items())
+
+
+def test_a_finished_shard_that_is_damaged_is_made_again(tmp_path):
+    write_tokens(in_memory("x", DOCUMENTS), TOKENIZER, tmp_path / "x", workers=1)
+    before = _content(tmp_path / "x")
+    (tmp_path / "x" / "index.json").unlink()
+    (tmp_path / "x" / "00001.tokens").write_bytes(before["00001.tokens"][:-1] + b"\x01")
+    write_tokens(in_memory("x", DOCUMENTS), TOKENIZER, tmp_path / "x", workers=1)
+    assert _content(tmp_path / "x") == before
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from pocketgpt.text import encode, shards
+from pocketgpt.text.corpora import Corpus
+from pocketgpt.text.pieces import Piece
+from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.text.tokens import write_tokens
+
+def read(skip):
+    for number in range(skip, 10**6):
+        time.sleep(0.001)
+        yield Piece(f"Document number {number} says something.")
+
+if __name__ == "__main__":
+    encode.PIECE_CHARS, encode.AT_HOME, shards.SHARD_TOKENS = 100, 1, 100
+    corpus = Corpus(name="x", hash="", read=read)
+    write_tokens(corpus, Tokenizer.load("shakespeare"), Path(sys.argv[1]), workers=2)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL and process groups")
+def test_a_killed_process_leaves_whole_shards_and_no_workers(tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, tmp_path / "killed.py", tmp_path / "x"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.time() + 60
+    while not (tmp_path / "x" / "00004.tokens").exists():
+        assert process.poll() is None
+        assert time.time() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = [shards.read_header(path, TOKENIZER) for path in sorted((tmp_path / "x").glob("[0-9]*.tokens"))]
+    n_kept = sum(header.n_documents for header in kept)
+    expected = [f"Document number {number} says something." for number in range(n_kept)]
+    write_tokens(in_memory("x", expected), TOKENIZER, tmp_path / "x", workers=1)
+    text = TOKENIZER.decode(open_tokens(tmp_path / "x", TOKENIZER).tokens[:].tolist())
+    assert text == "".join(document + "<|endoftext|>" for document in expected)
+    with pytest.raises(ProcessLookupError):  # nobody of the process's group is left
+        while time.time() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+
+
+def test_a_full_disk_says_what_to_do(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tokens_module, "write_shard", full)
+    with pytest.raises(PocketError, match=r"no room for the tokens in .*POCKETGPT_CACHE.*0 shards that are finished"):
+        write_tokens(in_memory("x", DOCUMENTS), TOKENIZER, tmp_path / "x")
 
 
 def test_a_lone_surrogate_becomes_the_replacement_character(tmp_path):
-    write_tokens(["a\ud83d"], TOKENIZER, tmp_path / "odd.tokens")
-    file = open_tokens(tmp_path / "odd.tokens", TOKENIZER)
-    assert TOKENIZER.decode(file.tokens[:-1].tolist()) == "a\ufffd"
-    assert file.n_bytes == len("a\ufffd".encode())
-
-
-def test_an_interrupted_writing_leaves_nothing(tmp_path):
-    def documents():
-        yield "first"
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_tokens(documents(), TOKENIZER, tmp_path / "never.tokens")
-    assert list(tmp_path.glob("*.tokens*")) == []
-
-
-def test_another_tokenizer_is_refused(path):
-    other = train_tokenizer(DOCUMENTS, 258)
-    with pytest.raises(TokenFileError, match=r"made with another tokenizer.*Delete .*small\.tokens and run again"):
-        open_tokens(path, other)
-
-
-def test_a_file_cut_short_is_refused(path):
-    path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(TokenFileError, match=r"is cut short.*Delete"):
-        open_tokens(path, TOKENIZER)
-
-
-def test_a_file_with_more_than_was_written_is_refused(path):
-    path.write_bytes(path.read_bytes() + b"\0\0")
-    with pytest.raises(TokenFileError, match=r"is too long.*Delete"):
-        open_tokens(path, TOKENIZER)
-
-
-def test_changed_ids_are_refused(path):
-    data = bytearray(path.read_bytes())
-    data[HEADER_BYTES + 3] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(TokenFileError, match=r"is damaged.*Delete"):
-        open_tokens(path, TOKENIZER)
-
-
-def test_a_changed_count_of_bytes_is_refused(path):
-    data = path.read_bytes()
-    header = json.loads(data[:HEADER_BYTES])
-    header["n_bytes"] += 1
-    path.write_bytes(json.dumps(header).encode().ljust(HEADER_BYTES) + data[HEADER_BYTES:])
-    with pytest.raises(TokenFileError, match=r"is damaged.*Delete"):
-        open_tokens(path, TOKENIZER)
-
-
-@pytest.mark.parametrize("content", [b"", b"[1, 2]", b'{"vocabulary": "x"}', b"ROMEO: " * 500])
-def test_a_file_of_another_kind_is_refused(path, content):
-    path.write_bytes(content)
-    with pytest.raises(TokenFileError, match=r"is not a token file.*Delete"):
-        open_tokens(path, TOKENIZER)
-
-
-def test_a_missing_file_says_how_to_make_it(tmp_path):
-    with pytest.raises(TokenFileError, match="There is no token file"):
-        open_tokens(tmp_path / "missing.tokens", TOKENIZER)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_no_changed_byte_goes_unnoticed(path, data):
-    good = path.read_bytes()
-    place = data.draw(st.integers(0, len(good) - 1))
-    bad = bytearray(good)
-    bad[place] ^= 1
-    path.write_bytes(bad)
-    with pytest.raises(TokenFileError):
-        open_tokens(path, TOKENIZER)
-    path.write_bytes(good)
+    write_tokens(in_memory("odd", ["a\ud83d"]), TOKENIZER, tmp_path / "odd")
+    opened = open_tokens(tmp_path / "odd", TOKENIZER)
+    assert TOKENIZER.decode(opened.tokens[:-1].tolist()) == "a\ufffd"
+    assert opened.n_bytes == len("a\ufffd".encode())
 
 
 @pytest.fixture
@@ -135,7 +180,7 @@ def test_prepare_notices_a_changed_text(story):
     story.write_text("Twice upon a time.\n" * 20)
     after = prepare(story, TOKENIZER, "train")
     assert before.path != after.path
-    assert TOKENIZER.decode(after.tokens.tolist()).startswith("Twice")
+    assert TOKENIZER.decode(after.tokens[:].tolist()).startswith("Twice")
 
 
 def test_prepare_keeps_tokenizers_apart(story):

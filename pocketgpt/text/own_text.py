@@ -1,0 +1,148 @@
+"""Your own text, read as a stream: .txt, .jsonl, .parquet, or a folder of .txt files."""
+
+import codecs
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pocketgpt.errors import PocketError
+from pocketgpt.text.pieces import PIECE_CHARS, Piece, Split, cut_place, every
+
+HOLD_OUT = 10  # of so many documents one is held out for validation
+SEPARATOR = "<|endoftext|>"  # alone on a line, it ends a document of a .txt file
+BATCH_ROWS = 256
+
+
+def read(path: Path, split: Split) -> Iterator[Piece]:
+    """The documents of one split of a file or a folder.
+
+    Of a .txt file without a SEPARATOR the split is the last tenth, from a line break on; otherwise it is every tenth
+    document. Raises PocketError for text that cannot be read or is too short to split.
+    """
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    if not files:
+        raise PocketError(f"The folder {path} has no .txt files in it.")
+    if len(files) == 1 and files[0].suffix.lower() == ".txt" and not _is_separated(files[0]):
+        size, tenth = files[0].stat().st_size, _last_tenth(files[0])
+        pieces = _txt(files[0], 0, tenth) if split == "train" else _txt(files[0], tenth, size)
+    else:
+        pieces = every(HOLD_OUT, _files(files), split)
+    empty = True
+    for piece in pieces:
+        empty = empty and not piece.text
+        yield piece
+    if empty:
+        raise PocketError(
+            f"{path} holds too little text to split into training and validation: give two documents or more."
+        )
+
+
+def _files(files: list[Path]) -> Iterator[Piece]:
+    sizes = [file.stat().st_size for file in files]
+    for number, file in enumerate(files):
+        for piece in _READERS[file.suffix.lower()](file):
+            done = (sum(sizes[:number]) + piece.done * sizes[number]) / max(1, sum(sizes))
+            yield piece._replace(done=done)
+
+
+def _txt(path: Path, start: int = 0, end: int | None = None) -> Iterator[Piece]:
+    """The documents of a text file, from byte `start` to byte `end`; long ones in pieces."""
+    rest, end = "", path.stat().st_size if end is None else end
+    for text, done in _blocks(path, start, end):
+        *documents, rest = re.split(rf"(?m)^{re.escape(SEPARATOR)}\n", rest + text)
+        for document in documents:
+            yield Piece(document, True, done)
+        if len(rest) > 2 * PIECE_CHARS:
+            place = cut_place(rest)
+            yield Piece(rest[:place], False, done)
+            rest = rest[place:]
+    yield Piece(re.sub(rf"(?m)^{re.escape(SEPARATOR)}\Z", "", rest), True, 1.0)
+
+
+def _blocks(path: Path, start: int, end: int) -> Iterator[tuple[str, float]]:
+    """Text of a part of a file, block by block, with line ends as \\n, and the share of the part that is read."""
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
+    with path.open("rb") as file:
+        if start == 0 and file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
+            start = len(codecs.BOM_UTF8)
+        file.seek(start)
+        while data := file.read(min(PIECE_CHARS, end - file.tell())):
+            try:
+                yield decoder.decode(data, file.tell() == end), (file.tell() - start) / (end - start)
+            except UnicodeDecodeError as error:
+                raise _not_utf8(path, error, file.tell() - len(error.object)) from error
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError, before: int) -> PocketError:
+    return PocketError(
+        f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at {before + error.start}. "
+        f"Convert it, for instance with `iconv -f latin1 -t utf-8`."
+    )
+
+
+def _is_separated(path: Path) -> bool:
+    """Whether a line of the file is SEPARATOR and nothing else."""
+    line = re.compile(rb"\n" + re.escape(SEPARATOR.encode()) + rb"\r?\n")
+    with path.open("rb") as file:
+        before = b"\n"
+        while block := file.read(PIECE_CHARS):
+            if line.search(before + block):
+                return True
+            before = (before + block)[-len(SEPARATOR) - 3 :]
+    return line.search(before + b"\n") is not None
+
+
+def _last_tenth(path: Path) -> int:
+    """The byte at which the last tenth of a file begins: after the last line break before it, not far away."""
+    tenth = path.stat().st_size * 9 // 10
+    near = max(path.stat().st_size * 8 // 10, tenth - PIECE_CHARS)
+    with path.open("rb") as file:
+        file.seek(near)
+        before = file.read(tenth - near)
+        if b"\n" in before:
+            return near + before.rfind(b"\n") + 1
+        while (byte := file.read(1)) and byte[0] & 0b1100_0000 == 0b1000_0000:
+            tenth += 1  # inside a character
+    return tenth
+
+
+def _jsonl(path: Path) -> Iterator[Piece]:
+    size, read = path.stat().st_size, 0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            read += len(line)
+            if not line.strip():
+                continue
+            try:
+                text = json.loads(line)["text"]
+            except UnicodeDecodeError as error:
+                raise _not_utf8(path, error, read - len(line)) from error
+            except (ValueError, KeyError, TypeError):
+                text = None
+            if not isinstance(text, str):
+                shown = line.decode(errors="replace").strip()[:60]
+                raise PocketError(f'{path}, line {number}, is not an object like {{"text": "..."}}: {shown!r}')
+            yield Piece(text, True, read / size)
+
+
+def _parquet(path: Path) -> Iterator[Piece]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise PocketError(f"Reading {path} needs pyarrow: `pip install pocketgpt[train]`.") from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            if "text" not in file.schema_arrow.names:
+                raise PocketError(f'{path} has no column "text", only {", ".join(file.schema_arrow.names)}.')
+            n_rows, read = file.metadata.num_rows, 0
+            for batch in file.iter_batches(BATCH_ROWS, columns=["text"]):
+                read += len(batch)
+                yield from (Piece(text or "", True, read / n_rows) for text in batch["text"].to_pylist())
+    except (OSError, ValueError) as error:
+        raise PocketError(f"{path} cannot be read as parquet: {error}") from error
+
+
+_READERS = {".txt": _txt, ".jsonl": _jsonl, ".parquet": _parquet}
+ENDINGS = tuple(_READERS)

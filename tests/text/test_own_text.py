@@ -1,0 +1,199 @@
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketgpt.errors import PocketError
+from pocketgpt.text import own_text
+from pocketgpt.text.corpora import load_corpus
+from pocketgpt.text.pieces import cut_place
+from pocketgpt.text.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.load("shakespeare")
+TEXTS = [f"Document {i}.\n" for i in range(25)]
+HELD_OUT = [TEXTS[i] for i in (1, 11, 21)]
+TRAINED_ON = [text for text in TEXTS if text not in HELD_OUT]
+
+
+def _both(corpus):
+    return list(load_corpus(corpus, "train")), list(load_corpus(corpus, "validation"))
+
+
+def test_one_text_file_is_cut_at_a_line_break(tmp_path):
+    lines = [f"line {i}\n" for i in range(100)]
+    (tmp_path / "story.txt").write_text("".join(lines))
+    [train], [validation] = _both(tmp_path / "story.txt")
+    assert train + validation == "".join(lines)
+    assert validation.startswith("line ")
+    assert 0.1 <= len(validation) / len(train + validation) < 0.12
+
+
+def test_one_line_is_cut_all_the_same(tmp_path):
+    (tmp_path / "line.txt").write_text("\n" + "x" * 999)
+    [train], [validation] = _both(tmp_path / "line.txt")
+    assert (len(train), len(validation)) == (900, 100)
+
+
+def test_no_character_is_cut_in_two(tmp_path):
+    for n in range(20, 30):
+        (tmp_path / "line.txt").write_text("世" * n)
+        [train], [validation] = _both(tmp_path / "line.txt")
+        assert train + validation == "世" * n
+
+
+def test_every_tenth_document_of_a_folder_is_held_out(tmp_path):
+    for i, text in enumerate(TEXTS):
+        (tmp_path / f"{i:02}.txt").write_text(text)
+    (tmp_path / "notes.md").write_text("not a part of it")
+    assert _both(tmp_path) == (TRAINED_ON, HELD_OUT)
+
+
+def test_every_tenth_document_of_a_jsonl_is_held_out(tmp_path):
+    lines = [json.dumps({"text": text, "id": 1}) for text in ["", *TEXTS]]
+    (tmp_path / "data.jsonl").write_text("\n".join([*lines, "", ""]))
+    assert _both(str(tmp_path / "data.jsonl")) == (TRAINED_ON, HELD_OUT)
+
+
+def test_every_tenth_document_of_a_parquet_is_held_out(tmp_path):
+    table = pyarrow.table({"text": [None, *TEXTS], "id": range(26)})
+    pyarrow.parquet.write_table(table, tmp_path / "data.parquet", row_group_size=4)
+    assert _both(tmp_path / "data.parquet") == (TRAINED_ON, HELD_OUT)
+
+
+def test_a_line_of_end_of_text_ends_a_document_of_a_text_file(tmp_path):
+    (tmp_path / "many.txt").write_text("<|endoftext|>\n".join(TEXTS))
+    assert _both(tmp_path / "many.txt") == (TRAINED_ON, HELD_OUT)
+
+
+@pytest.mark.parametrize("end", ["\n<|endoftext|>", "\n<|endoftext|>\n", "\r\n<|endoftext|>\r\n", "\n"])
+def test_how_the_last_document_ends_makes_no_difference(tmp_path, end):
+    (tmp_path / "two.txt").write_bytes(b"one\n<|endoftext|>\ntwo" + end.encode())
+    assert _both(tmp_path / "two.txt") == (["one\n"], ["two\n"])
+
+
+def test_end_of_text_within_a_line_is_text(tmp_path):
+    (tmp_path / "story.txt").write_text("a <|endoftext|>\n<|endoftext|> b\n" * 20)
+    [train], [validation] = _both(tmp_path / "story.txt")
+    assert train + validation == "a <|endoftext|>\n<|endoftext|> b\n" * 20
+
+
+def test_two_documents_are_one_for_each_split(tmp_path):
+    (tmp_path / "data.jsonl").write_text('{"text": "a"}\n{"text": "b"}')
+    assert _both(tmp_path / "data.jsonl") == (["a"], ["b"])
+
+
+def test_windows_line_ends_and_byte_order_mark_are_dropped(tmp_path):
+    (tmp_path / "story.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n" + b"three\r\n" * 20)
+    assert next(iter(load_corpus(tmp_path / "story.txt"))).startswith("one\ntwo\nthree\n")
+
+
+PARTS = ["Ay, ", "é ", "世界\n", " ", "\n", "\n\n", " <|endoftext|>\n", "<|endoftext|> ", "\n<|endoftext|>\n", "'ll "]
+LINES = st.lists(st.sampled_from(PARTS))
+
+
+@given(text=LINES.map(lambda parts: "".join(parts * 5)), block=st.integers(14, 30))
+def test_text_read_in_small_blocks_is_the_same_text(tmp_path_factory, text, block):
+    path = tmp_path_factory.getbasetemp() / "blocks.txt"
+    path.write_bytes(text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own_text, "PIECE_CHARS", block)
+        found = list(own_text._txt(path))
+        separated = own_text._is_separated(path)
+    documents = [[]]
+    for piece in found:
+        documents[-1].append(piece.text)
+        if piece.ends:
+            documents.append([])
+    expected = [[]]
+    for line in text.splitlines(keepends=True):
+        if line.rstrip("\n") == "<|endoftext|>":
+            expected.append([])
+        else:
+            expected[-1].append(line)
+    assert ["".join(document) for document in documents[:-1]] == ["".join(document) for document in expected]
+    assert separated == (len(expected) > 1)
+
+
+WORDS = st.lists(
+    st.one_of(
+        st.sampled_from(["the", " the", " ", "\n", "\r", "\t", "'ll", "\u00a0", "\x1c", "12", "é"]), st.text(max_size=3)
+    )
+)
+
+
+@given(WORDS.map("".join))
+def test_parts_of_a_text_encode_as_the_whole(text):
+    place = cut_place(text)
+    assert TOKENIZER.encode(text[:place]) + TOKENIZER.encode(text[place:]) == TOKENIZER.encode(text)
+
+
+def test_a_text_is_cut_at_its_last_place():
+    assert cut_place("a bc\nd  ") == 4
+    assert cut_place("abc  ") == 5
+
+
+def test_a_long_text_comes_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_text, "PIECE_CHARS", 1000)
+    (tmp_path / "story.txt").write_text("Once upon a time.\n" * 1000)
+    found = list(own_text.read(tmp_path / "story.txt", "train"))
+    assert [piece.ends for piece in found] == [False] * (len(found) - 1) + [True]
+    assert max(len(piece.text) for piece in found) < 4000
+    assert "".join(piece.text for piece in found) == "Once upon a time.\n" * 900
+
+
+def test_the_share_that_is_read_grows_to_one(tmp_path):
+    for i, text in enumerate(TEXTS):
+        (tmp_path / f"{i:02}.txt").write_text(text)
+    shares = [piece.done for piece in own_text.read(tmp_path, "train")]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_skipping_goes_on_after_the_pieces_that_are_skipped(tmp_path):
+    (tmp_path / "many.txt").write_text("<|endoftext|>\n".join(TEXTS))
+    assert [piece.text for piece in load_corpus(tmp_path / "many.txt").read(20)] == TRAINED_ON[20:]
+
+
+def _write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.txt", b"", "too little text to split"),
+        ("latin.txt", b"caf\xe9", "is not UTF-8: byte 0xe9 at 3.*iconv"),
+        ("later.txt", b"a\n" * 700_000 + b"caf\xe9.\n" + b"a\n" * 700_000, "is not UTF-8: byte 0xe9 at 1400003.*iconv"),
+        ("latin.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}', "is not UTF-8: byte 0xe9 at 27"),
+        ("data.csv", b"a,b", r"data\.csv is a \.csv; text is read from \.txt, \.jsonl, \.parquet"),
+        ("torn.jsonl", b'{"text": "a"}\n{"text": ', "line 2, is not an object like"),
+        ("other.jsonl", b'{"body": "a"}', 'line 1, is not an object like {"text"'),
+        ("number.jsonl", b'{"text": 3}', "line 1, is not an object like"),
+        ("list.jsonl", b"[1]", "line 1, is not an object like"),
+        ("text.parquet", b"PAR1 no", "cannot be read as parquet"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(tmp_path, name, content, message):
+    with pytest.raises(PocketError, match=message):
+        _both(_write(tmp_path / name, content))
+
+
+def test_one_document_cannot_be_split(tmp_path):
+    (tmp_path / "one.jsonl").write_text('{"text": "a"}')
+    with pytest.raises(PocketError, match=r"too little text to split.*give two documents"):
+        list(load_corpus(tmp_path / "one.jsonl", "validation"))
+
+
+def test_a_parquet_without_text_names_its_columns(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"body": TEXTS}), tmp_path / "data.parquet")
+    with pytest.raises(PocketError, match='no column "text", only body'):
+        list(load_corpus(tmp_path / "data.parquet"))
+
+
+def test_a_folder_without_text_is_refused(tmp_path):
+    with pytest.raises(PocketError, match=r"has no \.txt files"):
+        list(load_corpus(tmp_path))
