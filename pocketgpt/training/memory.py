@@ -1,10 +1,18 @@
 """Memory of a training step: how to need less of it, and how to measure it."""
 
+import ctypes
+import gc
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pocketgpt.errors import PocketError
 from pocketgpt.gpt import GPT
 from pocketgpt.layers.attention import LayerCache
 from pocketgpt.layers.rope import Rotation
@@ -26,3 +34,41 @@ def checkpointed(
     if not (block.training and torch.is_grad_enabled()):
         return block(x, rope, cache)
     return checkpoint(block, x, rope, cache, use_reentrant=False)
+
+
+def peak_memory(function: Callable[[], object], device: str | torch.device = "cpu") -> int:
+    """Bytes that a call needed at its highest, on top of what was there before it.
+
+    On CUDA: what PyTorch's allocator handed out, exactly. On the CPU: the resident set of the process, so whatever
+    needs memory counts, PyTorch or not; Linux keeps its high-water mark, in pages and up to a megabyte behind. Memory
+    that is reserved and never touched does not count, and an allocator other than the C library's may hold back freed
+    memory, whose reuse does not count either.
+
+    Raises PocketError where the system keeps no such mark, or does not let a process reset its own.
+    """
+    gc.collect()
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        function()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    if device.type != "cpu" or sys.platform != "linux":
+        raise PocketError(f"Peak memory is measured on CUDA and on Linux, not on {device.type} under {sys.platform}.")
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)  # give freed memory back, or its reuse would not show
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the mark comes down to the present size: man 5 proc
+    except OSError as error:
+        raise PocketError(f"This system does not let a process reset its high-water mark: {error}.") from error
+    before = _kilobytes("VmRSS")
+    function()
+    return max(0, _kilobytes("VmHWM") - before) * 1024
+
+
+def _kilobytes(name: str) -> int:
+    """A number from /proc/self/status: VmRSS is the resident set, VmHWM its high-water mark."""
+    return int(re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)[1])

@@ -16,7 +16,7 @@ def warmup_cosine(step: int, *, peak: float, floor: float, warmup_steps: int, st
     Source: Loshchilov and Hutter 2016 (arXiv 1608.03983); warm-up: Goyal et al. 2017 (arXiv 1706.02677).
     """
     if step < warmup_steps:
-        return warmup(step, peak, warmup_steps)
+        return peak * (step + 1) / (warmup_steps + 1)
     if step >= steps:
         return floor
     progress = (step - warmup_steps) / (steps - warmup_steps)
@@ -26,7 +26,7 @@ def warmup_cosine(step: int, *, peak: float, floor: float, warmup_steps: int, st
 def warmup_stable_decay(
     step: int, *, peak: float, floor: float, warmup_steps: int, decay_steps: int, steps: int
 ) -> float:
-    """The learning rate of update number `step`, counted from 0: up, flat, and down in the last `decay_steps`.
+    """The learning rate of update number `step`, counted from 0: up, flat, down in the last `decay_steps`.
 
         step < warmup_steps:           peak · (step + 1) / (warmup_steps + 1)
         step < steps − decay_steps:    peak
@@ -34,17 +34,15 @@ def warmup_stable_decay(
                                        progress = (step − (steps − decay_steps)) / decay_steps
 
     Update `steps − decay_steps` is the last at the peak; the floor is reached at `steps`, one past the last update.
-    Unlike the cosine, the flat part does not depend on where the run ends: it can be made longer later, and a decay
-    started from any checkpoint of it, about 10 to 20 % of the steps, does as well as a cosine of that length.
-    Where warm-up and decay overlap, the lower rate counts.
+    Where warm-up and decay overlap, the lower rate counts. Unlike the cosine, the flat part does not know where the
+    run ends: it can be made longer later, and a decay from any checkpoint of it, over 10 to 20 % of the steps, does as
+    well as a cosine of that length. 1 − √ falls fast at first and ends better than a straight line.
     Source: Hu et al. 2024, MiniCPM (arXiv 2404.06395); 1 − √: Hägele et al. 2024 (arXiv 2405.18392).
     """
     if step >= steps:
         return floor
-    progress = max(0.0, (step - (steps - decay_steps)) / decay_steps) if decay_steps else 0.0
-    decayed = floor + (peak - floor) * (1 - sqrt(progress))
-    return min(decayed, warmup(step, peak, warmup_steps))
-
-
-def warmup(step: int, peak: float, warmup_steps: int) -> float:
-    return peak * min(1.0, (step + 1) / (warmup_steps + 1))
+    rising = peak * min(1.0, (step + 1) / (warmup_steps + 1))
+    decayed = step - (steps - decay_steps)
+    if decayed <= 0:
+        return rising
+    return min(rising, floor + (peak - floor) * (1 - sqrt(decayed / decay_steps)))
