@@ -1,51 +1,61 @@
 """What this machine can do at best, measured: the yardstick for how much of it a run uses."""
 
+import math
 import time
 from collections.abc import Callable
 from functools import cache
 
 import torch
 
+SECONDS = 0.5
+"""How long one kind of work is repeated."""
+READ_BYTES = 2**30
+"""Far more than any cache holds."""
+
 
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a large matrix product, the most that training could reach here.
+    """Floating-point operations per second of a large matrix product: the most that training could reach.
 
-    Measured in about a second, once per process and number of threads.
+    Measured in about a second, once per process and number of threads. On the CPU the faster of two sizes counts; in
+    bf16 either can win.
     """
     return _matmul_flops(device, dtype, torch.get_num_threads())
 
 
 def memory_bandwidth(device: torch.device) -> float:
-    """Bytes per second of reading a tensor much larger than the caches, the limit of decoding one sequence.
+    """Bytes per second that come out of memory: the limit of decoding, which reads all weights for every token.
 
-    Measured in about a second, once per process and number of threads.
+    Measured in about a second, once per process and number of threads. On the CPU with a matrix × vector product in
+    float32, the fastest reader that PyTorch has; on CUDA with a copy, whose reading and writing both count.
     """
     return _memory_bandwidth(device, torch.get_num_threads())
 
 
 @cache
 def _matmul_flops(device: torch.device, dtype: torch.dtype, threads: int) -> float:
-    n = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    return 2 * n**3 / fastest(lambda: a @ b, device)
+    def rate(n: int) -> float:
+        a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+        return 2 * n**3 / fastest(lambda: a @ b, device)
+
+    return max(rate(n) for n in ((8192,) if device.type == "cuda" else (1024, 2048)))
 
 
 @cache
 def _memory_bandwidth(device: torch.device, threads: int) -> float:
+    columns = 2**13
+    matrix = torch.ones(READ_BYTES // 4 // columns, columns, device=device)  # ones: zeros may share one page
     if device.type == "cuda":
-        source = torch.zeros(2**30, dtype=torch.uint8, device=device)
-        target = torch.empty_like(source)
-        return 2 * source.nbytes / fastest(lambda: target.copy_(source), device)
-    matrix, vector = torch.zeros(2**14, 2**14), torch.zeros(2**14)
+        target = torch.empty_like(matrix)
+        return 2 * matrix.nbytes / fastest(lambda: target.copy_(matrix), device)
+    vector = torch.ones(columns, device=device)
     return matrix.nbytes / fastest(lambda: matrix @ vector, device)
 
 
-def fastest(work: Callable[[], object], device: torch.device, seconds: float = 0.8) -> float:
-    """Seconds of the fastest of many runs: what disturbs a run only makes it slower."""
-    best, end = float("inf"), 0.0
+def fastest(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest run of many; one more, before them, warms up. What disturbs a run only makes it slower."""
     work()
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    best, end = math.inf, time.perf_counter() + SECONDS
+    while best == math.inf or time.perf_counter() < end:
         _synchronize(device)
         started = time.perf_counter()
         work()
@@ -55,6 +65,7 @@ def fastest(work: Callable[[], object], device: torch.device, seconds: float = 0
 
 
 def _synchronize(device: torch.device) -> None:
+    """Wait for the GPU, which computes while Python goes on."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -16,6 +16,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.gpt import GPT
 from pocketgpt.layers.attention import LayerCache
 from pocketgpt.layers.rope import Rotation
+from pocketgpt.training.precision import choose_device
 
 
 def checkpoint_blocks(model: GPT) -> None:
@@ -36,8 +37,8 @@ def checkpointed(
     return checkpoint(block, x, rope, cache, use_reentrant=False)
 
 
-def peak_memory(function: Callable[[], object], device: str | torch.device = "cpu") -> int:
-    """Bytes that a call needed at its highest, on top of what was there before it.
+def peak_memory(function: Callable[[], object], device: torch.device | None = None) -> int:
+    """Bytes that a call needed at its highest, on top of what was there before it; without a device, on the best one.
 
     On CUDA: what PyTorch's allocator handed out, exactly. On the CPU: the resident set of the process, so whatever
     needs memory counts, PyTorch or not; Linux keeps its high-water mark, in pages and up to a megabyte behind. Memory
@@ -47,7 +48,7 @@ def peak_memory(function: Callable[[], object], device: str | torch.device = "cp
     Raises PocketError where the system keeps no such mark, or does not let a process reset its own.
     """
     gc.collect()
-    device = torch.device(device)
+    device = device or choose_device()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -94,7 +94,7 @@ def test_a_checkpointed_model_decodes_with_a_cache(pair, monkeypatch):
 
 def test_where_peak_memory_is_not_known_it_says_so():
     with pytest.raises(PocketError, match="mps"):
-        peak_memory(lambda: None, "mps")
+        peak_memory(lambda: None, torch.device("mps"))
 
 
 MB = 2**20
@@ -103,6 +103,10 @@ MB = 2**20
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say how high the resident set was")
 class TestPeakMemory:
     """Freed memory counts, memory that was there before does not. The kernel counts in pages and lags a little."""
+
+    @pytest.fixture(autouse=True)
+    def on_the_cpu(self, monkeypatch):
+        monkeypatch.setattr("pocketgpt.training.memory.choose_device", lambda: torch.device("cpu"))
 
     def test_of_an_allocation_of_known_size(self):
         for size in (64, 256):
