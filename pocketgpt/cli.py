@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -99,41 +99,77 @@ def build(names: Positional[tuple[str, ...]] = (), *, check: bool = False, force
     build_notebooks(names, check=check, force=force)
 
 
-def bench(*, runs: int = 5) -> None:
+def bench(
+    name: Positional[Literal["all", "train", "generate", "attention"]] = "all",
+    *,
+    preset: str = "pocket",
+    batch_size: int = 16,
+    seq_len: int | None = None,
+    compile: bool = True,
+    runs: int = 5,
+    quick: bool = False,
+    device: str = "auto",
+    out: Path = Path("bench"),
+) -> None:
     """Measure how fast this machine trains and writes, each way beside what one would use instead.
 
+    Ctrl-C keeps what was measured. One GPU: pocketgpt bench train --preset gpt2 --batch-size 64
+
     Args:
+        name: train, generate or attention; all of them without a name.
+        preset: Which model `train` trains.
+        batch_size: Windows of text in a training step.
+        seq_len: Tokens in a window; without it as many as the model takes, at most 1024.
+        compile: Whether `train` measures torch.compile too, which takes a minute to compile.
         runs: Timed runs of each variant; the median counts.
+        quick: Tiny shapes and nothing compiled: shows in seconds that everything runs, and nothing about speed.
+        device: auto, cpu, cuda or mps.
+        out: Folder for a JSON file and a picture of each.
     """
-    if runs < 1:
-        raise PocketError(f"runs = {runs} cannot work: use a whole number of at least 1, such as 5.")
-    from pocketgpt.bench import bench as measure
+    from pocketgpt.bench.run import BENCHMARKS, run
+    from pocketgpt.bench.train import Options
+    from pocketgpt.training.precision import choose_device
 
-    print(measure(runs))
+    options = Options(preset=preset, batch_size=batch_size, seq_len=seq_len, compile=compile)
+    names = list(BENCHMARKS) if name == "all" else [name]
+    run(names, device=choose_device(device), runs=runs, quick=quick, out=out, options=options)
 
 
-def train_command(preset_name: str, recipe_name: str | None) -> Callable[..., None]:
-    """The subcommand `train` with the defaults of a recipe, so that --help shows the numbers that will be used."""
+def train_command(preset_name: str | None, recipe_name: str | None, resumed: Path | None) -> Callable[..., None]:
+    """The subcommand `train` with the defaults of a recipe, so that --help shows the numbers that will be used: those
+    of the run itself where one goes on."""
+    if resumed is None:
+        preset_name = preset_name or DEFAULT
+        checkpoint, defaults = None, recipe(preset_name, recipe_name)
+    else:
+        from pocketgpt.commands.train import find_run
+
+        checkpoint, preset_name, defaults = find_run(resumed, preset_name, recipe_name)
 
     def train(
-        config: Annotated[TrainConfig, arg(name="")] = recipe(preset_name, recipe_name),  # noqa: B008
+        config: Annotated[TrainConfig, arg(name="")] = defaults,
         *,
         preset: str = preset_name,
         recipe: str | None = recipe_name,
         out: Path | None = None,
+        resume: Path | None = None,
     ) -> None:
         """Train a model: pocketgpt train --preset pocket-shakespeare
 
-        Ctrl-C ends the step, saves, and stops.
+        Ctrl-C ends the step, saves, and stops. On several GPUs: torchrun --nproc-per-node 8 -m pocketgpt train
 
         Args:
             preset: Which model; `pocketgpt info` lists them.
             recipe: Which set of defaults for the options below; `--preset NAME --recipe NAME --help` shows them.
             out: Folder to write to, new or empty; without it runs/PRESET, with a number if that is taken.
+            resume: Folder of a run to go on with, such as runs/pocket-shakespeare: with its own preset and recipe.
         """
-        from pocketgpt.commands.train import train_and_report
+        from pocketgpt.commands.train import resume_and_report, train_and_report
 
-        train_and_report(preset, config, out)
+        if checkpoint is None:
+            train_and_report(preset, config, out)
+        else:
+            resume_and_report(checkpoint, config, out)
 
     return train
 
@@ -143,11 +179,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        first.add_argument("--preset", nargs="?", default=DEFAULT, const=DEFAULT)
+        first.add_argument("--preset", nargs="?")
         first.add_argument("--recipe", nargs="?")
+        first.add_argument("--resume", nargs="?", type=Path)
         known, _ = first.parse_known_args(argv if argv[:1] == ["train"] else [])
         commands = {
-            "train": train_command(known.preset, known.recipe),
+            "train": train_command(known.preset, known.recipe, known.resume),
             "generate": generate,
             "info": info,
             "doctor": doctor,
@@ -157,7 +194,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         result = tyro.extras.subcommand_cli_from_dict(commands, prog="pocketgpt", description=DESCRIPTION, args=argv)
     except PocketError as error:
-        print(f"pocketgpt: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        print(f"pocketgpt{f' (rank {rank})' if rank != '0' else ''}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\npocketgpt: interrupted", file=sys.stderr)

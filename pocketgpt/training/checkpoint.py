@@ -1,16 +1,24 @@
-"""A trained model as a folder that needs nothing else: weights, config, tokenizer, and how it came about.
+"""A trained model as a folder that needs nothing else, and the checkpoints of a run.
 
     config.json          the ModelConfig
     model.safetensors    the weights
     tokenizer.json       the vocabulary
     training.json        preset, recipe, step and what was measured
+    state.pt             what a run needs to go on, bit for bit; not needed to use the model
+    checksums.json       SHA-256 of every other file
 
-A run's folder holds two of them, `best` (lowest validation loss so far) and `last`.
+A run's folder holds several, `step-000800` by the number of steps, and nothing points at them: the last one is the
+intact one with the most steps, the best one the intact one with the lowest validation loss in its training.json. A
+checkpoint appears by a rename, complete, and is never changed afterwards.
 """
 
-import os
+import hashlib
+import math
 import shutil
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +26,15 @@ import torch
 
 from pocketgpt.assets import asset
 from pocketgpt.errors import PocketError
-from pocketgpt.files import read_json, write_json
+from pocketgpt.files import read_json, replacing_folder, write_json, write_torch
 from pocketgpt.gpt import GPT
 from pocketgpt.text.tokenizer import Tokenizer
 
+MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "training.json")
+
 
 class CheckpointError(PocketError):
-    """A checkpoint that is missing, incomplete or damaged."""
+    """A checkpoint that is missing, incomplete or damaged, or cannot be written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +48,31 @@ class Checkpoint:
     """Contents of training.json: preset, recipe, step, measured."""
 
 
-def save_checkpoint(folder: Path, model: GPT, tokenizer: Tokenizer, training: dict[str, Any]) -> None:
-    """Write a checkpoint to `folder`, in place of the one that may be there.
+def save_checkpoint(
+    folder: Path,
+    model: GPT,
+    tokenizer: Tokenizer,
+    training: dict[str, Any],
+    state: dict[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint to `folder`, which appears there when every byte of it is on the disk.
 
-    All files are written beside it first and the folder is renamed when they are complete, so that an interruption
-    leaves the old checkpoint or the new one, never half of each.
+    Raises CheckpointError, with what it needs and what is free, if that fails; nothing is left behind then.
     """
-    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    new.mkdir(parents=True)
-    model.save(new)
-    tokenizer.save(new / "tokenizer.json")
-    write_json(new / "training.json", training)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        with replacing_folder(folder) as beside:
+            model.save(beside)
+            tokenizer.save(beside / "tokenizer.json")
+            write_json(beside / "training.json", training)
+            if state is not None:
+                write_torch(beside / "state.pt", state)
+            write_json(beside / "checksums.json", {file.name: _sha256(file) for file in sorted(beside.iterdir())})
+    except OSError as error:
+        needed, place = _n_bytes(model.state_dict()) + _n_bytes(state), _existing(folder)
+        raise CheckpointError(
+            f"{folder} cannot be written: {error.strerror or error}. It needs about {needed / 1e6:,.1f} MB, and "
+            f"{shutil.disk_usage(place).free / 1e6:,.1f} MB are free in {place}."
+        ) from error
 
 
 def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -63,13 +81,15 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
     Raises PocketError that says what is missing or damaged.
     """
     folder = find_checkpoint(Path(folder))
+    if (folder / "checksums.json").is_file() and (damage := find_damage(folder, MODEL_FILES)):
+        raise CheckpointError(f"{folder} is damaged: {damage}. Take another checkpoint, or train it again.")
     model = GPT.load(folder, device=device)
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointError(
             f"{folder} holds a model but no tokenizer.json: copy it from where the model was trained."
         )
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
-    return _fitting(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=_read_training(folder)))
+    return _fitting(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
 
 
 def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
@@ -81,22 +101,124 @@ def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
             f"{error} Or train your own in minutes with `pocketgpt train --out FOLDER`, and give --model FOLDER."
         ) from error
     model, tokenizer = GPT.load(folder, device=device), Tokenizer.load("shakespeare")
-    return _fitting(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=_read_training(folder)))
+    return _fitting(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """The folder itself, or `best` or `last` in it if it is the folder of a run.
+    """The folder itself, or the best checkpoint in it if it is the folder of a run, or its last if none was evaluated.
 
-    Raises CheckpointError if there is no checkpoint in any of them.
+    Raises CheckpointError if there is none.
     """
-    for candidate in (folder, folder / "best", folder / "last"):
-        if (candidate / "config.json").is_file():
-            return candidate
-    found = "holds no checkpoint" if folder.is_dir() else "does not exist"
-    raise CheckpointError(f"{folder} {found}. `pocketgpt train --out FOLDER` writes one.")
+    if (folder / "config.json").is_file():
+        return folder
+    return best_intact(folder) or latest_intact(folder)
 
 
-def _read_training(folder: Path) -> dict[str, Any]:
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, whole or damaged, from the first to the last."""
+    found = [folder for folder in run.glob("step-*") if folder.is_dir() and folder.name[5:].isdigit()]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def latest_intact(run: Path) -> Path:
+    """The last checkpoint of a run that is as it was written; stderr says which ones it passed over, and why.
+
+    Raises CheckpointError if there is none.
+    """
+    for folder in reversed(checkpoints(run)):
+        if _is_intact(folder):
+            return folder
+    found = "holds no intact checkpoint" if run.is_dir() else "does not exist"
+    raise CheckpointError(f"{run} {found}. `pocketgpt train --out FOLDER` writes one.")
+
+
+def best_intact(run: Path) -> Path | None:
+    """The intact checkpoint of the lowest validation loss, the earlier of two equals; None if none was evaluated."""
+    evaluated = [folder for folder in checkpoints(run) if _validation_loss(folder) < math.inf]
+    return next((folder for folder in sorted(evaluated, key=_validation_loss) if _is_intact(folder)), None)
+
+
+def prune(run: Path, step: int, keep_every: int | None = None) -> None:
+    """Remove the checkpoints that are not needed once the one of `step` is safe.
+
+    Kept are the best, the last two (if the last is damaged, the run goes on from the one before), and one in every
+    `keep_every` steps. Those beyond `step` are damaged: the run went on from an earlier one.
+    """
+    found = checkpoints(run)
+    written = [folder for folder in found if step_of(folder) <= step]
+    kept = {best_intact(run), *written[-2:]}
+    if keep_every is not None:
+        kept |= {folder for folder in written if step_of(folder) and step_of(folder) % keep_every == 0}
+    for folder in found:
+        if folder not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(run: Path) -> None:
+    """Remove the unfinished checkpoints of processes that were killed."""
+    for folder in run.glob(".step-*.partial"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def find_damage(folder: Path, names: Iterable[str] | None = None) -> str | None:
+    """What is wrong with a checkpoint, by its checksums: the first file that is missing or changed; None if nothing is.
+
+    `names` are the files to look at; without them all.
+    """
+    name = "checksums.json"
+    try:
+        checksums = dict(read_json(folder / name))
+        for name in checksums if names is None else names:
+            if _sha256(folder / name) != checksums.get(name):
+                return f"{name} does not match its checksum"
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except (OSError, PocketError, TypeError, ValueError):
+        return f"{name} cannot be read"
+    return None
+
+
+def _is_intact(folder: Path) -> bool:
+    damage = find_damage(folder)
+    if damage:
+        _report(folder, damage)
+    return damage is None
+
+
+@cache
+def _report(folder: Path, damage: str) -> None:  # cached: said once, however often the folder is looked at
+    print(f"pocketgpt: {folder} is damaged and passed over: {damage}.", file=sys.stderr)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _n_bytes(values: Any) -> int:
+    """Bytes of all tensors in nested dictionaries and lists."""
+    if isinstance(values, torch.Tensor):
+        return values.nbytes
+    inner = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
+    return sum(_n_bytes(value) for value in inner)
+
+
+def _existing(folder: Path) -> Path:
+    return next(parent for parent in folder.absolute().parents if parent.exists())
+
+
+def _validation_loss(folder: Path) -> float:
+    try:
+        return float(read_training(folder).get("validation_loss", math.inf))
+    except (PocketError, OSError):
+        return math.inf
+
+
+def read_training(folder: Path) -> dict[str, Any]:
     file = folder / "training.json"
     return read_json(file) if file.is_file() else {}
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pocketgpt.text.batches import sequential_windows
 from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.training.loss import NextTokenLoss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,14 @@ class Evaluation:
         """exp(loss): the model is as unsure as if it chose among this many equally likely tokens."""
         return exp(self.loss) if self.loss < 700 else inf  # e^709 is the largest float
 
+    def measured(self) -> dict[str, float]:
+        """By name, as it goes into the log."""
+        return {"validation_loss": self.loss, "perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte}
+
+    def __str__(self) -> str:
+        bits = f"{self.bits_per_byte:.3f} bits per byte"
+        return f"validation loss {self.loss:.3f} · perplexity {self.perplexity:.1f} · {bits}"
+
 
 @torch.no_grad()
 def evaluate(
@@ -38,22 +46,24 @@ def evaluate(
     *,
     seq_len: int,
     batch_size: int = 8,
+    chunk: int | None = None,
 ) -> Evaluation:
     """The model's surprise at `tokens`, read as windows of seq_len that lie end to end.
 
     Every token but the first is predicted exactly once, from the tokens before it in its window. Sums are divided once,
     at the end, so that a short last window weighs as much as it has tokens, and the mean is taken before exp: a mean of
-    perplexities would be something else. Dropout is off meanwhile. `bytes_per_token` comes from `token_lengths`.
+    perplexities would be something else. Dropout is off meanwhile. `bytes_per_token` comes from `token_lengths`;
+    `chunk` is that of NextTokenLoss.
 
     Raises PocketError if there are fewer than two tokens.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
+    summed = NextTokenLoss(model, chunk)
     surprise, n_bytes = 0.0, 0
     for inputs, targets in sequential_windows(tokens, batch_size, seq_len):
-        logits = model(inputs.to(device))
-        surprise += F.cross_entropy(logits.float().flatten(0, 1), targets.to(device).flatten(), reduction="sum").item()
+        surprise += summed(inputs.to(device), targets.to(device), n_targets=1.0).item()
         n_bytes += int(bytes_per_token[targets].sum())
     model.train(was_training)
     loss = surprise / (len(tokens) - 1)

@@ -1,13 +1,14 @@
 """How a model is trained, in plain values: `TrainConfig`, and the recipes that belong to the presets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pocketgpt.config import Checked, ConfigError
 from pocketgpt.config import preset as check_preset
 
 Optimizer = Literal["muon", "adamw"]
-Precision = Literal["auto", "float32", "bf16"]
+Schedule = Literal["cosine", "wsd"]
+Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +20,10 @@ class TrainConfig(Checked):
     tokenizer: str = "shakespeare"
     """How text becomes tokens: shakespeare, gpt2, or a path to a tokenizer.json."""
     steps: int = 2000
-    """Updates of the weights. One step reads batch_size · accumulation · seq_len tokens."""
+    """Updates of the weights. One step reads batch_size · accumulation · seq_len tokens in each process."""
     batch_size: int = 8
-    """Windows of text in one forward pass. Small batches learn more per minute on a CPU; large ones fill a GPU."""
+    """Windows of text in one forward pass of one process. Small batches learn more per minute on a CPU; large ones fill
+    a GPU."""
     accumulation: int = 1
     """Forward passes per step, their gradients added up: a larger batch in the same memory."""
     seq_len: int = 256
@@ -32,10 +34,14 @@ class TrainConfig(Checked):
     """Peak learning rate of AdamW."""
     muon_lr: float = 0.02
     """Peak learning rate of Muon; not used with adamw."""
+    schedule: Schedule = "cosine"
+    """cosine: up, then down along a cosine. wsd: up, level, and down at the end."""
     warmup: float = 0.05
-    """Part of the steps in which the learning rate rises from 0 to its peak, from 0 to 1."""
+    """Steps in which the learning rate rises from 0 to its peak: a part of all steps if below 1, else their number."""
+    decay: float = 0.2
+    """Steps in which wsd falls to the end, counted like warmup; a cosine falls from the warm-up on."""
     final_lr: float = 0.0
-    """Where the cosine ends, as a part of the peak, from 0 to 1."""
+    """Where the learning rate ends, as a part of the peak, from 0 to 1."""
     weight_decay: float = 0.1
     """Pull of the matrices toward zero; embeddings, norms and biases are left alone."""
     beta1: float = 0.9
@@ -47,27 +53,52 @@ class TrainConfig(Checked):
     dropout: float = 0.0
     """Chance that a value on its way into the residual stream is dropped. Helps when the corpus is read many times."""
     precision: Precision = "auto"
-    """auto: bf16 where the hardware computes it natively, float32 elsewhere."""
+    """auto: bf16 where the hardware computes it natively, float32 elsewhere. fp16: for GPUs without bf16."""
     device: str = "auto"
     """auto: a CUDA GPU if there is one, else Apple's mps, else cpu."""
+    compile: bool = False
+    """Compile forward and backward pass with torch.compile: a minute at the start, then faster, above all on a GPU."""
+    activation_checkpointing: bool = False
+    """Keep only what enters each block and compute the rest again in the backward pass: less memory, a third slower."""
+    head_chunk: int | None = None
+    """Compute head and loss for this many tokens at a time, such as 4096: memory that does not grow with the logits."""
+    fsdp: bool = False
+    """Spread weights and optimizer over the processes of torchrun, for models that do not fit on one GPU."""
+    max_skipped: int = 10
+    """Stop after so many steps in a row whose loss or gradient was not a number; each leaves the weights alone."""
     eval_every: int = 250
-    """Steps between evaluations; each one measures the validation loss, writes a sample and saves."""
+    """Steps between evaluations; each one measures the validation loss, writes a sample, and saves the best so far."""
     eval_tokens: int | None = 100_000
     """Validation tokens read at an evaluation, always the same ones; None reads them all."""
+    save_every: int = 250
+    """Steps between checkpoints. The last two are kept, and the best."""
+    keep_every: int | None = None
+    """Keep the checkpoints of every so many steps for good, a multiple of save_every; None keeps none of them."""
     prompt: str = ""
     """What the samples continue; empty begins a new text."""
     seed: int = 0
     """Seed of the weights, the order of the windows and the samples."""
 
     def __post_init__(self) -> None:
-        self._require_positive_integers("steps", "batch_size", "accumulation", "seq_len", "eval_every")
+        self._require_positive_integers("steps", "batch_size", "accumulation", "seq_len", "eval_every", "save_every")
+        self._require_positive_integers("max_skipped")
+        if self.head_chunk is not None:
+            self._require_positive_integers("head_chunk")
+        kept = self.keep_every is None or (self.keep_every > 0 and self.keep_every % self.save_every == 0)
+        self._require(kept, "keep_every", f"None, or a multiple of save_every, such as {4 * self.save_every}")
         enough = self.eval_tokens is None or self.eval_tokens >= 2
         self._require(enough, "eval_tokens", "None for all, or a whole number of at least 2, such as 100000")
         self._require_choice("optimizer", Optimizer)
+        self._require_choice("schedule", Schedule)
         self._require_choice("precision", Precision)
+        # A gradient scaler looks for overflows in the gradients of its own rank, and FSDP leaves each rank a share.
+        self._require(not (self.fsdp and self.precision == "fp16"), "precision", "bf16 or float32 with fsdp")
         self._require(0 < self.lr < 1, "lr", "a number between 0 and 1, such as 0.003")
         self._require(0 < self.muon_lr < 1, "muon_lr", "a number between 0 and 1, such as 0.02")
-        self._require(0 <= self.warmup <= 1, "warmup", "a part of the steps from 0 to 1, such as 0.05")
+        self._require(
+            self.warmup >= 0, "warmup", "a part of the steps, such as 0.05, or a number of steps, such as 200"
+        )
+        self._require(self.decay > 0, "decay", "a part of the steps, such as 0.2, or a number of steps, such as 1000")
         self._require(0 <= self.final_lr <= 1, "final_lr", "a part of the peak from 0 to 1, such as 0.1")
         self._require(self.weight_decay >= 0, "weight_decay", "0 or more, such as 0.1")
         self._require(0 <= self.beta1 < 1, "beta1", "a number from 0 up to 1, such as 0.9")
@@ -77,17 +108,98 @@ class TrainConfig(Checked):
 
     @property
     def tokens_per_step(self) -> int:
+        """Tokens that one process reads in a step."""
         return self.batch_size * self.accumulation * self.seq_len
 
+    @property
+    def warmup_steps(self) -> int:
+        return round(self.warmup * self.steps if self.warmup < 1 else self.warmup)
+
+    @property
+    def decay_steps(self) -> int:
+        return round(self.decay * self.steps if self.decay < 1 else self.decay)
+
+
+# Brown et al. 2020, GPT-3 (arXiv 2005.14165), table 2.1 and appendix B, for the model of 125M parameters: batches of
+# half a million tokens, 375 million tokens of warm-up, a cosine to a tenth. 10 billion tokens are as many as GPT-2's
+# text had. On N GPUs, divide accumulation by N.
+GPT3_SMALL = TrainConfig(
+    corpus="fineweb-edu",
+    tokenizer="gpt2",
+    steps=19_073,
+    batch_size=32,
+    accumulation=16,
+    seq_len=1024,
+    optimizer="adamw",
+    lr=6e-4,
+    warmup=715.0,
+    final_lr=0.1,
+    compile=True,
+    eval_every=250,
+    eval_tokens=1_000_000,
+    save_every=1000,
+    keep_every=5000,
+)
+
+# The recipe of the latent model, with the vocabulary of GPT-2 until it has its own.
+LATENT = TrainConfig(
+    corpus="wikitext-103",
+    tokenizer="gpt2",
+    steps=15_000,
+    batch_size=72,
+    accumulation=4,
+    seq_len=512,
+    optimizer="adamw",
+    lr=1e-3,
+    warmup=500.0,
+    weight_decay=1e-4,
+    precision="fp16",
+    eval_every=100,
+    save_every=500,
+)
+
+# A small model on a small corpus: gentle rates, and a look at what it writes every 200 steps.
+POCKET = TrainConfig(
+    tokenizer="gpt2",
+    steps=5000,
+    batch_size=32,
+    optimizer="adamw",
+    lr=3e-4,
+    warmup=200.0,
+    final_lr=0.1,
+    eval_every=200,
+    save_every=1000,
+    prompt="ROMEO:",
+)
 
 # For each preset its recipes by name; the first one is the default. Presets that are not here use TrainConfig() with
 # GPT-2's tokenizer, which is a beginning and not a tuned recipe.
 RECIPES: dict[str, dict[str, TrainConfig]] = {
     "pocket-shakespeare": {
         # About five minutes on two CPU cores.
-        "quick": TrainConfig(steps=800, lr=6e-3, eval_every=200, eval_tokens=50_000, prompt="ROMEO:"),
+        "quick": TrainConfig(steps=800, lr=6e-3, eval_every=200, eval_tokens=50_000, save_every=200, prompt="ROMEO:"),
         # The weights that ship with the project.
-        "shipped": TrainConfig(steps=4000, lr=4e-3, eval_every=500, eval_tokens=None, prompt="ROMEO:"),
+        "shipped": TrainConfig(steps=4000, lr=4e-3, eval_every=500, eval_tokens=None, save_every=500, prompt="ROMEO:"),
+    },
+    "pocket": {
+        "published": POCKET,
+        # Without a download: the vocabulary of 4,096 tokens that ships with the project.
+        "offline": replace(POCKET, tokenizer="shakespeare"),
+    },
+    "gpt2": {"gpt3-small": GPT3_SMALL, "latent": LATENT},
+    # The schedule, betas and weight decay of SmolLM2-135M (Allal et al. 2025, arXiv 2502.02737); a third of its peak
+    # rate, for half its batch.
+    "llama": {
+        "wsd": replace(
+            GPT3_SMALL,
+            seq_len=2048,
+            batch_size=16,
+            lr=1e-3,
+            schedule="wsd",
+            warmup=2000.0,
+            final_lr=0.0,
+            weight_decay=0.01,
+        )
     },
 }
 

@@ -1,35 +1,50 @@
-"""From a preset and a recipe to a trained model in a folder."""
+"""From a preset and a recipe to a trained model in a folder, and from where a run stopped to its end."""
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pocketgpt.config import preset
 from pocketgpt.errors import PocketError
+from pocketgpt.files import read_torch
 from pocketgpt.gpt import GPT
-from pocketgpt.text.batches import RandomWindows
+from pocketgpt.text.batches import ShuffledWindows
+from pocketgpt.text.shards import TokenFolder
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.text.tokens import prepare
+from pocketgpt.training.checkpoint import checkpoints, load_checkpoint
+from pocketgpt.training.compiling import check_compiler
+from pocketgpt.training.distributed import barrier, is_main, rank, world_size
 from pocketgpt.training.precision import autocast, choose_device
 from pocketgpt.training.recipe import TrainConfig
 from pocketgpt.training.trainer import RunResult, Trainer
+
+WriteSample = Callable[[GPT, Tokenizer], str]
+
+# What may be changed when a run goes on: where and how it is computed and looked at, but not what.
+MAY_CHANGE = {"device", "compile", "activation_checkpointing", "head_chunk", "fsdp", "max_skipped"}
+MAY_CHANGE |= {"eval_every", "save_every", "keep_every", "prompt", "batch_size", "accumulation"}
 
 
 def train(
     preset_name: str,
     config: TrainConfig,
     folder: Path,
-    write_sample: Callable[[GPT, Tokenizer], str] | None = None,
+    write_sample: WriteSample | None = None,
+    device: torch.device | None = None,
 ) -> RunResult:
     """Fetch and tokenize the corpus, build the model, train it, and leave everything in `folder`.
 
-    The vocabulary of the model is the tokenizer's, and its dropout the recipe's.
-    Raises PocketError if the folder holds a run already, and for all that the parts raise.
+    The vocabulary of the model is the tokenizer's, and its dropout the recipe's. On several ranks, `device` is the one
+    that `process_group` gave. Raises PocketError if the folder holds a run already, and for all that the parts raise.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise PocketError(f"{folder} is not empty: give the run a folder of its own, such as {free_folder(folder)}.")
-    autocast(choose_device(config.device), config.precision)  # a mistake here shows before the corpus is fetched
+    check_folder(folder)
+    device = device or choose_device(config.device)
+    check_machine(config, device)
     tokenizer = Tokenizer.load(config.tokenizer)
     model_config = preset(preset_name, vocab_size=tokenizer.vocab_size, dropout=config.dropout)
     if config.seq_len > model_config.max_seq_len:
@@ -37,21 +52,117 @@ def train(
             f"TrainConfig.seq_len = {config.seq_len} cannot work: use at most {model_config.max_seq_len}, "
             f"the max_seq_len of {preset_name}."
         )
-    tokens = prepare(config.corpus, tokenizer, "train").tokens
-    validation = prepare(config.corpus, tokenizer, "validation").tokens
+    data = prepare_both(config.corpus, tokenizer)
     torch.manual_seed(config.seed)
-    model = GPT(model_config)
-    trainer = Trainer(
+    model, about = GPT(model_config), {"preset": preset_name, "data": fingerprints(data)}
+    return build_trainer(model, tokenizer, data, config, folder, device, about, write_sample).run()
+
+
+def resume(
+    checkpoint: Path,
+    config: TrainConfig | None = None,
+    write_sample: WriteSample | None = None,
+    device: torch.device | None = None,
+) -> RunResult:
+    """Go on with a run from one of its checkpoints, as if it had never stopped.
+
+    Bit for bit, if the device, the number of processes and `config` are those of before. Raises PocketError if `config`
+    asks for something else to be computed, or the corpus is not the one that the run began with.
+    """
+    loaded, state = load_checkpoint(checkpoint), read_torch(checkpoint / "state.pt")
+    saved = TrainConfig.from_dict(loaded.training["recipe"])
+    config = config or saved
+    check_changes(saved, config, loaded.training["processes"])
+    device = device or choose_device(config.device)
+    check_machine(config, device)
+    data = prepare_both(config.corpus, loaded.tokenizer)
+    if fingerprints(data) != loaded.training["data"]:
+        raise PocketError(
+            f"The text of corpus {config.corpus!r} has changed since {checkpoint.parent} began to train on it. "
+            "Put the old text back, or train from the beginning into another folder."
+        )
+    about = {name: loaded.training[name] for name in ("preset", "data")}
+    trainer = build_trainer(
+        loaded.model, loaded.tokenizer, data, config, checkpoint.parent, device, about, write_sample
+    )
+    trainer.restore(state)
+    return trainer.run()
+
+
+def build_trainer(
+    model: GPT,
+    tokenizer: Tokenizer,
+    data: dict[str, TokenFolder],
+    config: TrainConfig,
+    folder: Path,
+    device: torch.device,
+    about: dict[str, Any],
+    write_sample: WriteSample | None,
+) -> Trainer:
+    batches = ShuffledWindows(
+        data["train"].tokens, config.batch_size, config.seq_len, config.seed, rank=rank(), world_size=world_size()
+    )
+    return Trainer(
         model,
         tokenizer,
-        RandomWindows(tokens, config.batch_size, config.seq_len, config.seed),
-        validation,
+        batches,
+        data["validation"].tokens,
         config,
         folder,
-        preset=preset_name,
+        device=device,
+        about=about,
         write_sample=write_sample and (lambda model: write_sample(model, tokenizer)),
     )
-    return trainer.run()
+
+
+def prepare_both(corpus: str, tokenizer: Tokenizer) -> dict[str, TokenFolder]:
+    """Both splits; the main rank makes the token files, and the others open them."""
+    if not is_main():
+        barrier()
+    data = {split: prepare(corpus, tokenizer, split) for split in ("train", "validation")}
+    if is_main():
+        barrier()
+    return data
+
+
+def fingerprints(data: dict[str, TokenFolder]) -> dict[str, str]:
+    """A checksum of the tokens of each split, made of the checksums of their shards."""
+    shards = {split: "".join(header.ids_sha256 for header in tokens.headers) for split, tokens in data.items()}
+    return {split: hashlib.sha256(checksums.encode()).hexdigest() for split, checksums in shards.items()}
+
+
+def check_machine(config: TrainConfig, device: torch.device) -> None:
+    """Raises PocketError, before anything is fetched or built, if the device cannot do what the recipe asks for."""
+    autocast(device, config.precision)
+    if config.compile:
+        check_compiler(device)
+
+
+def check_changes(saved: TrainConfig, config: TrainConfig, processes: int) -> None:
+    """Raises PocketError if a run would compute something else than it began with; names the old and the new value."""
+    old, new = asdict(saved), asdict(config)
+    changed = [name for name in old if old[name] != new[name] and name not in MAY_CHANGE]
+    if changed:
+        values = ", ".join(f"{name} = {old[name]!r} and not {new[name]!r}" for name in changed)
+        raise PocketError(
+            f"This run was begun with {values}. Leave {'them' if len(changed) > 1 else 'it'} out to go on with it, or "
+            "train from the beginning into another folder."
+        )
+    before, now = saved.tokens_per_step * processes, config.tokens_per_step * world_size()
+    if before != now:
+        raise PocketError(
+            f"This run was begun with {before:,} tokens in a step: processes = {processes}, batch_size = "
+            f"{saved.batch_size}, accumulation = {saved.accumulation}; now they would be {now:,}: {world_size()}, "
+            f"{config.batch_size}, {config.accumulation}. Use values whose product is the same."
+        )
+
+
+def check_folder(folder: Path) -> None:
+    """Raises PocketError if there is something in it already; halves of checkpoints are nothing."""
+    if not folder.exists() or all(file.name.endswith(".partial") for file in folder.iterdir()):
+        return
+    go_on = f"go on with `pocketgpt train --resume {folder}`, or " if checkpoints(folder) else ""
+    raise PocketError(f"{folder} is not empty: {go_on}give the run a folder of its own, such as {free_folder(folder)}.")
 
 
 def free_folder(wanted: Path) -> Path:

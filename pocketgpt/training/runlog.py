@@ -2,60 +2,102 @@
 
 import importlib.util
 import json
+import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from pocketgpt.files import replacing
+
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette: told apart with any kind of color vision
 
 
 class RunLog:
-    """Measurements by step, appended to `metrics.jsonl` as one JSON object a line and sent to TensorBoard.
+    """Measurements by step: one JSON object a line in `metrics.jsonl`, and TensorBoard.
 
-    Used in a `with` block; its end draws loss.png, also after an error: then the curve matters most.
+    Used in a `with` block; its end draws loss.png, also after an error: then the curve matters most. A run that goes on
+    after `step` first takes back what was written beyond it, so that all reads as one run. With `silent`, on all
+    processes but one, nothing is written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, silent: bool = False) -> None:
+        self.folder, self.silent = folder, silent
         self.file: Any = None
         self.board: Any = None
 
-    def __enter__(self) -> "RunLog":
+    def start(self, step: int) -> "RunLog":
+        """Begin, or go on after `step`."""
+        if self.silent:
+            return self
         self.folder.mkdir(parents=True, exist_ok=True)
+        cut_after(self.folder / "metrics.jsonl", step)
         self.file = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
         if importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(self.folder / "tensorboard"))
+            self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
+        return self
+
+    def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.file.close()
+        if self.file:
+            self.file.close()
+            plot_losses(read_metrics(self.folder), self.folder / "loss.png")
         if self.board:
             self.board.close()
-        plot_losses(read_metrics(self.folder), self.folder / "loss.png")
 
     def scalars(self, step: int, **values: int | float) -> None:
-        """Record measurements of a step, such as train_loss, validation_loss, learning_rate, tokens_per_second."""
-        rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
-        self.file.write(json.dumps({"step": step, **rounded}) + "\n")
-        self.file.flush()
+        """Record measurements of a step, such as train_loss or tokens_per_second; what is not finite is left out."""
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
+        if self.file:
+            # Nine digits are all that a float32 has.
+            rounded = {
+                name: value if isinstance(value, int) else float(f"{value:.9g}") for name, value in values.items()
+            }
+            self.file.write(json.dumps({"step": step, **rounded}) + "\n")
+            self.file.flush()
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
 
     def sample(self, step: int, text: str) -> None:
-        """Record a text that the model wrote after that step, in samples.txt and TensorBoard."""
-        with (self.folder / "samples.txt").open("a", encoding="utf-8") as file:
-            file.write(f"=== step {step}\n{text}\n\n")
+        """Record a text that the model wrote after that step, in samples/ and TensorBoard."""
+        if self.file:
+            (self.folder / "samples").mkdir(exist_ok=True)
+            (self.folder / "samples" / f"step-{step:06}.txt").write_text(text + "\n", encoding="utf-8")
         if self.board:
             self.board.add_text("sample", "    " + text.replace("\n", "\n    "), step)
 
+    def sync(self) -> None:
+        """Wait until all that was recorded is on the disk."""
+        if self.file:
+            os.fsync(self.file.fileno())
+
 
 def read_metrics(folder: Path) -> list[dict[str, int | float]]:
-    """The records of `metrics.jsonl`, in the order in which they were written."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    """The records of `metrics.jsonl`, in the order in which they were written, up to a line that a kill cut short."""
+    return [record for _, record in _records(folder / "metrics.jsonl")]
+
+
+def cut_after(file: Path, step: int) -> None:
+    """Take the records beyond `step` out of a file, and what is left of a last line that was cut short."""
+    if file.exists():
+        kept = "".join(line + "\n" for line, record in _records(file) if record["step"] <= step)
+        with replacing(file) as beside:
+            beside.write_text(kept, encoding="utf-8")
+
+
+def _records(file: Path) -> Iterator[tuple[str, dict[str, int | float]]]:
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            yield line, json.loads(line)
+        except json.JSONDecodeError:
+            return
 
 
 def plot_losses(records: list[dict[str, int | float]], file: Path) -> None:

@@ -1,30 +1,40 @@
-"""The training loop."""
+"""The training loop: the same for a CPU, a GPU, and many of them."""
 
-import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
-from jaxtyping import UInt
+from torch import nn
 from tqdm import tqdm
 
 from pocketgpt.errors import PocketError
 from pocketgpt.gpt import GPT
-from pocketgpt.text.batches import Batch
+from pocketgpt.machine import matmul_flops
+from pocketgpt.text.batches import Batch, Tokens
 from pocketgpt.text.tokenizer import Tokenizer
-from pocketgpt.training.checkpoint import save_checkpoint
+from pocketgpt.training.checkpoint import latest_intact, prune, save_checkpoint, sweep
+from pocketgpt.training.compiling import compile_loss
+from pocketgpt.training.distributed import any_rank, full_state, is_main, seed_everything, world_size, wrap
 from pocketgpt.training.evaluate import Evaluation, evaluate, token_lengths
+from pocketgpt.training.failures import explained
 from pocketgpt.training.interrupt import interrupt_after_step
+from pocketgpt.training.kernels import prepare_for_training
 from pocketgpt.training.loss import NextTokenLoss
+from pocketgpt.training.memory import checkpoint_blocks
 from pocketgpt.training.optimizer import build_optimizers
-from pocketgpt.training.precision import autocast, choose_device
+from pocketgpt.training.precision import autocast, choose_device, grad_scaler
 from pocketgpt.training.recipe import TrainConfig
 from pocketgpt.training.runlog import RunLog
-from pocketgpt.training.schedule import warmup_cosine
+from pocketgpt.training.schedule import warmup_cosine, warmup_stable_decay
+from pocketgpt.training.state import capture, restore, whole_model
+from pocketgpt.training.update import update
+
+COUNTERS = ("step", "skipped", "skipped_in_a_row", "seconds")
 
 
 class TrainingDiverged(PocketError):
@@ -37,101 +47,127 @@ class RunResult:
 
     folder: Path
     step: int
-    best: Evaluation
+    best: Evaluation | None
+    """The evaluation of the lowest loss; None if the run ended before the first one."""
     interrupted: bool
 
 
-class Trainer:
-    """One training run of a model, written to a folder: `best`, `last`, metrics.jsonl, samples.txt, loss.png.
+@runtime_checkable
+class Batches(Protocol):
+    """What is trained on: batch number `step`, the same each time it is asked for."""
 
-    `batches` yields (tokens, targets) without end; `write_sample` turns the model into a text to look at.
+    def batch(self, step: int) -> Batch: ...
+
+
+class Trainer:
+    """One training run of a model, written to a folder: checkpoints, metrics.jsonl, samples, loss.png.
+
+    Where a run stands is one number, `step`: the learning rates and the place in the data follow from it. `about` is
+    noted in every checkpoint; `write_sample` turns the model into a text to look at.
     """
 
     def __init__(
         self,
         model: GPT,
         tokenizer: Tokenizer,
-        batches: Iterator[Batch],
-        validation: UInt[np.ndarray, " n_tokens"],
+        batches: Batches,
+        validation: Tokens,
         config: TrainConfig,
         folder: Path,
         *,
-        preset: str | None = None,
+        device: torch.device | None = None,
+        about: dict[str, Any] | None = None,
         write_sample: Callable[[GPT], str] | None = None,
     ) -> None:
-        self.config, self.folder, self.tokenizer, self.preset = config, folder, tokenizer, preset
-        self.device = choose_device(config.device)
+        self.config, self.folder, self.tokenizer, self.batches = config, folder, tokenizer, batches
+        self.about, self.write_sample = about or {}, write_sample
+        self.device = device or choose_device(config.device)
         self.autocast = autocast(self.device, config.precision)
+        self.scaler = grad_scaler(self.device, config.precision)
         self.model = model.to(self.device)
-        self.loss = NextTokenLoss(self.model)
+        self.loss = self.build_loss()
         self.optimizers = build_optimizers(self.model, config)
-        self.batches = batches
         self.validation = validation[: config.eval_tokens]
         self.bytes_per_token = token_lengths(tokenizer)
-        self.write_sample = write_sample
-        self.log = RunLog(folder)
-        self.step = 0
+        self.tokens_per_step = config.tokens_per_step * world_size()
+        self.peak_flops = matmul_flops(self.device, self.product_dtype()) * world_size()
+        self.log = RunLog(folder, silent=not is_main())
+        self.step, self.skipped, self.skipped_in_a_row, self.seconds = 0, 0, 0, 0.0
         self.best: Evaluation | None = None
+        self.measured: dict[str, float] = {}  # by the evaluation at this step, if there was one
+        seed_everything(config.seed)
 
     def run(self) -> RunResult:
-        """Train until the last step, or until Ctrl-C, which ends the step and still evaluates and saves.
+        """Train until the last step, or until Ctrl-C or SIGTERM, which ends the step and saves.
 
-        Raises TrainingDiverged if the loss stops being a number; what was saved before stays.
+        Raises PocketError if the run cannot go on, with what was saved and how to go on from there.
         """
-        with self.log, interrupt_after_step() as interrupted, self.progress() as bar:
-            while self.step < self.config.steps:
-                started = time.perf_counter()
-                loss, rates = self.train_step()
-                speed = self.config.tokens_per_step / (time.perf_counter() - started)
-                self.log.scalars(self.step, train_loss=loss, tokens_per_second=speed, **rates)
-                bar.set_description(f"step {self.step}/{self.config.steps}", refresh=False)
-                bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-                bar.update(self.config.tokens_per_step)
-                stop = interrupted()
-                if self.step % self.config.eval_every == 0 or self.step == self.config.steps or stop:
-                    self.evaluate_and_save(bar)
-                if stop:
-                    break
+        with explained(self.folder, self.config):
+            if is_main():
+                sweep(self.folder)
+            if self.step == 0:
+                self.save()  # a folder that cannot be written shows now, and a kill at any moment loses nothing
+            stopping = False
+            with self.log.start(self.step), interrupt_after_step() as interrupted, self.progress() as bar:
+                while self.step < self.config.steps and not stopping:
+                    self.train_step(bar)
+                    stopping, ended = any_rank(interrupted()), self.step == self.config.steps
+                    is_best = (ended or self.step % self.config.eval_every == 0) and self.evaluate(bar)
+                    if is_best or ended or stopping or self.step % self.config.save_every == 0:
+                        self.save()
         return RunResult(folder=self.folder, step=self.step, best=self.best, interrupted=self.step < self.config.steps)
 
-    def train_step(self) -> tuple[float, dict[str, float]]:
-        """One update of the weights. Returns the loss before it, and the gradient norm and learning rates."""
+    def train_step(self, bar: tqdm | None = None) -> dict[str, float]:
+        """One update of the weights. Returns what was measured, as it goes into the log."""
+        started, self.measured = time.perf_counter(), {}
         self.model.train()
-        loss = 0.0
-        for _ in range(self.config.accumulation):
-            tokens, targets = next(self.batches)
-            with self.autocast:
-                # Divided, so that the parts add up to the mean over one large batch.
-                part = self.loss(tokens.to(self.device), targets.to(self.device)) / self.config.accumulation
-            part.backward()
-            loss += part.item()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip).item()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingDiverged(self.divergence_message(f"loss {loss}, gradient norm {norm}"))
         rates = self.set_learning_rates()
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        first = self.step * self.config.accumulation
+        parts = [self.batches.batch(first + part) for part in range(self.config.accumulation)]
+        parts = [(tokens.to(self.device), targets.to(self.device)) for tokens, targets in parts]
+        loss, norm = update(
+            self.loss, parts, self.optimizers, autocast=self.autocast, scaler=self.scaler, clip=self.config.clip
+        )
         self.step += 1
-        return loss, {"gradient_norm": norm, **rates}
+        finite = isfinite(loss) and isfinite(norm)
+        self.skipped, self.skipped_in_a_row = self.skipped + (not finite), 0 if finite else self.skipped_in_a_row + 1
+        seconds = time.perf_counter() - started
+        self.seconds += seconds
+        speed = self.tokens_per_step / seconds
+        # Forward, and twice that backward.
+        mfu = 3 * self.model.flops_per_token(self.config.seq_len) * speed / self.peak_flops
+        measured = {"train_loss": loss, "gradient_norm": norm, **rates, "tokens_per_second": speed, "mfu": mfu}
+        self.log.scalars(self.step, **measured, skipped=self.skipped)
+        if bar is not None:
+            bar.set_description(f"step {self.step}/{self.config.steps}", refresh=False)
+            bar.set_postfix_str(f"loss {loss:.3f}, MFU {mfu:.0%}", refresh=False)
+            bar.update(self.tokens_per_step)
+        if self.skipped_in_a_row == self.config.max_skipped:
+            raise TrainingDiverged(self.divergence_message(f"loss {loss}, gradient norm {norm}"))
+        return measured
 
     def set_learning_rates(self) -> dict[str, float]:
         """Give every parameter group its rate for this step; returns them by optimizer."""
         rates = {}
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = warmup_cosine(
-                    self.step,
-                    peak=group["peak_lr"],
-                    floor=group["peak_lr"] * self.config.final_lr,
-                    warmup_steps=round(self.config.warmup * self.config.steps),
-                    steps=self.config.steps,
-                )
+                group["lr"] = self.learning_rate(group["peak_lr"])
                 rates[f"lr_{type(optimizer).__name__.lower()}"] = group["lr"]
         return rates
 
-    def evaluate_and_save(self, bar: tqdm) -> None:
-        """Measure the validation loss, save `last` and, if it is the lowest so far, `best`; show a sample."""
+    def learning_rate(self, peak: float) -> float:
+        """What the schedule makes of a peak rate at this step."""
+        config, floor = self.config, peak * self.config.final_lr
+        settings = {"peak": peak, "floor": floor, "warmup_steps": config.warmup_steps, "steps": config.steps}
+        if config.schedule == "cosine":
+            return warmup_cosine(self.step, **settings)
+        return warmup_stable_decay(self.step, decay_steps=config.decay_steps, **settings)
+
+    def evaluate(self, bar: tqdm) -> bool:
+        """Measure the validation loss, show a sample; returns whether it is the lowest so far.
+
+        Every rank reads all of it: no slower than one rank, and FSDP needs all of them in a forward pass.
+        """
         with self.autocast:
             result = evaluate(
                 self.model,
@@ -139,44 +175,86 @@ class Trainer:
                 self.bytes_per_token,
                 seq_len=self.config.seq_len,
                 batch_size=self.config.batch_size,
+                chunk=self.config.head_chunk,
             )
-        if not math.isfinite(result.loss):
+        if any_rank(not isfinite(result.loss)):
             raise TrainingDiverged(self.divergence_message(f"validation loss {result.loss}"))
-        measured = {
-            "validation_loss": result.loss,
-            "perplexity": result.perplexity,
-            "bits_per_byte": result.bits_per_byte,
-        }
-        self.log.scalars(self.step, **measured)
-        training = {"preset": self.preset, "recipe": asdict(self.config), "step": self.step, **measured}
-        save_checkpoint(self.folder / "last", self.model, self.tokenizer, training)
-        is_best = self.best is None or result.loss < self.best.loss
+        self.measured = result.measured()
+        self.log.scalars(self.step, **self.measured)
+        is_best = not any_rank(self.best is not None and result.loss >= self.best.loss)
         if is_best:
             self.best = result
-            save_checkpoint(self.folder / "best", self.model, self.tokenizer, training)
-        bar.write(
-            f"step {self.step}: validation loss {result.loss:.3f} · perplexity {result.perplexity:.1f} · "
-            f"{result.bits_per_byte:.3f} bits per byte{' · best so far, saved' if is_best else ''}"
-        )
-        if self.write_sample:
-            text = self.write_sample(self.model)
-            self.log.sample(self.step, text)
-            bar.write("\n".join("    " + line for line in text.splitlines()) + "\n")
+        model = whole_model(self.model, full_state(self.model, [])["model"])
+        if is_main():
+            bar.write(f"step {self.step}: {result}{' · best so far' if is_best else ''}")
+            if self.write_sample:
+                text = self.write_sample(model)
+                self.log.sample(self.step, text)
+                bar.write("\n".join("    " + line for line in text.splitlines()) + "\n")
+        return is_best
+
+    def save(self) -> None:
+        """Write a checkpoint of this step; then, and only then, remove those that are not needed any more."""
+        model, state = capture(self.model, self.optimizers, self.scaler, self.device)
+        if not is_main():
+            return
+        self.log.sync()
+        training = {
+            **self.about,
+            "recipe": asdict(self.config),
+            "processes": world_size(),
+            "step": self.step,
+            "tokens": self.step * self.tokens_per_step,
+            "seconds": round(self.seconds, 1),
+            "skipped": self.skipped,
+            **self.measured,
+        }
+        state |= {name: getattr(self, name) for name in COUNTERS}
+        state["best"] = self.best and asdict(self.best)
+        save_checkpoint(self.folder / f"step-{self.step:06}", model, self.tokenizer, training, state)
+        prune(self.folder, self.step, self.config.keep_every)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from the state of a checkpoint, whose weights the model has already."""
+        restore(state, self.model, self.optimizers, self.scaler, self.device)
+        for name in COUNTERS:
+            setattr(self, name, state[name])
+        self.best = state["best"] and Evaluation(**state["best"])
+
+    def build_loss(self) -> nn.Module:
+        """What a step calls: model and loss, with all that makes them faster, smaller, or spread over processes."""
+        prepare_for_training(self.model, self.device, self.config.precision)
+        if self.config.activation_checkpointing:
+            checkpoint_blocks(self.model)
+        loss = NextTokenLoss(self.model, self.config.head_chunk)
+        if self.config.compile:
+            compile_loss(loss, by_block=self.config.fsdp)
+        return wrap(loss, self.config.fsdp)
+
+    def product_dtype(self) -> torch.dtype:
+        """In which format matrices are multiplied."""
+        with self.autocast:
+            one = torch.ones(1, 1, device=self.device)
+            return (one @ one).dtype
 
     def progress(self) -> tqdm:
+        """A bar that counts tokens, those of earlier sessions included; its rate is that of this one."""
         return tqdm(
-            total=self.config.steps * self.config.tokens_per_step,
-            desc=f"step 0/{self.config.steps}",
+            total=self.config.steps * self.tokens_per_step,
+            initial=self.step * self.tokens_per_step,
+            desc=f"step {self.step}/{self.config.steps}",
             unit="tok",
             unit_scale=True,
             dynamic_ncols=True,
             mininterval=0.5 if sys.stderr.isatty() else 30,  # in a log file every update is a line
+            disable=not is_main(),
         )
 
     def divergence_message(self, measured: str) -> str:
-        saved = f"The weights of the best evaluation are in {self.folder / 'best'}. " if self.best else ""
+        in_a_row = f" in {self.skipped_in_a_row} steps in a row" if self.skipped_in_a_row > 1 else ""
         return (
-            f"Training diverged after step {self.step}: {measured}. {saved}Use lower learning rates, such as "
-            f"lr = {self.config.lr / 3:.2g} and muon_lr = {self.config.muon_lr / 3:.2g}, or a longer warm-up, such as "
-            f"warmup = {min(1.0, 2 * self.config.warmup + 0.05):.2g}."
+            f"Training diverged after step {self.step}: {measured}{in_a_row}. The last good checkpoint is "
+            f"{latest_intact(self.folder)}. Use lower learning rates, such as lr = {self.config.lr / 3:.2g} and "
+            f"muon_lr = {self.config.muon_lr / 3:.2g}, or a longer warm-up, such as warmup = "
+            f"{2.0 * self.config.warmup_steps + 10:.0f}."
         )

@@ -17,7 +17,9 @@ WRONG = {
     "optimizer": "sgd",
     "lr": 0.0,
     "muon_lr": 2.0,
-    "warmup": 200.0,
+    "schedule": "linear",
+    "warmup": -0.1,
+    "decay": 0.0,
     "final_lr": -0.1,
     "weight_decay": -0.1,
     "beta1": 1.0,
@@ -25,8 +27,12 @@ WRONG = {
     "clip": 0.0,
     "dropout": 1.0,
     "precision": "fp8",
+    "head_chunk": 0,
+    "max_skipped": 0,
     "eval_every": 0,
     "eval_tokens": 1,
+    "save_every": 0,
+    "keep_every": 1100,
 }
 
 
@@ -39,6 +45,16 @@ def test_a_wrong_value_is_answered_with_field_value_and_what_would_work(name):
     message = str(error.value)
     assert f"TrainConfig.{name} = {WRONG[name]!r}" in message
     assert "use " in message
+
+
+def test_a_gradient_scaler_and_shared_gradients_do_not_go_together():
+    with pytest.raises(ConfigError, match=r"precision = 'fp16'.*bf16 or float32 with fsdp"):
+        TrainConfig(fsdp=True, precision="fp16")
+
+
+def test_warmup_and_decay_are_a_part_of_the_steps_or_their_number():
+    config = TrainConfig(steps=1000, warmup=0.05, decay=300.0)
+    assert (config.warmup_steps, config.decay_steps) == (50, 300)
 
 
 def test_every_field_says_what_it_is():

@@ -5,7 +5,7 @@ import pytest
 from pocketgpt.errors import PocketError
 from pocketgpt.training.checkpoint import load_checkpoint
 from pocketgpt.training.recipe import TrainConfig
-from pocketgpt.training.run import free_folder, train
+from pocketgpt.training.run import free_folder, resume, train
 
 
 @pytest.fixture
@@ -39,8 +39,20 @@ def test_dropout_and_vocabulary_of_the_model_come_from_the_recipe(tmp_path, conf
 def test_a_folder_that_is_in_use_is_not_written_over(tmp_path, config):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious.txt").touch()
-    with pytest.raises(PocketError, match=r"not empty.*run-2"):
+    with pytest.raises(PocketError, match=r"not empty: give.*run-2"):
         train("pocket-shakespeare", config, tmp_path / "run")
+
+
+def test_a_folder_that_holds_a_run_says_how_to_go_on_with_it(tmp_path, config):
+    (tmp_path / "run" / "step-000003").mkdir(parents=True)
+    with pytest.raises(PocketError, match=r"not empty: go on with `pocketgpt train --resume .*run`.*run-2"):
+        train("pocket-shakespeare", config, tmp_path / "run")
+
+
+def test_half_a_first_checkpoint_is_swept_away(tmp_path, config):
+    (tmp_path / "run" / ".step-000000.123.partial").mkdir(parents=True)
+    folder = train("pocket-shakespeare", config, tmp_path / "run").folder
+    assert not list(folder.glob(".*"))
 
 
 def test_a_window_longer_than_the_model_reads_names_both(tmp_path, config):

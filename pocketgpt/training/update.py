@@ -1,0 +1,49 @@
+"""One step of training: from batches to moved weights."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from math import isfinite
+
+import torch
+from torch import nn
+
+from pocketgpt.text.batches import Batch
+from pocketgpt.training.distributed import clip_gradients, gradient_sync, sum_over_ranks, world_size
+from pocketgpt.training.loss import IGNORE
+
+
+def update(
+    loss: nn.Module,
+    parts: Sequence[Batch],
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    autocast: AbstractContextManager,
+    scaler: torch.amp.GradScaler,
+    clip: float,
+) -> tuple[float, float]:
+    """Move the weights down the gradient of all parts on all ranks, as if they were one batch.
+
+    Returns the mean loss per token before the step, and the norm of the gradient before it was clipped. Where one of
+    them is not a finite number, on whichever rank, the weights and the optimizers of all ranks stay as they are.
+    """
+    n_targets = sum_over_ranks(sum((targets != IGNORE).sum() for _, targets in parts))
+    total = torch.zeros((), device=n_targets.device)
+    for number, (tokens, targets) in enumerate(parts, start=1):
+        # The gradients of the parts add up in memory; the ranks exchange their sums once, with the last part.
+        gradient_sync(loss, on=number == len(parts))
+        with autocast:
+            # The ranks take the mean of their gradients: each counts as if all targets were shared out evenly.
+            part = loss(tokens, targets, n_targets / world_size())
+        scaler.scale(part).backward()
+        total += part.detach()
+    for optimizer in optimizers:
+        scaler.unscale_(optimizer)
+    parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+    norm = clip_gradients(parameters, clip).item()
+    mean = sum_over_ranks(total).item() / world_size()
+    for optimizer in optimizers:
+        if isfinite(mean) and isfinite(norm):
+            scaler.step(optimizer)
+        optimizer.zero_grad(set_to_none=True)
+    scaler.update()  # in fp16 an overflow halves the scale
+    return mean, norm

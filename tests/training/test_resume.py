@@ -1,0 +1,223 @@
+"""A run that stops anywhere and goes on gives the bits of the run that never stopped."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pocketgpt.errors import PocketError
+from pocketgpt.text.batches import ShuffledWindows
+from pocketgpt.training import run as run_module
+from pocketgpt.training.checkpoint import checkpoints, latest_intact, load_checkpoint
+from pocketgpt.training.recipe import TrainConfig
+from pocketgpt.training.run import resume, train
+
+TEXT = "Full fathom five thy father lies;\nOf his bones are coral made;\nThose are pearls that were his eyes;\n" * 20
+
+
+class Killed(BaseException):
+    """Nothing in the library catches it."""
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch, tokenizer, config):
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(run_module, "preset", lambda name, **changes: replace(config, **changes))
+    (tmp_path / "own.txt").write_text(TEXT)
+    tokenizer.save(tmp_path / "bytes.json")
+    return TrainConfig(
+        corpus=str(tmp_path / "own.txt"),
+        tokenizer=str(tmp_path / "bytes.json"),
+        steps=9,
+        batch_size=2,
+        accumulation=2,
+        seq_len=16,
+        dropout=0.2,
+        lr=1e-2,
+        device="cpu",
+        eval_every=3,
+        eval_tokens=100,
+        save_every=2,
+    )
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """kill_at(step): the run ends in the middle of it, without a word; kill_at(None): it does not."""
+    batch = ShuffledWindows.batch
+
+    def kill_at(step):
+        def fatal(windows, number):
+            if step is not None and number == 2 * step + 1:  # in the second part of the step
+                raise Killed
+            return batch(windows, number)
+
+        monkeypatch.setattr(ShuffledWindows, "batch", fatal)
+
+    return kill_at
+
+
+def begin_and_kill(kill_at, recipe, folder, step):
+    kill_at(step)
+    with pytest.raises(Killed):
+        train("tiny", recipe, folder)
+    kill_at(None)
+    return folder
+
+
+def outcome(folder):
+    """All that a run leaves, but for how fast it was."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        record.pop("tokens_per_second", None), record.pop("mfu", None)
+    last = latest_intact(folder)
+    state = torch.load(last / "state.pt", weights_only=True)
+    state.pop("seconds")
+    names = [checkpoint.name for checkpoint in checkpoints(folder)]
+    return records, names, (last / "model.safetensors").read_bytes(), printed(state)
+
+
+def printed(value):
+    """Every bit of nested tensors as text."""
+    if isinstance(value, torch.Tensor):
+        return str(value.tolist())
+    if isinstance(value, dict):
+        return {key: printed(inner) for key, inner in value.items()}
+    return [printed(inner) for inner in value] if isinstance(value, list) else repr(value)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_run_that_is_killed_in_many_steps_ends_bit_for_bit_like_one_that_is_not(tmp_path, recipe, kill_at, optimizer):
+    recipe = replace(recipe, optimizer=optimizer)
+    whole = train("tiny", recipe, tmp_path / "whole")
+    folder = begin_and_kill(kill_at, recipe, tmp_path / "killed", 0)
+    for step in (1, 3, 4, 7, 8):
+        kill_at(step)
+        with pytest.raises(Killed):
+            resume(latest_intact(folder))
+    kill_at(None)
+    result = resume(latest_intact(folder))
+    assert outcome(folder) == outcome(whole.folder)
+    assert (result.step, result.best) == (whole.step, whole.best)
+
+
+def test_after_damage_to_the_last_checkpoint_it_ends_bit_for_bit_too(tmp_path, recipe, kill_at):
+    whole = train("tiny", recipe, tmp_path / "whole").folder
+    folder = begin_and_kill(kill_at, recipe, tmp_path / "killed", 5)
+    last = latest_intact(folder)
+    (last / "state.pt").write_bytes((last / "state.pt").read_bytes()[:-100])
+    assert latest_intact(folder) != last
+    resume(latest_intact(folder))
+    assert outcome(folder) == outcome(whole)
+
+
+def test_an_interrupted_run_ends_bit_for_bit_too(tmp_path, recipe, monkeypatch):
+    whole = train("tiny", recipe, tmp_path / "whole").folder
+    batch = ShuffledWindows.batch
+    monkeypatch.setattr(
+        ShuffledWindows,
+        "batch",
+        lambda windows, number: (number == 8 and os.kill(os.getpid(), 15), batch(windows, number))[1],
+    )
+    result = train("tiny", recipe, tmp_path / "interrupted")
+    assert (result.step, result.interrupted) == (5, True)
+    monkeypatch.setattr(ShuffledWindows, "batch", batch)
+    resume(latest_intact(result.folder))
+    records, _, weights, state = outcome(result.folder)
+    assert (records, weights, state) == (outcome(whole)[0], outcome(whole)[2], outcome(whole)[3])
+
+
+def test_skipped_steps_are_counted_on(tmp_path, recipe, kill_at, monkeypatch):
+    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 4)
+    state = torch.load(latest_intact(folder) / "state.pt", weights_only=True)
+    monkeypatch.setattr(run_module, "read_torch", lambda file: state | {"skipped": 3})
+    resume(latest_intact(folder))
+    assert load_checkpoint(latest_intact(folder)).training["skipped"] == 3
+
+
+def test_a_line_that_a_kill_cut_short_is_mended(tmp_path, recipe, kill_at):
+    whole = train("tiny", recipe, tmp_path / "whole").folder
+    folder = begin_and_kill(kill_at, recipe, tmp_path / "killed", 5)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "train_lo')
+    resume(latest_intact(folder))
+    assert outcome(folder)[0] == outcome(whole)[0]
+
+
+def test_tensorboard_shows_one_run(tmp_path, recipe, kill_at):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 5)
+    resume(latest_intact(folder))
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train_loss")] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_the_bar_of_a_resumed_run_starts_at_its_step(tmp_path, recipe, kill_at, capsys):
+    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 5)
+    capsys.readouterr()
+    resume(latest_intact(folder))
+    first = capsys.readouterr().err.split("\r")[1]
+    assert "step 4/9:  44%" in first and "256/576" in first
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path, recipe):
+    whole = train("tiny", recipe, tmp_path / "run")
+    before = outcome(whole.folder)
+    assert resume(latest_intact(whole.folder)) == whole
+    assert outcome(whole.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lr": 0.5}, r"lr = 0\.01 and not 0\.5"),
+        ({"optimizer": "adamw"}, r"optimizer = 'muon' and not 'adamw'"),
+        ({"steps": 20}, r"steps = 9 and not 20"),
+        ({"seed": 1, "dropout": 0.0}, r"dropout = 0\.2 and not 0\.0, seed = 0 and not 1"),
+        ({"corpus": "shakespeare"}, r"corpus = '.*own\.txt' and not 'shakespeare'"),
+        ({"batch_size": 4}, r"64 tokens in a step: processes = 1, batch_size = 2, accumulation = 2; .* 128: 1, 4, 2"),
+    ],
+)
+def test_what_would_compute_something_else_is_refused_with_old_and_new(tmp_path, recipe, kill_at, changes, said):
+    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 3)
+    with pytest.raises(PocketError, match=said):
+        resume(latest_intact(folder), replace(recipe, **changes))
+
+
+def test_where_and_in_which_parts_it_is_computed_may_change(tmp_path, recipe, kill_at):
+    recipe = replace(recipe, dropout=0.0)  # the parts draw other masks
+    whole = train("tiny", recipe, tmp_path / "whole").folder
+    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 4)
+    changed = replace(recipe, batch_size=1, accumulation=4, activation_checkpointing=True, head_chunk=5, eval_every=9)
+    resume(latest_intact(folder), changed)
+    losses = [
+        [record["train_loss"] for record in outcome(each)[0] if "train_loss" in record] for each in (whole, folder)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    assert load_checkpoint(latest_intact(folder)).training["recipe"]["batch_size"] == 1
+
+
+def test_a_corpus_that_has_changed_is_refused(tmp_path, recipe, kill_at):
+    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 3)
+    (tmp_path / "own.txt").write_text(TEXT.replace("father", "mother"))
+    with pytest.raises(PocketError, match=r"own\.txt' has changed"):
+        resume(latest_intact(folder))
+
+
+def test_a_corpus_that_is_gone_is_named_and_nothing_is_lost(tmp_path, recipe, kill_at):
+    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 3)
+    before = outcome(folder)
+    (tmp_path / "own.txt").rename(tmp_path / "away.txt")
+    with pytest.raises(PocketError, match=r"own\.txt"):
+        resume(latest_intact(folder))
+    assert outcome(folder) == before
+
+
+def test_the_tokenizer_is_the_one_that_the_run_began_with(tmp_path, recipe, kill_at):
+    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 3)
+    (tmp_path / "bytes.json").unlink()
+    assert resume(latest_intact(folder)).step == 9
