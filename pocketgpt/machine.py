@@ -34,8 +34,8 @@ def memory_bandwidth(device: torch.device) -> float:
 @cache
 def _matmul_flops(device: torch.device, dtype: torch.dtype, threads: int) -> float:
     def rate(n: int) -> float:
-        a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-        return 2 * n**3 / fastest(lambda: a @ b, device)
+        a, b, out = (torch.randn(n, n, device=device).to(dtype) for _ in range(3))
+        return 2 * n**3 / fastest(lambda: torch.mm(a, b, out=out), device)  # no time for finding memory
 
     return max(rate(n) for n in ((8192,) if device.type == "cuda" else (1024, 2048)))
 

@@ -50,7 +50,8 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     Raises DeviceError if bf16 is asked for on hardware that only emulates it, or fp16 anywhere but on CUDA.
     """
     if precision == "bf16" and not bf16_is_native(device):
-        raise DeviceError(f"This {device.type} does not compute bf16 itself: use precision auto or float32.")
+        instead = "fp16 or float32" if device.type == "cuda" else "float32"
+        raise DeviceError(f"This {device.type} does not compute bf16 itself: use precision {instead}.")
     if precision == "fp16" and device.type != "cuda":
         instead = "bf16" if bf16_is_native(device) else "float32"
         raise DeviceError(f"fp16 is for CUDA GPUs, and the device is {device.type}: use precision {instead}.")
