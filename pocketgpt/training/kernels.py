@@ -34,19 +34,25 @@ def prepare_for_training(model: GPT, device: torch.device, precision: Precision)
                 module.core = short_attention
 
 
-def keep_allocations() -> bool:
+def keep_allocations(keep: bool = True) -> bool:
     """Let this process keep the memory that it frees, for the next step; returns whether that could be arranged.
 
     A training step allocates and frees the same large tensors again and again. glibc gives each of them back to the
     system at once, and the system clears every page before it hands it out anew, which took a sixth of a step. From
-    now on the process holds on to the most it ever needed. There is no such setting but in glibc, so on Linux.
+    now on the process holds on to the most it ever needed. `keep=False` goes back to what glibc does by itself, and
+    gives back what is free. There is no such setting but in glibc, so on Linux.
     """
     if not sys.platform.startswith("linux"):
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is None:
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):  # musl
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, 2**31 - 1) and mallopt(M_TRIM_THRESHOLD, -1))  # −1: never
+    if keep:
+        return bool(libc.mallopt(M_MMAP_THRESHOLD, 2**31 - 1) and libc.mallopt(M_TRIM_THRESHOLD, -1))  # −1: never
+    # Where glibc's own thresholds, which adapt to the program, come to rest with tensors as large as these.
+    arranged = libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20) and libc.mallopt(M_TRIM_THRESHOLD, 64 * 2**20)
+    libc.malloc_trim(0)
+    return bool(arranged)
 
 
 def short_attention(

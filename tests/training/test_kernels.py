@@ -68,6 +68,12 @@ def test_long_sequences_take_the_fused_operator(monkeypatch):
     assert lengths == [9]
 
 
+def test_a_mask_and_causality_at_once_are_left_to_the_fused_operator(assert_equal):
+    q, k, v = inputs((1, 2, 2, 4, 4))
+    mask = torch.eye(4, dtype=torch.bool)
+    assert_equal(short_attention(q, k, v, mask=mask, is_causal=True), fused_attention(q, k, v, mask, is_causal=True))
+
+
 def test_a_mask_is_obeyed(assert_equal):
     q, k, v = inputs((2, 4, 2, 9, 8))
     mask = torch.rand(9, 9) > 0.5
@@ -130,6 +136,13 @@ def test_kept_memory_is_not_asked_of_the_system_again():
         return int(done.stdout)
 
     assert page_faults("keep") < 100
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_memory_that_is_no_longer_kept_goes_back_to_the_system():
+    code = FAULTS.replace("assert keep_allocations()", "assert keep_allocations() and keep_allocations(False)")
+    done = subprocess.run([sys.executable, "-c", code, "keep"], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 1000
 
 
 def test_keeping_memory_is_declined_where_there_is_no_glibc(monkeypatch):

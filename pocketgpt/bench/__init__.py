@@ -1,0 +1,1 @@
+"""How fast this machine trains and writes, each way beside what one would use instead."""
