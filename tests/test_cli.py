@@ -75,6 +75,7 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["train", "--batchsize", "4"], "--batch-size"),
         (["train", "--corpus", "nowhere.txt"], "'nowhere.txt' is neither a corpus (shakespeare"),
         (["train", "--tokenizer", "nowhere.json"], "'nowhere.json' is neither a tokenizer (shakespeare, gpt2)"),
+        (["train", "--resume", "nowhere"], "nowhere does not exist. `pocketgpt train --out FOLDER` writes one"),
         (["train", "--device", "gpu"], "no device 'gpu' here: choose one of auto, cpu"),
         (["generate", "--model", "nowhere"], "nowhere does not exist. `pocketgpt train --out FOLDER` writes one"),
         (["generate", "--top-k", "0"], "top_k = 0 cannot work: use a whole number of at least 1"),
@@ -191,6 +192,24 @@ def test_train_writes_a_model_that_generate_uses(capsys, monkeypatch, tmp_path):
     code, out, _ = run(capsys, "generate", "Full", "--model", "runs/pocket-shakespeare", "--max-new-tokens", "5")
     assert code == 0
     assert out.startswith("Full")
+
+
+def test_a_run_goes_on_with_its_own_settings_and_no_others(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.txt").write_text("Full fathom five thy father lies;\nOf his bones are coral made;\n" * 40)
+    small = ["--steps", "1", "--batch-size", "2", "--seq-len", "16", "--out", "run"]
+    run(capsys, "train", "--corpus", "own.txt", *small)
+    assert "go on with `pocketgpt train --resume run`" in run(capsys, "train", "--corpus", "own.txt", *small)[2]
+    resume = ["train", "--resume", "run"]
+    assert "lr = 0.006 and not 0.5" in message_of(capsys, *resume, "--lr", "0.5")
+    assert "begun with --preset pocket-shakespeare and not gpt2" in message_of(capsys, *resume, "--preset", "gpt2")
+    assert "leave out --recipe shipped" in message_of(capsys, *resume, "--recipe", "shipped")
+    assert "leave out --out other" in message_of(capsys, *resume, "--out", "other")
+    code, out, _ = run(capsys, *resume, "--prompt", "Of")
+    assert (code, out.splitlines()[1]) == (0, "Done after 1 steps.")
+    (tmp_path / "run" / "step-000001" / "state.pt").unlink()
+    assert "step-000001 is damaged and passed over: state.pt is missing" in run(capsys, *resume, "--help")[2]
 
 
 def test_a_second_run_gets_a_folder_of_its_own(capsys, monkeypatch, tmp_path):

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from pocketgpt.files import replacing
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette: told apart with any kind of color vision
@@ -106,6 +104,8 @@ def plot_losses(records: list[dict[str, int | float]], file: Path) -> None:
     validation = [(record["step"], record["validation_loss"]) for record in records if "validation_loss" in record]
     if not train:
         return
+    from matplotlib.figure import Figure  # takes half a second, which the processes that plot nothing need not wait
+
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(*zip(*train, strict=True), color=BLUE, linewidth=0.6, alpha=0.6, label="training, each step")

@@ -3,11 +3,13 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from pocketgpt.gpt import GPT
 from pocketgpt.training.distributed import full_state, gather_objects, is_main, load_full_state, rank, world_size
+
+NOTHING = nn.Identity()  # a model without weights: those of the real one are in model.safetensors
 
 
 def capture(
@@ -18,35 +20,36 @@ def capture(
     The order of the data and the learning rate are no part of it: both follow from the number of steps. Nothing in
     training draws from the random numbers of Python or NumPy.
     """
-    full = full_state(model, optimizers)
     state = {
-        "optimizers": full["optimizers"],
+        "optimizers": full_state(NOTHING, optimizers)["optimizers"],
         "scaler": scaler.state_dict(),
         "rng": gather_objects(rng_state(device)),
     }
-    return whole_model(model, full["model"]), state
+    return whole_model(model), state
 
 
 def restore(
     state: dict[str, Any],
-    model: GPT,
     optimizers: list[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
     device: torch.device,
 ) -> None:
-    """Put back what `capture` gave, into optimizers of the same model; every rank has to call it.
+    """Put back what `capture` gave, into optimizers of a model that has its weights already; every rank has to call it.
 
     Random numbers go on only for the ranks that there were: among others, dropout draws new masks.
     """
-    load_full_state(model, optimizers, {"model": model.state_dict(), "optimizers": state["optimizers"]})
+    load_full_state(NOTHING, optimizers, {"model": {}, "optimizers": state["optimizers"]})
     scaler.load_state_dict(state["scaler"])
     if len(state["rng"]) == world_size():
         set_rng_state(state["rng"][rank()], device)
 
 
-def whole_model(model: GPT, weights: dict[str, Any]) -> GPT:
-    """The model itself, or a copy in memory with these weights where FSDP has left each rank a share of it."""
-    if not is_main() or not isinstance(model, FSDPModule):
+def whole_model(model: GPT) -> GPT:
+    """The model itself; where FSDP has left each rank a share of it, a copy in memory, on the main rank."""
+    if not isinstance(model, FSDPModule):
+        return model
+    weights = full_state(model, [])["model"]
+    if not is_main():
         return model
     with torch.random.fork_rng():  # a new model draws weights, which would move the random numbers of the run
         copy = GPT(model.config)

@@ -19,7 +19,7 @@ from pocketgpt.text.batches import Batch, Tokens
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import latest_intact, prune, save_checkpoint, sweep
 from pocketgpt.training.compiling import compile_loss
-from pocketgpt.training.distributed import any_rank, full_state, is_main, seed_everything, world_size, wrap
+from pocketgpt.training.distributed import any_rank, is_main, seed_everything, world_size, wrap
 from pocketgpt.training.evaluate import Evaluation, evaluate, token_lengths
 from pocketgpt.training.failures import explained
 from pocketgpt.training.interrupt import interrupt_after_step
@@ -184,7 +184,7 @@ class Trainer:
         is_best = not any_rank(self.best is not None and result.loss >= self.best.loss)
         if is_best:
             self.best = result
-        model = whole_model(self.model, full_state(self.model, [])["model"])
+        model = whole_model(self.model)
         if is_main():
             bar.write(f"step {self.step}: {result}{' · best so far' if is_best else ''}")
             if self.write_sample:
@@ -216,7 +216,7 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from the state of a checkpoint, whose weights the model has already."""
-        restore(state, self.model, self.optimizers, self.scaler, self.device)
+        restore(state, self.optimizers, self.scaler, self.device)
         for name in COUNTERS:
             setattr(self, name, state[name])
         self.best = state["best"] and Evaluation(**state["best"])

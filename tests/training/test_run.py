@@ -5,7 +5,7 @@ import pytest
 from pocketgpt.errors import PocketError
 from pocketgpt.training.checkpoint import load_checkpoint
 from pocketgpt.training.recipe import TrainConfig
-from pocketgpt.training.run import free_folder, resume, train
+from pocketgpt.training.run import free_folder, train
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pocketgpt.gpt import GPT
 from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.training import trainer as trainer_module
 from pocketgpt.training.checkpoint import checkpoints, latest_intact, load_checkpoint
+from pocketgpt.training.compiling import check_compiler
 from pocketgpt.training.failures import OutOfMemory
 from pocketgpt.training.recipe import TrainConfig
 from pocketgpt.training.trainer import Trainer, TrainingDiverged
@@ -390,3 +391,22 @@ def test_saving_memory_changes_rounding_only(make_trainer, model, config, change
     plain, saving = make_trainer(), make_trainer(replace(CONFIG, **changes), model=other)
     for _ in range(3):
         assert saving.train_step()["train_loss"] == pytest.approx(plain.train_step()["train_loss"], rel=1e-4)
+
+
+def test_a_missing_compiler_is_found_before_training(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(PocketError, match="no-such-compiler is not here: install it, or use --no-compile"):
+        check_compiler(torch.device("cpu"))
+
+
+def test_windows_is_told_to_leave_compiling(monkeypatch):
+    monkeypatch.setattr("sys.platform", "win32")
+    with pytest.raises(PocketError, match="Windows.*--no-compile"):
+        check_compiler(torch.device("cpu"))
+
+
+def test_a_compiler_that_fails_is_quoted(make_trainer, model):
+    error = torch._dynamo.exc.BackendCompilerFailed(lambda: None, RuntimeError("no header\nand so on"), None)
+    model.head.register_forward_hook(raising(error))
+    with pytest.raises(PocketError, match=r"torch.compile failed: .*no header.*--no-compile"):
+        make_trainer().run()
