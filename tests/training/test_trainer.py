@@ -401,7 +401,7 @@ def test_a_missing_compiler_is_found_before_training(monkeypatch):
 
 def test_windows_is_told_to_leave_compiling(monkeypatch):
     monkeypatch.setattr("sys.platform", "win32")
-    with pytest.raises(PocketError, match="Windows.*--no-compile"):
+    with pytest.raises(PocketError, match=r"Windows.*--no-compile"):
         check_compiler(torch.device("cpu"))
 
 
