@@ -44,13 +44,14 @@ def draw_train(report: Report, figure: Figure) -> None:
         speed.plot(row["middle_half"], [place, place], color="black", linewidth=1.5)
     speed.margins(x=0.25)
     speed.set_xlabel("tokens per second (line: middle half of the runs)")
-    speed.set_title(f"{best['variant']} is fastest: {best['mfu']:.0%} MFU", fontsize=11)
-    bars = memory.barh(names, [row["peak_bytes"] / 2**20 for row in rows], color=colors)
-    memory.bar_label(bars, [f" {row['peak_bytes'] / 2**20:,.0f}" for row in rows], fontsize=8, padding=8)
+    mfu = best["sustained_mfu"] or best["mfu"]
+    speed.set_title(f"{best['variant']} is fastest: {mfu:.0%} MFU", fontsize=11)
+    mebibytes = [(row["peak_bytes"] or 0) / 2**20 for row in rows]  # None on a system that does not tell
+    bars = memory.barh(names, mebibytes, color=colors)
+    memory.bar_label(bars, [f"{each:,.0f}" for each in mebibytes], fontsize=8, padding=4)
     memory.margins(x=0.2)
     memory.set_xlabel("MiB beyond weights and optimizer")
-    least = min(rows, key=lambda row: row["peak_bytes"])
-    memory.set_title(f"{least['variant']} needs least memory", fontsize=11)
+    memory.set_title(f"{names[mebibytes.index(min(mebibytes))]} needs least memory", fontsize=11)
 
 
 def draw_generate(report: Report, figure: Figure) -> None:
@@ -95,7 +96,7 @@ def draw_attention(report: Report, figure: Figure) -> None:
         }
         tokens = [row["tokens"] for row in rows]
         time.plot(tokens, [row["milliseconds"] for row in rows], **style, label=f"{name}, {direction}")
-        memory.plot(tokens, [max(row["peak_bytes"] / 2**20, 0.1) for row in rows], **style)
+        memory.plot(tokens, [max((row["peak_bytes"] or 0) / 2**20, 0.1) for row in rows], **style)
     longest = max(row["tokens"] for row in report.rows)
     last = {(row["variant"], row["pass"]): row for row in report.rows if row["tokens"] == longest}
     slow, fast = (last.get((name, "forward"), report.rows[0]) for name in ("step by step", "fused"))
@@ -103,7 +104,8 @@ def draw_attention(report: Report, figure: Figure) -> None:
     time.set_title(f"At {longest:,} tokens, fused is {faster:.1f}× as fast", fontsize=11)
     time.set_ylabel("milliseconds")
     time.legend(frameon=False, fontsize=8)
-    memory.set_title("Only step by step grows with the square of the tokens", fontsize=11)
+    if fast["peak_bytes"]:
+        memory.set_title(f"… and needs 1/{slow['peak_bytes'] / fast['peak_bytes']:.0f} of the memory", fontsize=11)
     memory.set_ylabel("MiB at the peak (0.1: not measurable)")
     for axes in (time, memory):
         axes.loglog()

@@ -37,8 +37,6 @@ class Options:
     """What a training benchmark is about."""
 
     preset: str = "pocket"
-    vocab_size: int | None = None
-    """None: 4096, so that a small model is not all head, and GPT-2's own 50,257 for models of its size."""
     seq_len: int | None = None
     """None: the model's max_seq_len, at most 1,024."""
     batch_size: int = 16
@@ -47,8 +45,9 @@ class Options:
     """Fields of the preset to change, to make it tiny."""
 
     def config(self) -> ModelConfig:
-        vocab_size = self.vocab_size or (4096 if self.preset.startswith("pocket") else preset(self.preset).vocab_size)
-        return preset(self.preset, **{"vocab_size": vocab_size, "dropout": 0.0, **self.changes})
+        """The preset without dropout; `pocket` with 4,096 tokens, so that a small model is not mostly head."""
+        small_vocab = {"vocab_size": 4096} if self.preset == "pocket" else {}
+        return preset(self.preset, **{"dropout": 0.0, **small_vocab, **self.changes})
 
 
 TINY = Options(batch_size=2, compile=False, changes=dict(d_model=48, n_layers=2, vocab_size=64, max_seq_len=32))
@@ -125,17 +124,32 @@ def bench_train(report: Report, device: torch.device, runs: int, options: Option
         torch.manual_seed(0)
         model = build().to(device)
         per_token = model.flops_per_token(seq) if isinstance(model, GPT) else theirs.gpt2_flops_per_token(config, seq)
-        variants.append(contestant(way, model, batch, device, flops=3 * n_tokens * per_token))
+        try:
+            variants.append(contestant(way, model, batch, device, flops=3 * n_tokens * per_token))
+        except torch.OutOfMemoryError:
+            model = None
+            torch.cuda.empty_cache()
+            report.notes.append(f"{way.name} needs more memory than there is: lower --batch-size to see it.")
     multiply = products(device)
     with tqdm(total=(runs + 1) * (len(variants) + 1), desc="train", unit="run", leave=False) as bar:
         try:
             interleaved([*variants, multiply], runs, bar, device)
         finally:  # after Ctrl-C too
             keep_allocations(False)
-            timed = [variant for variant in variants if variant.seconds]
-            peak = matmul_flops(device, multiply_dtype(device))
-            report.machine["matmul_flops"] = peak
-            report.rows += [row(variant, timed[0], multiply, n_tokens, peak) for variant in timed]
+            summarize(report, variants, multiply, n_tokens, matmul_flops(device, multiply_dtype(device)))
+
+
+def summarize(report: Report, variants: list[Variant], multiply: Variant, n_tokens: int, peak: float) -> None:
+    """A row for each variant that was timed, and what its columns are measured against."""
+    timed = [variant for variant in variants if variant.seconds]
+    report.machine["matmul_flops"] = peak
+    report.rows += [row(variant, timed[0], multiply, n_tokens, peak) for variant in timed]
+    if timed and multiply.seconds:
+        sustained = report.machine["sustained_matmul_flops"] = multiply.facts["flops"] / multiply.median
+        report.notes.append(
+            f"Ratio: to {timed[0].name}. MFU: of {peak / 1e9:,.0f} GFLOP/s, the fastest product of matrices that was "
+            f"seen; sustained: of {sustained / 1e9:,.0f} GFLOP/s, the median of products between the steps."
+        )
 
 
 def contestant(way: Way, model: nn.Module, batch: tuple[Tensor, Tensor], device: torch.device, flops: int) -> Variant:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pocketgpt.gpt import GPT
 from pocketgpt.layers.attention import Attention, fused_attention
-from pocketgpt.training.precision import bf16_is_native
+from pocketgpt.machine import bf16_is_native
 from pocketgpt.training.recipe import Precision
 
 LONGEST_PRODUCTS = 512
@@ -65,10 +65,10 @@ def short_attention(
 ) -> Float[Tensor, "batch heads seq d_head"]:
     """`fused_attention`, with short causal sequences as two plain matrix products and a softmax between.
 
-    On CPUs that multiply bf16 in hardware, a product of whole matrices runs at full speed, and the fused operator,
-    which works through small tiles, does not. It still wins where T² weights no longer fit into the caches, and is
-    the only one that fits into memory in the end: hence LONGEST_PRODUCTS. The weights are kept for the backward
-    pass: heads · T² values for each sequence and layer, 0.8 MB with 6 heads, 256 tokens and bf16.
+    On CPUs that multiply bf16 in hardware, products of whole matrices run at full speed, and the fused operator, which
+    works through small tiles, does not: forward and backward took it 2 to 6 times as long at 128 to 512 tokens, as long
+    at 1,024, and less beyond. Nor does it store what these products do, heads · T² weights for each sequence and layer
+    (0.8 MB with 6 heads, 256 tokens and bf16): hence LONGEST_PRODUCTS.
 
     Query heads that share a key/value head are one taller matrix: no key or value is repeated.
     """
