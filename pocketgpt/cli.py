@@ -84,6 +84,27 @@ def fetch(corpus: Positional[str] = "shakespeare", *, tokenizer: str = "shakespe
     print(fetch_corpus(corpus, tokenizer, verify=verify))
 
 
+def tokenizer(
+    corpus: Positional[str] = "shakespeare",
+    *,
+    vocab_size: int = 4096,
+    out: Path = Path("tokenizer.json"),
+    kind: Literal["bytes", "words"] = "bytes",
+) -> None:
+    """Learn a tokenizer from a corpus: pocketgpt tokenizer wikitext-103 --vocab-size 32000 --out my.json
+
+    Args:
+        corpus: shakespeare, wikitext-103, fineweb-edu, tinystories, or a path to your own .txt, .jsonl or .parquet.
+        vocab_size: Tokens in all, special ones included.
+        out: File to write, a new one; give it to `pocketgpt train --tokenizer`.
+        kind: bytes: byte-level BPE, which writes any text exactly. words: BPE within the words between white space,
+            with [PAD] [UNK] [CLS] [SEP] [MASK] [BOS] [EOS]; white space is not kept.
+    """
+    from pocketgpt.commands.tokenizer import train_and_save
+
+    print(train_and_save(corpus, vocab_size, out, kind))
+
+
 def build(names: Positional[tuple[str, ...]] = (), *, check: bool = False, force: bool = False) -> None:
     """Make the notebooks of the course from solutions/*.py.
 
@@ -191,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "build": build,
             "fetch": fetch,
             "bench": bench,
+            "tokenizer": tokenizer,
         }
         result = tyro.extras.subcommand_cli_from_dict(commands, prog="pocketgpt", description=DESCRIPTION, args=argv)
     except PocketError as error:

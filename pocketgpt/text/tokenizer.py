@@ -105,6 +105,7 @@ class Tokenizer:
     def load(cls, name_or_path: str | Path = "shakespeare") -> "Tokenizer":
         """ "shakespeare" (4,096 tokens, ships with the project), "gpt2" (fetched once), or a file that `save` wrote.
 
+        A file of the other kind, which splits at white space, comes as the subclass `WordTokenizer`.
         Raises PocketError if there is no such file, it is of another kind, or "gpt2" cannot be fetched.
         """
         if name_or_path == "gpt2":
@@ -113,11 +114,16 @@ class Tokenizer:
         if not path.is_file():
             raise PocketError(f"{str(name_or_path)!r} is neither a tokenizer (shakespeare, gpt2) nor a file.")
         try:
-            return cls(_vocabulary(json.loads(path.read_text(encoding="utf-8"))))
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if (data["pre_tokenizer"] or {}).get("type") == "Sequence":
+                from pocketgpt.text.words import WordTokenizer  # here: it is built on this module
+
+                return WordTokenizer.from_json(data)
+            return cls(_vocabulary(data))
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise PocketError(
-                f"{path} is not a byte-level BPE tokenizer of GPT-2's kind ({error}). "
-                f"`train_tokenizer(documents, vocab_size).save(path)` writes one."
+                f"{path} is not a byte-level BPE tokenizer of GPT-2's kind, nor one of words ({error}). "
+                f"`pocketgpt tokenizer CORPUS --vocab-size 4096 --out {path.name}` writes one."
             ) from error
 
 

@@ -1,0 +1,106 @@
+"""The other kind of tokenizer: words between white space, unknown characters, and the special tokens of BERT's time.
+
+Text is split at white space and around punctuation; "▁" marks where a word begins; pairs are joined within words as in
+byte-level BPE. The price for the simplicity: decoded text has one space before each word, whatever stood there, and a
+character that training has not seen becomes [UNK].
+
+Source: Sennrich et al. 2016 (arXiv 1508.07909); special tokens: Devlin et al. 2018 (arXiv 1810.04805).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from pocketgpt.errors import PocketError
+from pocketgpt.text.tokenizer import Tokenizer
+
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[BOS]", "[EOS]"]  # ids 0 to 6
+MIN_FREQUENCY = 2  # a pair that occurs once makes no token
+
+
+class WordTokenizer(Tokenizer):
+    """BPE within words, with the interface of `Tokenizer`; [EOS] ends a text. Encodes through `tokenizers`."""
+
+    def __init__(self, library: tokenizers.Tokenizer) -> None:
+        self._library = library
+        self._library.encode_special_tokens = True  # "[EOS]" inside a text is ordinary text
+        names = library.get_vocab()
+        self.vocabulary = [name.replace("▁", " ").encode() for name in sorted(names, key=names.get)]
+        self.end_of_text = names["[EOS]"]
+        self.vocab_size = len(self.vocabulary)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`; a character that training has not seen is [UNK]."""
+        # Half a surrogate pair, which JSON can hold, becomes U+FFFD, as in `Tokenizer`.
+        return self._library.encode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")).ids
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes one token stands for, a space for the beginning of a word. Raises PocketError for no token."""
+        if not 0 <= token < self.vocab_size:
+            raise PocketError(f"There is no token {token}: this vocabulary has the ids 0 to {self.vocab_size - 1}.")
+        return self.vocabulary[token]
+
+    @cached_property
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """The pairs that training joined, in order."""
+        merges = json.loads(self._library.to_str())["model"]["merges"]
+        return [(left.replace("▁", " ").encode(), right.replace("▁", " ").encode()) for left, right in merges]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of tokens and merges: equal for two tokenizers exactly when they encode alike."""
+        return hashlib.sha256(repr((self.vocabulary, self.merges)).encode()).hexdigest()
+
+    def to_library(self) -> tokenizers.Tokenizer:
+        """The object of the `tokenizers` library that encodes."""
+        return self._library
+
+    def __reduce__(self) -> tuple[type, tuple[tokenizers.Tokenizer]]:
+        return WordTokenizer, (self._library,)  # the library's own pickle forgets encode_special_tokens
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "WordTokenizer":
+        """Out of the library's JSON. Raises ValueError for a tokenizer of another kind."""
+        expected, model = json.loads(_untrained().to_str()), data["model"]
+        if any(data[part] != expected[part] for part in ("pre_tokenizer", "normalizer", "decoder", "post_processor")):
+            raise ValueError("pre_tokenizer Whitespace with Metaspace and no normalizer are expected")
+        if model["type"] != "BPE" or [model["vocab"].get(name) for name in SPECIAL_TOKENS] != list(range(7)):
+            raise ValueError(f"model BPE and the special tokens {' '.join(SPECIAL_TOKENS)} are expected")
+        return cls(tokenizers.Tokenizer.from_str(json.dumps(data)))
+
+
+def train_word_tokenizer(documents: Iterable[str], vocab_size: int) -> WordTokenizer:
+    """Learn a vocabulary of `vocab_size` tokens, special ones included; the same documents give the same vocabulary.
+
+    Raises PocketError if the characters of the text alone are more, or the text is too short to find so many.
+    """
+    library = _untrained()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, min_frequency=MIN_FREQUENCY, special_tokens=SPECIAL_TOKENS, show_progress=False
+    )
+    library.train_from_iterator(documents, trainer)
+    tokenizer = WordTokenizer(library)
+    if tokenizer.vocab_size > vocab_size:
+        raise PocketError(
+            f"A vocabulary of {vocab_size} is too small: the characters of the text and {len(SPECIAL_TOKENS)} special "
+            f"tokens make {tokenizer.vocab_size}. Ask for more."
+        )
+    if tokenizer.vocab_size < vocab_size:
+        raise PocketError(
+            f"The text has pairs for {tokenizer.vocab_size} tokens, not for {vocab_size}: "
+            f"ask for at most {tokenizer.vocab_size}, or give more text."
+        )
+    return tokenizer
+
+
+def _untrained() -> tokenizers.Tokenizer:
+    library = tokenizers.Tokenizer(models.BPE(unk_token="[UNK]"))
+    begin = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    library.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), begin])
+    library.decoder = decoders.Metaspace(prepend_scheme="never")
+    return library
