@@ -107,33 +107,3 @@ def sequential_windows(tokens: Tokens, batch_size: int, seq_len: int) -> Iterato
 def _windows(tokens: Tokens, starts: Sequence[int], seq_len: int) -> Batch:
     rows = torch.from_numpy(np.stack([tokens[start : start + seq_len + 1] for start in starts]).astype(np.int64))
     return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
-
-
-class RandomWindows:
-    """An endless iterator of (inputs, targets), each int64 of shape (batch_size, seq_len), from random places.
-
-    Batch number `step` depends on nothing but (seed, step): to go on where a run stopped, set `step`.
-    Raises PocketError if `tokens` is shorter than a window.
-    """
-
-    def __init__(self, tokens: Tokens, batch_size: int, seq_len: int, seed: int = 0) -> None:
-        if len(tokens) <= seq_len:
-            raise PocketError(
-                f"The text is too short: {len(tokens)} tokens, and a window of seq_len {seq_len} with its targets "
-                f"takes {seq_len + 1}. Give more text, or a seq_len of at most {max(len(tokens) - 1, 0)}."
-            )
-        self.tokens, self.batch_size, self.seq_len, self.seed, self.step = tokens, batch_size, seq_len, seed, 0
-
-    def batch(self, step: int) -> Batch:
-        """Batch number `step`, the same each time it is asked for."""
-        starts = np.random.default_rng((self.seed, step)).integers(
-            len(self.tokens) - self.seq_len, size=self.batch_size
-        )
-        return _windows(self.tokens, starts.tolist(), self.seq_len)
-
-    def __iter__(self) -> "RandomWindows":
-        return self
-
-    def __next__(self) -> Batch:
-        self.step += 1
-        return self.batch(self.step - 1)
