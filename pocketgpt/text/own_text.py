@@ -51,9 +51,10 @@ def _txt(path: Path, start: int = 0, end: int | None = None) -> Iterator[Piece]:
     """The documents of a text file, from byte `start` to byte `end`; long ones in pieces."""
     rest, end = "", path.stat().st_size if end is None else end
     for text, done in _blocks(path, start, end):
-        *documents, rest = re.split(rf"(?m)^{re.escape(SEPARATOR)}\n", rest + text)
-        for document in documents:
-            yield Piece(document, True, done)
+        rest += text
+        if SEPARATOR in rest:  # looked for first: the pattern is slow where it finds nothing
+            *documents, rest = re.split(rf"(?m)^{re.escape(SEPARATOR)}\n", rest)
+            yield from (Piece(document, True, done) for document in documents)
         if len(rest) > 2 * PIECE_CHARS:
             place = cut_place(rest)
             yield Piece(rest[:place], False, done)
