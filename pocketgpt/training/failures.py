@@ -29,7 +29,7 @@ def explained(folder: Path, config: TrainConfig) -> Iterator[None]:
             raise OutOfMemory(f"Out of memory. {what_to_lower(config)} {how_to_go_on(folder)}") from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise PocketError(f"torch.compile failed: {reason} Use --no-compile. {how_to_go_on(folder)}") from error
+            raise PocketError(f"torch.compile failed: {reason}. Use --no-compile. {how_to_go_on(folder)}") from error
         raise
 
 

@@ -68,12 +68,16 @@ def start(arguments: list[str], processes: int) -> subprocess.Popen:
 
 
 def kill_when_training(process: subprocess.Popen, folder: Path) -> float:
-    """Wait for the first new line of metrics, then a random time, then kill; returns that time."""
-    before = last_step(folder)
-    while process.poll() is None and last_step(folder) == before:
+    """Wait for the first step of this session, then a random time, then kill; returns that time."""
+    begun, file = time.time(), folder / "metrics.jsonl"
+    step = max((int(checkpoint.name[5:]) for checkpoint in folder.glob("step-*")), default=0)
+    # The session first takes back the steps beyond its checkpoint: before that, the file tells of an earlier one.
+    while process.poll() is None and not (file.is_file() and file.stat().st_mtime > begun and last_step(folder) > step):
         time.sleep(0.01)
     seconds = random.uniform(0, 1.5)
     time.sleep(seconds)
+    if process.poll() is not None:
+        raise SystemExit("The run ended before it could be killed: give it more --steps.")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return seconds
