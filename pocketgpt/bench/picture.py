@@ -120,7 +120,8 @@ def guide(axes: Axes, rows: list[Row]) -> None:
     tokens = sorted({row["tokens"] for row in rows})
     top = max(row["milliseconds"] for row in rows)
     axes.plot(tokens, [top * (t / tokens[-1]) ** 2 for t in tokens], color=GRAY, linewidth=0.8, linestyle=":")
-    axes.annotate("slope 2", (tokens[0], top * (tokens[0] / tokens[-1]) ** 2), color=GRAY, fontsize=8)
+    middle = tokens[len(tokens) // 2]
+    axes.annotate("slope 2", (middle, 1.2 * top * (middle / tokens[-1]) ** 2), color=GRAY, fontsize=8, ha="right")
 
 
 def lines(rows: list[Row], *keys: str) -> dict:
