@@ -73,7 +73,7 @@ def kill_when_training(process: subprocess.Popen, folder: Path) -> float:
     step = max((int(checkpoint.name[5:]) for checkpoint in folder.glob("step-*")), default=0)
     # The session first takes back the steps beyond its checkpoint: before that, the file tells of an earlier one.
     while process.poll() is None and not (file.is_file() and file.stat().st_mtime > begun and last_step(folder) > step):
-        time.sleep(0.01)
+        time.sleep(0.02)
     seconds = random.uniform(0, 1.5)
     time.sleep(seconds)
     if process.poll() is not None:
@@ -100,8 +100,16 @@ def outcome(folder: Path) -> dict[str, object]:
     last = max(folder.glob("step-*"))
     state = torch.load(last / "state.pt", weights_only=True)
     del state["seconds"]
-    torch.set_printoptions(profile="full", precision=17)
-    return {"metrics": records, "weights": (last / "model.safetensors").read_bytes(), "state": str(state)}
+    return {"metrics": records, "weights": (last / "model.safetensors").read_bytes(), "state": plain(state)}
+
+
+def plain(value: object) -> object:
+    """Nested tensors as bytes, for == to compare."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value.numpy().tobytes() if hasattr(value, "numpy") else value
 
 
 if __name__ == "__main__":
