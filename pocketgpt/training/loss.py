@@ -66,7 +66,7 @@ class HeadLoss(torch.autograd.Function):
         targets: Int[Tensor, " tokens"],
         chunk: int,
     ) -> Float[Tensor, ""]:
-        # autocast would keep the weight that it casts here, where no gradient is recorded, for those who need one.
+        # Cast here, once: autocast would cast the weight anew for every chunk.
         device = features.device.type
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         w = weight.to(low)
