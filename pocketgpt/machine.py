@@ -13,6 +13,20 @@ READ_BYTES = 2**30
 """Far more than any cache holds."""
 
 
+def bf16_is_native(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 itself.
+
+    torch.cuda.is_bf16_supported() is also true by emulation, slower than float32, hence the compute capability.
+    False on mps, where some versions of PyTorch let half-precision causal attention see the future.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations per second of a large matrix product: the most that training could reach.
 

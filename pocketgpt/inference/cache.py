@@ -8,6 +8,7 @@ overwrites them. Nothing here branches on tensor data, so a decode step compiles
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from pocketgpt.config import ModelConfig
 from pocketgpt.errors import PocketError
@@ -19,6 +20,10 @@ KeysValues = tuple[
     Float[Tensor, "batch kv_heads keys d_head"],
     Bool[Tensor, "batch 1 seq keys"],
 ]
+
+
+FIRST_SLOTS = 256
+"""Slots of a static cache at first; doubled whenever they are full."""
 
 
 class Cache:
@@ -48,6 +53,8 @@ class Cache:
         """Tokens held, per row."""
         self.longest = 0
         """An upper bound of `lengths` that is known without asking the device."""
+        self.reserved = False
+        """Whether the next tokens are counted in `longest` already."""
         self.added: Int[Tensor, "batch"] | None = None
         """How many tokens of the next call are real in each row, the rest being padding; None: all of them."""
         self.slots = torch.arange(self.n_slots(), device=device)
@@ -55,11 +62,11 @@ class Cache:
         self.layers = [self.layer(self, shape, device, dtype) for _ in range(config.n_layers)]
 
     def n_slots(self) -> int:
-        """How many tokens a layer keeps."""
+        """How many tokens a layer has room for now."""
         raise NotImplementedError
 
     def reserve(self, seq: int) -> None:
-        """Count `seq` more tokens. A compiled step leaves this to its caller.
+        """Count `seq` more tokens, and make room for them. Done before a compiled step, which only writes.
 
         Raises ContextError if they do not fit.
         """
@@ -69,10 +76,11 @@ class Cache:
                 "make it with a larger capacity, up to the model's max_seq_len."
             )
         self.longest += seq
+        self.reserved = True
 
     def begin(self, seq: int) -> Int[Tensor, "batch seq"]:
         """Positions of the next `seq` tokens; also fixes what each of them may look at."""
-        if not torch.compiler.is_compiling():
+        if not self.reserved:
             self.reserve(seq)
         self.positions = self.lengths[:, None] + torch.arange(seq, device=self.lengths.device)
         self.added_now = torch.full_like(self.lengths, seq) if self.added is None else self.added
@@ -85,11 +93,11 @@ class Cache:
     def finish(self) -> None:
         """All layers have their keys and values: the tokens count as held."""
         self.lengths.add_(self.added_now)
-        self.added = None
+        self.added, self.reserved = None, False
 
 
 class LayerBuffer:
-    """One layer's keys and values, in slots that are allocated once."""
+    """One layer's keys and values, in slots that are written in place."""
 
     def __init__(self, cache: Cache, shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype) -> None:
         self.cache = cache
@@ -99,6 +107,11 @@ class LayerBuffer:
 
 class StaticLayer(LayerBuffer):
     """The token at position p lies in slot p."""
+
+    def grow(self, slots: int) -> None:
+        """Keep what is held, with room for more."""
+        new = (0, 0, 0, slots - self.keys.shape[2])
+        self.keys, self.values = F.pad(self.keys, new), F.pad(self.values, new)
 
     def update(
         self, k: Float[Tensor, "batch kv_heads seq d_head"], v: Float[Tensor, "batch kv_heads seq d_head"]
@@ -112,12 +125,26 @@ class StaticLayer(LayerBuffer):
 
 
 class StaticCache(Cache):
-    """A slot for each of `capacity` tokens."""
+    """A slot for each token, up to `capacity` of them.
+
+    A step reads all slots, filled or not, so there are few at first: FIRST_SLOTS, doubled whenever they are full. Their
+    number takes a handful of values only, which keeps compiled steps few.
+    """
 
     layer = StaticLayer
 
     def n_slots(self) -> int:
-        return self.capacity
+        slots = FIRST_SLOTS
+        while slots < self.longest:
+            slots *= 2
+        return min(slots, self.capacity)
+
+    def reserve(self, seq: int) -> None:
+        super().reserve(seq)
+        if self.n_slots() > len(self.slots):
+            self.slots = torch.arange(self.n_slots(), device=self.slots.device)
+            for layer in self.layers:
+                layer.grow(len(self.slots))
 
     def visible(self) -> Bool[Tensor, "batch seq keys"]:
         return causal_mask(self.positions, self.slots.expand(len(self.positions), -1), self.window)

@@ -1,6 +1,7 @@
 """Writing text: read the prompts in one pass (prefill), then add one token at a time (decode)."""
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Int
@@ -26,14 +27,16 @@ def prefill(
     tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)
     cache = new_cache(model, len(prompts), capacity)
     cache.added = lengths
-    features = model.features(tokens, cache)
-    last = features[torch.arange(len(prompts), device=model.device), lengths - 1]
-    return cache, model.head(last)
+    with torch.compiler.set_stance("force_eager"):  # the compiled blocks of a prepared model are for single tokens
+        features = model.features(tokens, cache)
+        last = features[torch.arange(len(prompts), device=model.device), lengths - 1]
+        return cache, model.head(last)
 
 
 @torch.no_grad()  # not inference_mode, whose tensors torch.compile cannot take views of
 def decode_step(model: GPT, tokens: Int[Tensor, "batch"], cache: Cache) -> Float[Tensor, "batch vocab"]:
     """Logits after one more token in every row."""
+    cache.reserve(1)
     return model(tokens[:, None], cache)[:, -1]
 
 
@@ -44,7 +47,6 @@ def steps(
 
     A row whose context is full goes on from the last half of it, read anew; the other rows keep all of theirs.
     """
-    check_prompts(model, prompts)
     generator = torch.Generator(model.device)
     if seed is None:
         generator.seed()
@@ -53,16 +55,19 @@ def steps(
     longest = model.config.max_seq_len
     context = [list(prompt[-longest:]) for prompt in prompts]
     cache, logits = prefill(model, context)
+    new: list[Int[Tensor, "batch"]] = []  # since the last prefill; read from the device only when the context is full
     while True:
         tokens = sampler(logits, generator)
         yield tokens
-        for row, token in zip(context, tokens.tolist(), strict=True):
-            row.append(token)
+        new.append(tokens)
         if cache.longest < cache.capacity:
             logits = decode_step(model, tokens, cache)
         else:
+            written = torch.stack(new, dim=1).tolist()
+            context = [row + more for row, more in zip(context, written, strict=True)]
             context = [row if len(row) <= longest else row[-max(longest // 2, 1) :] for row in context]
             cache, logits = prefill(model, context)
+            new.clear()
 
 
 def stream(
@@ -78,7 +83,8 @@ def stream(
 
     Raises PocketError for an empty prompt or a token outside the vocabulary.
     """
-    for _, tokens in zip(range(max_new_tokens), steps(model, [prompt], sampler=sampler, seed=seed), strict=False):
+    check_prompts(model, [prompt])
+    for tokens in islice(steps(model, [prompt], sampler=sampler, seed=seed), max_new_tokens):
         token = tokens.item()
         if token in stop_tokens:
             return
@@ -99,16 +105,19 @@ def generate(
 
     Raises PocketError for an empty prompt or a token outside the vocabulary.
     """
+    check_prompts(model, prompts)
     written: list[list[int]] = [[] for _ in prompts]
     running = set(range(len(prompts)))
-    for _, tokens in zip(range(max_new_tokens), steps(model, prompts, sampler=sampler, seed=seed), strict=False):
-        for row, token in enumerate(tokens.tolist()):
-            if token in stop_tokens:
-                running.discard(row)
-            elif row in running:
-                written[row].append(token)
-        if not running:
-            break
+    # Reading tokens from a GPU makes it wait, so they are read in bunches; a few may be made in vain at the end.
+    bunch = 1 if model.device.type == "cpu" else 16
+    new = islice(steps(model, prompts, sampler=sampler, seed=seed), max_new_tokens)
+    while running and (columns := list(islice(new, bunch))):
+        for tokens in torch.stack(columns).tolist():
+            for row, token in enumerate(tokens):
+                if token in stop_tokens:
+                    running.discard(row)
+                elif row in running:
+                    written[row].append(token)
     return written
 
 

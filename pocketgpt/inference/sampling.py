@@ -76,6 +76,21 @@ class Sampler:
     def __call__(
         self, logits: Float[Tensor, "batch vocab"], generator: torch.Generator | None = None
     ) -> Int[Tensor, "batch"]:
+        return self.choose(logits, self.noise(logits, generator))
+
+    def noise(
+        self, logits: Float[Tensor, "batch vocab"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "batch vocab"]:
+        """The chance in the choice, drawn by itself, so that `choose` is a function of tensors that compiles."""
+        noise = torch.ones_like(logits, dtype=torch.float32)
+        return noise if self.temperature == 0 else noise.exponential_(generator=generator)
+
+    def choose(self, logits: Float[Tensor, "batch vocab"], noise: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
+        """One token a row: number i with the probability that temperature and filters leave it.
+
+        Each token waits for an exponentially distributed time, divided by its probability; the first one wins, and it
+        is number i with probability pᵢ. torch.multinomial does the same inside, from the same draws.
+        """
         if self.temperature == 0:
             return greedy(logits)
         logits = apply_temperature(logits.float(), self.temperature)
@@ -85,7 +100,7 @@ class Sampler:
             logits = top_p(logits, self.top_p)
         if self.min_p is not None:
             logits = min_p(logits, self.min_p)
-        return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(-1)
+        return (logits.softmax(dim=-1) / noise).argmax(dim=-1)
 
 
 def _require(condition: bool, name: str, value: object, instead: str) -> None:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from pocketgpt.errors import PocketError
+from pocketgpt.machine import bf16_is_native
 from pocketgpt.training.recipe import Precision
 
 
@@ -28,20 +29,6 @@ def choose_device(name: str = "auto") -> torch.device:
     if kind not in available or (index and (kind != "cuda" or int(index) >= torch.cuda.device_count())):
         raise DeviceError(f"There is no device {name!r} here: choose one of auto, {', '.join(available)}.")
     return torch.device(name)
-
-
-def bf16_is_native(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 itself.
-
-    torch.cuda.is_bf16_supported() is also true by emulation, slower than float32, hence the compute capability.
-    False on mps, where some versions of PyTorch let half-precision causal attention see the future.
-    """
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return False
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
