@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 TEXT = "Full fathom five thy father lies;\nOf his bones are coral made;\nThose are pearls that were his eyes;\n" * 20
-SMALL = "--batch-size 2 --accumulation 2 --seq-len 16 --dropout 0.1 --eval-every 7 --eval-tokens 100 --device cpu"
+SMALL = "--batch-size 2 --accumulation 2 --seq-len 16 --dropout 0.1 --eval-every 20 --eval-tokens 50 --device cpu"
 
 
 def main() -> int:
