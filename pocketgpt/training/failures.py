@@ -28,7 +28,8 @@ def explained(folder: Path, config: TrainConfig) -> Iterator[None]:
         if is_out_of_memory(error):
             raise OutOfMemory(f"Out of memory. {what_to_lower(config)} {how_to_go_on(folder)}") from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
+            reason = lines[0].strip() if lines else type(error).__name__
             raise PocketError(f"torch.compile failed: {reason}. Use --no-compile. {how_to_go_on(folder)}") from error
         raise
 
