@@ -1,7 +1,5 @@
 """A model made ready to write fast: weights in fewer bytes, steps compiled."""
 
-import torch
-
 from pocketgpt.gpt import GPT
 from pocketgpt.inference.decode_attention import decode_attention
 from pocketgpt.inference.weights import WeightFormat, store_weights
@@ -27,8 +25,6 @@ def prepare_for_decoding(model: GPT, weights: WeightFormat = "float32", compiled
     if compiled and model.device.type == "cuda":
         copy.compile(fullgraph=True, mode="reduce-overhead")
     elif compiled:
-        # The weights do not change any more, so that asking whether they did costs time for nothing.
-        settled = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe}
         for part in (*copy.blocks, copy.head):
-            part.compile(fullgraph=True, options=settled)
+            part.compile(fullgraph=True)
     return copy

@@ -35,7 +35,7 @@ def top_p(logits: Float[Tensor, "batch vocab"], p: float) -> Float[Tensor, "batc
 
     Source: Holtzman et al. 2019, nucleus sampling (arXiv 1904.09751).
     """
-    ordered, order = logits.sort(descending=True, dim=-1)
+    ordered, order = logits.sort(descending=True, dim=-1, stable=True)
     probabilities = ordered.softmax(dim=-1)
     before = probabilities.cumsum(dim=-1) - probabilities
     ruled_out = (before >= p).scatter(-1, order, before >= p)
