@@ -32,6 +32,9 @@ def generate(
     min_p: float | None = None,
     seed: int | None = None,
     device: str = "auto",
+    weights: Literal["float32", "bf16", "int8"] = "float32",
+    compile: bool = False,
+    report: bool = False,
 ) -> None:
     """Continue a text, token by token: pocketgpt generate "ROMEO:"
 
@@ -45,12 +48,16 @@ def generate(
         min_p: Draw only from tokens with at least this share of the highest probability, such as 0.05.
         seed: The same seed writes the same text on the same machine.
         device: auto, cpu, cuda or mps.
+        weights: bf16 reads half the bytes for each token, int8 a quarter: faster for large models, a little less exact.
+        compile: Compile the step, which takes a while at the start: pays for long texts and large models.
+        report: Say at the end how fast it was, and how fast memory would let it be.
     """
     from pocketgpt.commands.generate import write
     from pocketgpt.inference.sampling import Sampler
 
     sampler = Sampler(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-    write(prompt, model, max_new_tokens=max_new_tokens, sampler=sampler, seed=seed, device=device)
+    how = {"device": device, "weights": weights, "compile": compile, "report": report}
+    write(prompt, model, max_new_tokens=max_new_tokens, sampler=sampler, seed=seed, **how)
 
 
 def info(model: Positional[str] = DEFAULT) -> None:
@@ -141,7 +148,7 @@ def bench(
         preset: Which model `train` trains.
         batch_size: Windows of text in a training step.
         seq_len: Tokens in a window; without it as many as the model takes, at most 1024.
-        compile: Whether `train` measures torch.compile too, which takes a minute to compile.
+        compile: Whether torch.compile is measured too, which takes a minute or two to compile.
         runs: Timed runs of each variant; the median counts.
         quick: Tiny shapes and nothing compiled: shows in seconds that everything runs, and nothing about speed.
         device: auto, cpu, cuda or mps.

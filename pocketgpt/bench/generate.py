@@ -8,21 +8,28 @@ read all at once and limited by arithmetic; the first token waits for it.
 import statistics
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
+from pocketgpt.assets import asset
 from pocketgpt.bench import theirs
 from pocketgpt.bench.report import Report, Row
 from pocketgpt.bench.timing import Variant, interleaved, spread
 from pocketgpt.config import ModelConfig
 from pocketgpt.gpt import GPT
+from pocketgpt.inference.fidelity import fidelity
 from pocketgpt.inference.generate import stream
+from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.sampling import Sampler
-from pocketgpt.machine import memory_bandwidth
-from pocketgpt.training.precision import bf16_is_native
+from pocketgpt.inference.speed import bytes_per_step
+from pocketgpt.inference.weights import store_weights
+from pocketgpt.machine import bf16_is_native, memory_bandwidth
+from pocketgpt.training.checkpoint import load_shipped
 
 CONTEXTS = [128, 512, 1024, 2048]
 TINY_CONTEXTS = [4, 8]
@@ -64,51 +71,59 @@ def transformers(model: Any) -> Writer:
     return write
 
 
-def ways(config: ModelConfig, device: torch.device) -> dict[str, tuple[Writer, int, int]]:
-    """Each way to write with (writer, bytes of its weights, bytes of its cache for one token). One set of weights."""
+def ways(config: ModelConfig, device: torch.device, compiled: bool) -> dict[str, tuple[Writer, GPT]]:
+    """Each way to write with its writer, and a model that says how many bytes a step reads. One set of weights."""
     torch.manual_seed(0)
     model = GPT(config).to(device).eval()
     dtypes = {"float32": torch.float32, "bf16": torch.bfloat16}
     if not bf16_is_native(device):
         del dtypes["bf16"]
-    models = {name: GPT(config).to(device, dtype).eval() for name, dtype in dtypes.items()}
     listed = {}
     for name, dtype in dtypes.items():
-        models[name].load_state_dict(model.state_dict())
-        size = model.n_params() * dtype.itemsize, model.kv_cache_bytes(1, 1, dtype)
-        listed[name] = (ours(models[name]), *size)
+        plain = deepcopy(model).to(dtype)
+        listed[name] = (ours(plain), plain)
         if theirs.available():
-            listed[f"transformers, {name}"] = (transformers(theirs.llama(models[name])), *size)
+            listed[f"transformers, {name}"] = (transformers(theirs.llama(plain)), plain)
+    if compiled:
+        for name in (*dtypes, "int8"):
+            prepared = prepare_for_decoding(model, name, compiled=True)
+            listed[f"{name}, compiled"] = (ours(prepared), prepared)
     return listed
 
 
 def bench_generate(
-    report: Report, device: torch.device, runs: int, config: ModelConfig, contexts: list[int], n_new: int
+    report: Report,
+    device: torch.device,
+    runs: int,
+    config: ModelConfig,
+    contexts: list[int],
+    n_new: int,
+    compiled: bool,
 ) -> None:
     """Fill the report: a row for each way and length of the prompt."""
     report.settings |= {"config": config.to_dict(), "contexts": contexts, "new_tokens": n_new, "batch_size": 1}
     if not theirs.available():
         report.notes.append(theirs.MISSING)
     bandwidth = report.machine["memory_bandwidth"] = memory_bandwidth(device)
-    writers = ways(config, device)
+    writers = ways(config, device, compiled)
     arrivals: dict[tuple[str, int], list[list[float]]] = {}
     with tqdm(total=len(writers) * len(contexts) * (runs + 1), desc="generate", unit="run", leave=False) as bar:
         try:
             for context in contexts:
                 prompt = torch.randint(config.vocab_size, (context,)).tolist()
                 variants = []
-                for name, (writer, _, _) in writers.items():
+                for name, (writer, _) in writers.items():
                     kept = arrivals[name, context] = []
                     variants.append(Variant(name, partial(timed, writer, prompt, n_new, kept)))
                 interleaved(variants, runs, bar, device)
         finally:  # after Ctrl-C too
             for (name, context), measured in arrivals.items():
                 if len(measured) > 1:  # the first one warmed up
-                    _, weights, per_token = writers[name]
-                    limit = bandwidth / (weights + per_token * (context + n_new / 2))
+                    limit = bandwidth / bytes_per_step(writers[name][1], context + n_new // 2)
                     report.rows.append(row(name, context, measured[1:], limit))
             report.rows.sort(key=lambda row: list(writers).index(row["variant"]))
             report.notes += growth_with_context(report.rows)
+    report.notes += fidelity_of_formats()
 
 
 def timed(writer: Writer, prompt: list[int], n_tokens: int, kept: list[list[float]]) -> None:
@@ -147,4 +162,18 @@ def growth_with_context(rows: list[Row]) -> list[str]:
                 f"{name}: from context {line[0]['context']:,} to {line[-1]['context']:,} "
                 f"a token takes {more:+.0%} time."
             )
+    return sentences
+
+
+def fidelity_of_formats() -> list[str]:
+    """A sentence for each format: what it costs the trained model in its predictions of text that it has not seen."""
+    shipped = load_shipped()
+    tokens = np.array(shipped.tokenizer.encode(asset("held-out.txt").read_text(encoding="utf-8")))
+    sentences = []
+    for name in ("bf16", "int8"):
+        found = fidelity(store_weights(shipped.model, name), shipped.model, tokens)
+        sentences.append(
+            f"{name} weights: KL {found.kl:.2g} nats per token from float32, perplexity {found.perplexity:.2f} instead "
+            f"of {found.reference_perplexity:.2f} (pocket-shakespeare, {len(tokens):,} tokens it has not seen)."
+        )
     return sentences

@@ -29,6 +29,7 @@ def run(names: list[str], *, device: torch.device, runs: int, quick: bool, out: 
             config=preset("smollm2-135m", **changes),
             contexts=generate.TINY_CONTEXTS if quick else generate.CONTEXTS,
             n_new=4 if quick else generate.NEW_TOKENS,
+            compiled=options.compile and not quick,
         ),
         "attention": partial(attention.bench_attention, lengths=attention.TINY if quick else attention.LENGTHS),
     }

@@ -22,8 +22,8 @@ KeysValues = tuple[
 ]
 
 
-FIRST_SLOTS = 256
-"""Slots of a static cache at first; doubled whenever they are full."""
+SLOT_STEP = 256
+"""A static cache has room for a multiple of so many tokens."""
 
 
 class Cache:
@@ -127,17 +127,15 @@ class StaticLayer(LayerBuffer):
 class StaticCache(Cache):
     """A slot for each token, up to `capacity` of them.
 
-    A step reads all slots, filled or not, so there are few at first: FIRST_SLOTS, doubled whenever they are full. Their
-    number takes a handful of values only, which keeps compiled steps few.
+    A step reads all slots, filled or not, so there are few at first: SLOT_STEP, and as many more whenever they are
+    full. In such steps, because a compiled step would otherwise be made anew for every length.
     """
 
     layer = StaticLayer
 
     def n_slots(self) -> int:
-        slots = FIRST_SLOTS
-        while slots < self.longest:
-            slots *= 2
-        return min(slots, self.capacity)
+        steps = max(1, -(-self.longest // SLOT_STEP))
+        return min(steps * SLOT_STEP, self.capacity)
 
     def reserve(self, seq: int) -> None:
         super().reserve(seq)

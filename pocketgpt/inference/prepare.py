@@ -5,7 +5,7 @@ from pocketgpt.inference.decode_attention import decode_attention
 from pocketgpt.inference.weights import WeightFormat, store_weights
 
 
-def prepare_for_decoding(model: GPT, weights: WeightFormat = "float32", compiled: bool = False) -> GPT:
+def prepare_for_decoding(model: GPT, weights: WeightFormat | str = "float32", compiled: bool = False) -> GPT:
     """A copy of the model for `generate` and `stream`: matrices stored as `weights`, keys and values in bf16 unless
     that is float32, and with `compiled` the work of a step in generated code.
 

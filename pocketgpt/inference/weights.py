@@ -19,7 +19,7 @@ from pocketgpt.machine import bf16_is_native
 WeightFormat = Literal["float32", "bf16", "int8"]
 
 
-def store_weights(model: GPT, weights: WeightFormat) -> GPT:
+def store_weights(model: GPT, weights: WeightFormat | str) -> GPT:
     """A copy of the model for inference whose matrices are stored as `weights` and whose activations are float32.
 
     | weights | bytes each | stored                                             |

@@ -30,7 +30,7 @@ def test_without_transformers_its_rows_are_left_out_with_a_sentence(monkeypatch)
     monkeypatch.setattr(theirs, "available", lambda: False)
     report = Report("generate", {}, {})
     config = preset("smollm2-135m", **generate.TINY)
-    generate.bench_generate(report, torch.device("cpu"), 1, config, [4], 3)
+    generate.bench_generate(report, torch.device("cpu"), 1, config, [4], 3, compiled=False)
     assert {row["variant"] for row in report.rows} <= {"float32", "bf16"}
     assert theirs.MISSING in report.notes
 

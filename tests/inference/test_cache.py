@@ -217,3 +217,16 @@ def test_a_later_token_changes_no_earlier_logits(model_of):
 def test_a_model_that_looks_ahead_has_no_cache(small, lively):
     with pytest.raises(PocketError, match="causal = False"):
         new_cache(lively(small("llama", causal=False)), 1)
+
+
+def test_a_static_cache_grows_in_steps_and_keeps_what_it_holds(small, lively, monkeypatch, assert_equal):
+    monkeypatch.setattr("pocketgpt.inference.cache.SLOT_STEP", 4)
+    model = lively(small("llama"))
+    tokens = torch.randint(61, (2, 24))
+    cache, slots, logits = new_cache(model, 2), [], []
+    with torch.no_grad():
+        for part in tokens.split([3, 1, 1, 7, 12], dim=1):
+            logits.append(model(part, cache))
+            slots.append(cache.layers[0].keys.shape[2])
+    assert slots == [4, 4, 8, 12, 24]
+    assert_equal(torch.cat(logits, dim=1), model(tokens))

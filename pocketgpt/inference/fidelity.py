@@ -1,0 +1,41 @@
+"""What a model loses when its weights are stored in fewer bits."""
+
+from dataclasses import dataclass
+from math import exp
+
+import numpy as np
+import torch
+from jaxtyping import Integer
+from torch.nn import functional as F
+
+from pocketgpt.gpt import GPT
+from pocketgpt.text.batches import sequential_windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fidelity:
+    """How far one model's predictions are from another's on the same text."""
+
+    kl: float
+    """Mean over all positions of KL(reference ‖ model) = Σ p · (ln p − ln q), in nats per token. 0 is no loss."""
+    perplexity: float
+    reference_perplexity: float
+
+
+@torch.no_grad()
+def fidelity(model: GPT, reference: GPT, tokens: Integer[np.ndarray, " n_tokens"], seq_len: int = 256) -> Fidelity:
+    """Both models read `tokens` in windows of `seq_len` that lie end to end.
+
+    Raises PocketError if there are fewer than two tokens.
+    """
+    kl, losses, n_targets = 0.0, {model: 0.0, reference: 0.0}, len(tokens) - 1
+    for inputs, targets in sequential_windows(tokens, 1, seq_len):
+        log_q, log_p = (m(inputs.to(m.device)).double().log_softmax(dim=-1).flatten(0, 1) for m in (model, reference))
+        kl += F.kl_div(log_q, log_p, reduction="sum", log_target=True).item()
+        for which, log_probabilities in ((model, log_q), (reference, log_p)):
+            losses[which] += F.nll_loss(log_probabilities, targets.flatten().to(which.device), reduction="sum").item()
+    return Fidelity(
+        kl=kl / n_targets,
+        perplexity=exp(losses[model] / n_targets),
+        reference_perplexity=exp(losses[reference] / n_targets),
+    )

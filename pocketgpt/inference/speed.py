@@ -1,0 +1,49 @@
+"""How fast a model writes, and how fast memory would let it."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from pocketgpt.gpt import GPT
+from pocketgpt.machine import memory_bandwidth
+
+
+def bytes_per_step(model: GPT, seq: int, batch: int = 1) -> int:
+    """Bytes that a decode step reads with `seq` tokens in the cache: every weight but the embedding table, of which it
+    takes one row, and all keys and values."""
+    parts = (*model.blocks, model.final_norm, model.head)
+    weights = sum(parameter.nbytes for part in parts for parameter in part.parameters())
+    return weights + model.kv_cache_bytes(batch, seq, model.dtype)
+
+
+def decode_limit(model: GPT, seq: int) -> float:
+    """Tokens per second of one sequence at which memory has no time left: bandwidth / bytes_per_step."""
+    return memory_bandwidth(model.device) / bytes_per_step(model, seq)
+
+
+class Stopwatch:
+    """Passes tokens on and notes when each of them came."""
+
+    def __init__(self) -> None:
+        self.started, self.arrivals = time.perf_counter(), []
+
+    def watch(self, tokens: Iterable[int]) -> Iterator[int]:
+        for token in tokens:
+            self.arrivals.append(time.perf_counter() - self.started)
+            yield token
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of all tokens after the first one, which waits for the prompt to be read. NaN for fewer than two tokens."""
+        if len(self.arrivals) < 2:
+            return float("nan")
+        return (len(self.arrivals) - 1) / (self.arrivals[-1] - self.arrivals[0])
+
+    def report(self, model: GPT, prompt_length: int) -> str:
+        """One line: tokens, time to the first one, speed, and its share of what memory bandwidth allows."""
+        if len(self.arrivals) < 2:
+            return f"{len(self.arrivals)} tokens: too few to tell how fast."
+        speed, limit = self.tokens_per_second, decode_limit(model, prompt_length + len(self.arrivals) // 2)
+        return (
+            f"{len(self.arrivals)} tokens: the first after {self.arrivals[0]:.2f} s, then {speed:.1f} tokens/s, "
+            f"{speed / limit:.0%} of the {limit:.0f} that memory bandwidth allows."
+        )
