@@ -4,12 +4,13 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from pocketgpt.bench.report import Report, Row
 from pocketgpt.training.runlog import BLUE, ORANGE
 
-# The rest of Okabe and Ito's palette, and a gray for what is only there to compare with.
-GREEN, PINK, SKY, AMBER, GRAY = "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999"
+# One more of Okabe and Ito's palette, and a gray for what is only there to compare with.
+GREEN, GRAY = "#009E73", "#999999"
 
 
 def draw(report: Report, folder: Path) -> Path:
@@ -56,11 +57,12 @@ def draw_train(report: Report, figure: Figure) -> None:
 
 def draw_generate(report: Report, figure: Figure) -> None:
     time, first = figure.subplots(1, 2)
-    for number, (name, rows) in enumerate(lines(report.rows, "variant").items()):
-        theirs = name.startswith("transformers")
+    formats = {"float32": BLUE, "bf16": ORANGE, "int8": GREEN}
+    for name, rows in lines(report.rows, "variant").items():
+        theirs, compiled = name.startswith("transformers"), name.endswith("compiled")
         style = {
-            "color": [BLUE, ORANGE, GREEN, PINK, SKY, AMBER][number % 6],
-            "linestyle": "--" if theirs else "-",
+            "color": next(color for format, color in formats.items() if format in name),
+            "linestyle": "--" if theirs else "-" if compiled else ":",
             "marker": "o",
             "markersize": 4,
         }
@@ -71,17 +73,21 @@ def draw_generate(report: Report, figure: Figure) -> None:
         first.plot(contexts, [row["first_token_ms"] for row in rows], **style)
     fastest = min(report.rows, key=lambda row: row["ms_per_token"])
     time.set_title(
-        f"{fastest['variant']} is fastest: {fastest['tokens_per_second']:.0f} tokens per second, "
+        f"{fastest['variant']}: {fastest['tokens_per_second']:.0f} tokens/s, "
         f"{fastest['limit_share']:.0%} of what memory allows",
         fontsize=10,
     )
     time.set_ylabel("ms per token (band: middle half)")
     time.set_ylim(bottom=0)
-    time.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=4)
     first.set_title("The first token waits for the whole prompt", fontsize=10)
     first.set_ylabel("ms to the first token")
     first.loglog()
+    first.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    first.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    first.minorticks_off()
     for axes in (time, first):
+        axes.set_xticks(contexts, [f"{each:,}" for each in contexts])
         axes.set_xlabel("tokens in the context")
 
 

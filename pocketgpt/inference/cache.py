@@ -18,7 +18,7 @@ from pocketgpt.layers.attention import causal_mask
 KeysValues = tuple[
     Float[Tensor, "batch kv_heads keys d_head"],
     Float[Tensor, "batch kv_heads keys d_head"],
-    Bool[Tensor, "batch 1 seq keys"],
+    Bool[Tensor, "batch 1 seq keys"] | None,
 ]
 
 
@@ -55,6 +55,8 @@ class Cache:
         """An upper bound of `lengths` that is known without asking the device."""
         self.reserved = False
         """Whether the next tokens are counted in `longest` already."""
+        self.first = False
+        """Whether the next tokens are the first ones, and may look at all that is before them."""
         self.added: Int[Tensor, "batch"] | None = None
         """How many tokens of the next call are real in each row, the rest being padding; None: all of them."""
         self.slots = torch.arange(self.n_slots(), device=device)
@@ -75,6 +77,7 @@ class Cache:
                 f"The cache holds {self.longest} of at most {self.capacity} tokens and cannot take {seq} more: "
                 "make it with a larger capacity, up to the model's max_seq_len."
             )
+        self.first = self.longest == 0 and self.window is None
         self.longest += seq
         self.reserved = True
 
@@ -116,12 +119,15 @@ class StaticLayer(LayerBuffer):
     def update(
         self, k: Float[Tensor, "batch kv_heads seq d_head"], v: Float[Tensor, "batch kv_heads seq d_head"]
     ) -> KeysValues:
-        """Write in place, and return the whole buffer with the mask that hides what is not written yet."""
+        """Write in place, and return the whole buffer with the mask that hides what is not written yet.
+
+        The first tokens have only each other to look at, so they need no mask, and attention without one is faster.
+        """
+        k, v = k.to(self.keys.dtype), v.to(self.values.dtype)
         rows = torch.arange(len(k), device=k.device)[:, None]
         place = (rows, slice(None), self.cache.positions)
-        self.keys[place] = k.transpose(1, 2).to(self.keys.dtype)
-        self.values[place] = v.transpose(1, 2).to(self.values.dtype)
-        return self.keys, self.values, self.cache.mask
+        self.keys[place], self.values[place] = k.transpose(1, 2), v.transpose(1, 2)
+        return (k, v, None) if self.cache.first else (self.keys, self.values, self.cache.mask)
 
 
 class StaticCache(Cache):

@@ -73,14 +73,15 @@ def fused_attention(
 
 @runtime_checkable
 class LayerCache(Protocol):
-    """What attention asks of a cache: keep these keys and values, and give back all that may be looked at."""
+    """What attention asks of a cache: keep these keys and values, and give back all that may be looked at, with a mask
+    unless it is the causal one of a sequence that begins."""
 
     def update(
         self, k: Float[Tensor, "batch kv_heads seq d_head"], v: Float[Tensor, "batch kv_heads seq d_head"]
     ) -> tuple[
         Float[Tensor, "batch kv_heads keys d_head"],
         Float[Tensor, "batch kv_heads keys d_head"],
-        Bool[Tensor, "rows 1 seq keys"],
+        Bool[Tensor, "rows 1 seq keys"] | None,
     ]: ...
 
 

@@ -230,3 +230,14 @@ def test_a_static_cache_grows_in_steps_and_keeps_what_it_holds(small, lively, mo
             slots.append(cache.layers[0].keys.shape[2])
     assert slots == [4, 4, 8, 12, 24]
     assert_equal(torch.cat(logits, dim=1), model(tokens))
+
+
+def test_the_first_tokens_need_no_mask_and_see_what_they_would_with_one(small, lively, assert_equal):
+    model = lively(small("llama"))
+    tokens = torch.randint(61, (2, 9))
+    first, second = new_cache(model, 2), new_cache(model, 2)
+    with torch.no_grad():
+        at_once = model(tokens, first)
+        in_parts = torch.cat([model(tokens[:, :1], second), model(tokens[:, 1:], second)], dim=1)
+    assert first.layers[0].cache.first and not second.first
+    assert_equal(at_once, in_parts)
