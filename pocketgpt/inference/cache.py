@@ -104,8 +104,16 @@ class LayerBuffer:
 
     def __init__(self, cache: Cache, shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype) -> None:
         self.cache = cache
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.hold(*(torch.zeros(shape, device=device, dtype=dtype) for _ in range(2)))
+
+    def hold(
+        self, keys: Float[Tensor, "batch kv_heads slots d_head"], values: Float[Tensor, "batch kv_heads slots d_head"]
+    ) -> None:
+        """Let these be the slots from now on."""
+        self.keys, self.values = keys, values
+        if keys.device.type == "cuda":  # a CUDA graph writes in place only where it knows that the place stays
+            for tensor in (keys, values, self.cache.lengths):
+                torch._dynamo.mark_static_address(tensor)
 
 
 class StaticLayer(LayerBuffer):
@@ -114,7 +122,7 @@ class StaticLayer(LayerBuffer):
     def grow(self, slots: int) -> None:
         """Keep what is held, with room for more."""
         new = (0, 0, 0, slots - self.keys.shape[2])
-        self.keys, self.values = F.pad(self.keys, new), F.pad(self.values, new)
+        self.hold(F.pad(self.keys, new), F.pad(self.values, new))
 
     def update(
         self, k: Float[Tensor, "batch kv_heads seq d_head"], v: Float[Tensor, "batch kv_heads seq d_head"]

@@ -1,6 +1,7 @@
 """Writing text: read the prompts in one pass (prefill), then add one token at a time (decode)."""
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
 import torch
@@ -27,10 +28,17 @@ def prefill(
     tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)
     cache = new_cache(model, len(prompts), capacity)
     cache.added = lengths
-    with torch.compiler.set_stance("force_eager"):  # the compiled blocks of a prepared model are for single tokens
+    with uncompiled(model):
         features = model.features(tokens, cache)
         last = features[torch.arange(len(prompts), device=model.device), lengths - 1]
         return cache, model.head(last)
+
+
+def uncompiled(model: GPT) -> AbstractContextManager:
+    """Inside it nothing runs compiled: the blocks of a prepared model are compiled for single tokens."""
+    if model.blocks[0]._compiled_call_impl is None:
+        return nullcontext()  # what manages compiled code takes seconds to import
+    return torch.compiler.set_stance("force_eager")
 
 
 @torch.no_grad()  # not inference_mode, whose tensors torch.compile cannot take views of
