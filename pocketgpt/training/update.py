@@ -5,16 +5,16 @@ from contextlib import AbstractContextManager
 from math import isfinite
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
-from pocketgpt.text.batches import Batch
 from pocketgpt.training.distributed import clip_gradients, gradient_sync, sum_over_ranks, world_size
 from pocketgpt.training.loss import IGNORE
 
 
 def update(
     loss: nn.Module,
-    parts: Sequence[Batch],
+    parts: Sequence[tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]],  # each (batch, seq); parts may differ in both
     optimizers: Sequence[torch.optim.Optimizer],
     *,
     autocast: AbstractContextManager,
