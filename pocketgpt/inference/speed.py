@@ -1,7 +1,9 @@
 """How fast a model writes, and how fast memory would let it."""
 
+import statistics
 import time
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from pocketgpt.gpt import GPT
 from pocketgpt.machine import memory_bandwidth
@@ -33,10 +35,11 @@ class Stopwatch:
 
     @property
     def tokens_per_second(self) -> float:
-        """Of all tokens after the first one, which waits for the prompt to be read. NaN for fewer than two tokens."""
+        """Of a step, the median: the first token waits for the prompt to be read, the second one for the compiler where
+        there is one. NaN for fewer than two tokens."""
         if len(self.arrivals) < 2:
             return float("nan")
-        return (len(self.arrivals) - 1) / (self.arrivals[-1] - self.arrivals[0])
+        return 1 / statistics.median(later - earlier for earlier, later in pairwise(self.arrivals))
 
     def report(self, model: GPT, prompt_length: int) -> str:
         """One line: tokens, time to the first one, speed, and its share of what memory bandwidth allows."""
