@@ -141,6 +141,16 @@ def test_generate_writes_the_same_for_the_same_seed(capsys, checkpoint):
     assert texts[0] == texts[1] != texts[2]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a program that fails")
+def test_a_compiler_that_fails_is_quoted_by_generate(checkpoint):
+    command = [sys.executable, "-m", "pocketgpt.cli", "generate", "A", "--model", str(checkpoint), "--compile"]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "CXX": "false", "TORCHINDUCTOR_CACHE_DIR": str(checkpoint)}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr
+    assert "torch.compile failed" in run.stderr and "Use --no-compile" in run.stderr
+
+
 def test_generate_begins_a_text_without_a_prompt(capsys, checkpoint):
     assert run(capsys, "generate", "--model", str(checkpoint), "--max-new-tokens", "3")[0] == 0
 

@@ -13,7 +13,7 @@ from pocketgpt.inference.speed import Stopwatch
 from pocketgpt.inference.weights import WeightFormat
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import load_checkpoint, load_shipped
-from pocketgpt.training.compiling import check_compiler
+from pocketgpt.training.compiling import check_compiler, compiler_failure
 from pocketgpt.training.precision import choose_device
 
 
@@ -50,8 +50,13 @@ def write(
         seed=seed,
     )
     print(prompt, end="", flush=True)
-    for text in decode_stream(watch.watch(tokens), tokenizer):
-        print(text, end="", flush=True)
+    try:
+        for text in decode_stream(watch.watch(tokens), tokenizer):
+            print(text, end="", flush=True)
+    except RuntimeError as error:
+        if failure := compiler_failure(error):
+            raise PocketError(failure) from error
+        raise
     print()
     if report:
         print(watch.report(model, len(read)), file=sys.stderr)

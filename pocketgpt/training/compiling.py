@@ -31,3 +31,12 @@ def compile_loss(loss: NextTokenLoss, by_block: bool = False) -> None:
     """
     for module in loss.model.blocks if by_block else [loss]:
         module.compile()
+
+
+def compiler_failure(error: Exception) -> str | None:
+    """What an error inside torch.compile says, in one line, and what to do; None for any other error."""
+    if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return None
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
+    reason = lines[0].strip() if lines else type(error).__name__
+    return f"torch.compile failed: {reason}. Use --no-compile."

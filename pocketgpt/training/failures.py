@@ -8,6 +8,7 @@ import torch
 
 from pocketgpt.errors import PocketError
 from pocketgpt.training.checkpoint import CheckpointError, latest_intact
+from pocketgpt.training.compiling import compiler_failure
 from pocketgpt.training.recipe import TrainConfig
 
 
@@ -27,10 +28,8 @@ def explained(folder: Path, config: TrainConfig) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise OutOfMemory(f"Out of memory. {what_to_lower(config)} {how_to_go_on(folder)}") from error
-        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
-            reason = lines[0].strip() if lines else type(error).__name__
-            raise PocketError(f"torch.compile failed: {reason}. Use --no-compile. {how_to_go_on(folder)}") from error
+        if failure := compiler_failure(error):
+            raise PocketError(f"{failure} {how_to_go_on(folder)}") from error
         raise
 
 
