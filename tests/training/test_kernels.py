@@ -130,12 +130,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_kept_memory_is_not_asked_of_the_system_again():
-    # In processes of their own: the setting stays for good.
+    # In processes of their own: the setting stays for good. In three, because addresses are drawn at random, and once
+    # in a while something lies where the heap would grow, so that glibc has to ask for other memory.
     def page_faults(mode: str) -> int:
         done = subprocess.run([sys.executable, "-c", FAULTS, mode], capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    assert page_faults("keep") < 100
+    assert min(page_faults("keep") for _ in range(3)) < 100
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
