@@ -14,7 +14,7 @@ def prepare_for_decoding(model: GPT, weights: WeightFormat | str = "float32", co
 
     - On a GPU the whole step is one graph, launched at once (CUDA graphs): launching its kernels one by one would take
       longer than running them.
-    - On a CPU a block is compiled once and called for every layer. One graph of all layers was a twelfth faster with
+    - On a CPU a block is compiled once and called for every layer. One graph of all layers was a fifteenth faster with
       6 layers, and took two minutes to compile with 30.
 
     Raises PocketError for an unknown format.
