@@ -70,7 +70,7 @@ def diagnose(exercise: Exercise, answer: object, seed: int | None = None) -> Dia
         if problem := _misbehaved(exercise, each):
             return Diagnosis(problem)
     targets = [run(exercise.reference, each.inputs) for each in runs]
-    found = [_difference(exercise, each, target) for each, target in zip(runs, targets, strict=True)]
+    found = [compared(exercise, each, target) for each, target in zip(runs, targets, strict=True)]
     wrong = next((i for i, problem in enumerate(found) if problem), None)
     if wrong is None:
         return None
@@ -85,11 +85,11 @@ def recognize(exercise: Exercise, runs: list[Run]) -> Iterator[Mistake]:
     """The mistakes of the catalogue that do in every case what the answer did: the same values, or the same error."""
     for mistake in exercise.mistakes:
         others = (run(mistake.function, each.inputs) for each in runs)
-        if all(_difference(exercise, each, other) is None for each, other in zip(runs, others, strict=True)):
+        if all(compared(exercise, each, other) is None for each, other in zip(runs, others, strict=True)):
             yield mistake
 
 
-def _difference(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
+def compared(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
     """What one run did otherwise than another; the part that can be drawn comes first."""
     if mine.error or other.error:
         if type(mine.error) is type(other.error):

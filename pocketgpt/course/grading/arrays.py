@@ -1,0 +1,79 @@
+"""Values as JSON and back, tensors as their raw bytes: nothing that is read can run code, as a pickle can."""
+
+import base64
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LARGEST = 1 << 24  # elements of one tensor
+NAMES = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64 complex128"
+DTYPES = {name: getattr(torch, name) for name in NAMES.split()}
+
+
+def encode(value: Any) -> Any:
+    """Plain JSON of tensors, numbers, texts, bytes, None, and lists, tuples and dicts of those.
+
+    Raises TypeError for anything else.
+    """
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        data = plain.view(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+        name = str(plain.dtype).removeprefix("torch.")
+        return {"tensor": name, "shape": list(plain.shape), "data": base64.b64encode(data).decode()}
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, bytes):
+        return {"bytes": base64.b64encode(value).decode()}
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return {"float": repr(float(value))}  # JSON has no NaN and no infinity
+    if isinstance(value, tuple):
+        return {"tuple": [encode(part) for part in value]}
+    if isinstance(value, list):
+        return [encode(part) for part in value]
+    if isinstance(value, Mapping):
+        return {"dict": [[encode(key), encode(part)] for key, part in value.items()]}
+    raise TypeError(f"a {type(value).__name__} cannot be written as plain values")
+
+
+def decode(value: Any) -> Any:
+    """What `encode` was given. Raises ValueError, and nothing else, if it is not what `encode` makes."""
+    try:
+        return _decoded(value)
+    except (ValueError, TypeError, KeyError, RuntimeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"these are not encoded values ({type(error).__name__}: {error})") from error
+
+
+def _decoded(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, list):
+        return [_decoded(part) for part in value]
+    if "tensor" in value:
+        return _tensor(**value)
+    ((kind, content),) = value.items()
+    if kind == "bytes":
+        return base64.b64decode(content, validate=True)
+    if kind == "float":
+        return float(content)
+    if kind == "tuple":
+        return tuple(_decoded(part) for part in content)
+    if kind == "dict":
+        return {_decoded(key): _decoded(part) for key, part in content}
+    raise ValueError(f"unknown kind {kind!r}")
+
+
+def _tensor(tensor: str, shape: list[int], data: str) -> Tensor:
+    if not all(type(size) is int and size >= 0 for size in shape) or math.prod(shape) > LARGEST:
+        raise ValueError(f"a tensor of shape {shape}")
+    raw = bytearray(base64.b64decode(data, validate=True))
+    if len(raw) != math.prod(shape) * DTYPES[tensor].itemsize:
+        raise ValueError(f"{len(raw)} bytes for a tensor of shape {shape}")
+    if not raw:
+        return torch.empty(shape, dtype=DTYPES[tensor])
+    return torch.frombuffer(raw, dtype=DTYPES[tensor]).reshape(shape)

@@ -1,0 +1,154 @@
+"""What is run: our own chapter, with a student's answers in the places of the answers.
+
+Nothing is repaired. Of a submission only the source of its code cells is taken; checks, the order of the chapter, tags
+and metadata are ours, so whatever was deleted, edited, doubled, moved or retagged is back.
+"""
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pocketgpt.course.grading.master import Master, MasterCell, plain
+from pocketgpt.course.grading.submissions import Cell
+
+MARKER = re.compile(r"^(\s*#+\s*)(NBVAL_\w+|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A code cell of the rebuilt notebook.
+
+    role: "given", "answer" or "check", ours or in our places; "extra": what the student wrote besides, unscored.
+    origin: the number of the student's cell; 0 where the source is ours.
+    """
+
+    role: str
+    source: str
+    exercise: str = ""
+    origin: int = 0
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """pieces: the code cells to run, up to the last check. untouched: no code was changed or added."""
+
+    pieces: list[Piece]
+    notes: list[str]
+    untouched: bool
+
+
+def chapter_of(cells: Sequence[Cell], masters: Mapping[str, Master]) -> tuple[str | None, str]:
+    """The chapter that has most of a submission's cells, and a note: why there is none, or what is odd.
+
+    Only answer and check cells tell chapters apart: they are known by the exercise's id, or by being as we wrote them.
+    """
+    counts = {}
+    for name, master in masters.items():
+        found = (_place(cell, master) for cell in cells)
+        counts[name] = len({index for index in found if index is not None and master.cells[index].exercise})
+    most = max(counts.values(), default=0)
+    if most == 0:
+        return None, "It has no cell of any chapter: no answer cell and no check cell."
+    first, *others = [name for name, count in counts.items() if count == most]
+    if others:
+        return None, f"It has as many cells of {first} as of {', '.join(others)}; hand in one chapter a file."
+    besides = [name for name, count in counts.items() if count and name != first]
+    return first, f"It also has cells of {', '.join(besides)}, which do not count here." if besides else ""
+
+
+def rebuild(cells: Sequence[Cell], master: Master) -> Rebuilt:
+    """Put a submission's answers, and its additional code where it stood, into our chapter."""
+    answers: dict[
+        int, list[tuple[Cell, int]]
+    ] = {}  # by the index of our cell: what has its id, and the anchor before it
+    extras: dict[int, list[Cell]] = {}  # by the anchor: the cell of ours after which they stand
+    seen: set[int] = set()
+    anchor = -1
+    for cell in cells:
+        index = _place(cell, master)
+        role = "text" if index is None else master.cells[index].role
+        unchanged = index is not None and plain(cell.source) == plain(master.cells[index].source)
+        if cell.kind == "code" and cell.source.strip():
+            if role == "answer":
+                answers.setdefault(index, []).append((cell, anchor))
+            elif not unchanged:  # ours runs first, then theirs: a name they added is there for their answers
+                extras.setdefault(anchor if index is None else index, []).append(cell)
+        if index is not None and index not in seen:
+            seen.add(index)
+            anchor = index
+    notes: list[str] = []
+    chosen = {
+        index: _answer(index, ours, answers, extras, notes)
+        for index, ours in enumerate(master.cells)
+        if ours.role == "answer"
+    }
+    return Rebuilt(
+        _pieces(master, chosen, extras), notes, untouched=not any(chosen.values()) and not any(extras.values())
+    )
+
+
+def _place(cell: Cell, master: Master) -> int | None:
+    """Which of our cells this is: by its id, or by a source that is ours."""
+    return next((master.places[each] for each in (*cell.ids, plain(cell.source)) if each in master.places), None)
+
+
+def _answer(
+    index: int,
+    ours: MasterCell,
+    answers: dict[int, list[tuple[Cell, int]]],
+    extras: dict[int, list[Cell]],
+    notes: list[str],
+) -> Cell | None:
+    """The first cell that answers an exercise, None if it is empty. Cells that belong to it go to the extras."""
+    name = ours.exercise
+    candidates = answers.get(index, [])
+    written = [cell for cell, _ in candidates if plain(cell.source) != plain(ours.source)]
+    defining = [cell for cell in written if name in defined(cell.source)] or written[:1]
+    for cell, anchor in candidates:  # a cell that was split has the same id twice: a helper, and the answer
+        if cell in written and cell not in defining:
+            extras.setdefault(anchor, []).append(cell)
+    if len({plain(cell.source) for cell in defining}) > 1:
+        numbers = ", ".join(str(cell.number) for cell in defining)
+        notes.append(f"{name} is answered more than once, in the cells {numbers}: the first one counts.")
+    if candidates:
+        return defining[0] if defining else None
+    for anchor in sorted(extras):
+        for cell in extras[anchor]:
+            if name in defined(cell.source):
+                extras[anchor].remove(cell)
+                notes.append(f"The answer cell of {name} is missing or empty: cell {cell.number} is taken for it.")
+                return cell
+    notes.append(f"The answer cell of {name} is missing or empty.")
+    return None
+
+
+def _pieces(master: Master, chosen: Mapping[int, Cell | None], extras: Mapping[int, list[Cell]]) -> list[Piece]:
+    """All code cells in our order, up to the last check."""
+    last = max(index for index, each in enumerate(master.cells) if each.role == "check")
+    pieces = []
+    for index in range(-1, last + 1):
+        if index >= 0 and (ours := master.cells[index]).role != "text":
+            answer = chosen.get(index)
+            pieces.append(
+                _piece(ours.role, answer, ours.exercise) if answer else Piece(ours.role, ours.source, ours.exercise)
+            )
+        if index < last:
+            pieces += [_piece("extra", cell) for cell in extras.get(index, [])]
+    return pieces
+
+
+def _piece(role: str, cell: Cell, exercise: str = "") -> Piece:
+    """A student's cell; nbval reads comments such as NBVAL_SKIP as orders, so they are made ordinary ones."""
+    return Piece(role, MARKER.sub(r"\1\2 has no effect here", cell.source), exercise, cell.number)
+
+
+def defined(source: str) -> set[str]:
+    """The functions and classes that a cell defines at its top level, and the names it assigns there."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set(re.findall(r"^(?:def|class)\s+(\w+)", source, re.MULTILINE))
+    names = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assigned = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    return names | {target.id for target in assigned if isinstance(target, ast.Name)}

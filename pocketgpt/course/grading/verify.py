@@ -1,0 +1,77 @@
+"""Asking a function again, with secret inputs, and judging what comes back outside of the process it runs in.
+
+Code that runs in the same process as a check can change the check. It cannot change this: the grader draws inputs from
+a seed of its own, the student's function is called on them in the sandbox (`reply`), what it returns comes back as raw
+arrays, and the grader compares them with the reference itself (`judge`).
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pocketgpt.course.check import compared
+from pocketgpt.course.exercise import Exercise
+from pocketgpt.course.grading.arrays import decode, encode
+from pocketgpt.course.run import Run, run
+
+FOLDER = "POCKETGPT_QUESTIONS"  # an environment variable: where the questions are, and where replies go
+LARGEST_REPLY = 32 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Secret inputs of an exercise, one tuple of arguments a case."""
+
+    exercise: Exercise
+    cases: list[tuple]
+
+    @classmethod
+    def draw(cls, exercise: Exercise, seed: int) -> "Questions":
+        return cls(exercise, exercise.cases(seed))
+
+    def encoded(self) -> list[Any]:
+        return [encode(case) for case in self.cases]
+
+
+def reply(name: str, function: Callable) -> None:
+    """In the sandbox: call the function on the questions of an exercise, and write down what it returns or raises."""
+    folder = Path(os.environ[FOLDER])
+    answers = []
+    for question in json.loads((folder / f"{name}.json").read_text()):
+        done = run(function, decode(question))
+        answers.append({"raised": type(done.error).__name__} if done.error else {"value": _encoded(done.value)})
+    (folder / f"{name}.reply").write_text(json.dumps(answers))
+
+
+def _encoded(value: object) -> Any:
+    try:
+        return encode(value)
+    except Exception as error:  # whatever a student's class may raise; no right answer is a text about an error
+        return encode(f"{type(value).__name__}: {error}")
+
+
+def judge(questions: Questions, text: str | None) -> str | None:
+    """What is wrong with a reply, or None if every value in it is right."""
+    if text is None:
+        return "It gave no answer when it was asked again with new inputs."
+    try:
+        answers = json.loads(text)
+        for inputs, answer in zip(questions.cases, answers, strict=True):
+            if problem := _wrong(questions.exercise, inputs, answer):
+                return f"It is wrong when it is asked again with new inputs. {problem}"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return "What it gave back when it was asked again with new inputs cannot be read."
+    return None
+
+
+def _wrong(exercise: Exercise, inputs: tuple, answer: dict) -> str | None:
+    target = run(exercise.reference, inputs)
+    expected = type(target.error).__name__ if target.error else None
+    raised = answer.get("raised")
+    if raised or expected:
+        return None if raised == expected else f"It raises {str(raised or 'nothing')[:80]}."
+    found = compared(exercise, Run(inputs, decode(answer["value"])), target)
+    return found.sentence if found else None
