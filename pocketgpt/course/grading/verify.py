@@ -15,10 +15,8 @@ from typing import Any
 from pocketgpt.course.check import compared
 from pocketgpt.course.exercise import Exercise
 from pocketgpt.course.grading.arrays import decode, encode
+from pocketgpt.course.grading.worker import QUESTIONS
 from pocketgpt.course.run import Run, run
-
-FOLDER = "POCKETGPT_QUESTIONS"  # an environment variable: where the questions are, and where replies go
-LARGEST_REPLY = 32 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Questions:
 
 def reply(name: str, function: Callable) -> None:
     """In the sandbox: call the function on the questions of an exercise, and write down what it returns or raises."""
-    folder = Path(os.environ[FOLDER])
+    folder = Path(os.environ[QUESTIONS])
     answers = []
     for question in json.loads((folder / f"{name}.json").read_text()):
         done = run(function, decode(question))

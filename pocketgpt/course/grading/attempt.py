@@ -1,0 +1,102 @@
+"""One run of a rebuilt notebook in the sandbox, and what became of each of its cells."""
+
+import json
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pocketgpt.course.grading.limits import Limits
+from pocketgpt.course.grading.sandbox import Sandbox, run
+
+WORKER = (sys.executable, "-m", "pocketgpt.course.grading.worker")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A code cell to run. prints: what it has to print, exactly; reply: the exercise whose questions it answers."""
+
+    source: str
+    prints: str = ""
+    reply: str = ""
+
+
+@dataclass
+class Attempt:
+    """passed: by the number of the cell, for those that ran to their end. messages: what the failed ones said.
+
+    culprit: the cell that was running when the kernel died or did not come back, and why in words.
+    broken: nothing could be run, for a reason that is not the notebook's.
+    """
+
+    passed: dict[int, bool] = field(default_factory=dict)
+    messages: dict[int, str] = field(default_factory=dict)
+    replies: dict[str, str | None] = field(default_factory=dict)
+    started: bool = False
+    culprit: int | None = None
+    why: str = ""
+    broken: str | None = None
+
+
+def attempt(
+    tasks: Sequence[Task],
+    questions: Mapping[str, Any],
+    sandbox: Sandbox,
+    limits: Limits,
+    seconds: float,
+) -> Attempt:
+    """Run the cells in their order. seconds: after which everything is stopped."""
+    job = {"cells": [asdict(task) for task in tasks], "questions": dict(questions), "limits": asdict(limits)}
+    result, late = Attempt(), threading.Event()
+    running = 0
+    with run(sandbox, WORKER) as inside:
+
+        def stop() -> None:
+            late.set()
+            inside.process.kill()
+
+        timer = threading.Timer(seconds, stop)
+        timer.start()
+        try:
+            _send(inside.process.stdin, job)
+            for line in inside.process.stdout:
+                event = json.loads(line)
+                running = event.get("cell", running)
+                _note(result, event, tasks, limits)
+        finally:
+            timer.cancel()
+        stopped = inside.stopped
+    missing = [cell for cell in range(len(tasks)) if cell not in result.passed]
+    if missing and result.culprit is None and result.broken is None:
+        if not result.started:
+            result.broken = stopped or "The process that runs notebooks ended before the first cell."
+        else:
+            result.culprit = running if running in missing else missing[0]
+            result.why = stopped or ("It took too long." if late.is_set() else "It killed the process that ran it.")
+    return result
+
+
+def _send(stdin: Any, job: dict[str, Any]) -> None:
+    try:
+        with stdin:
+            stdin.write(json.dumps(job).encode())
+    except BrokenPipeError:  # it ended at once; what follows says so
+        pass
+
+
+def _note(result: Attempt, event: dict[str, Any], tasks: Sequence[Task], limits: Limits) -> None:
+    state, cell = event["state"], event.get("cell")
+    if state == "starts":
+        result.started = True
+    elif state in ("passed", "failed"):
+        result.passed[cell] = state == "passed"
+        result.messages[cell] = event.get("message", "")
+        if tasks[cell].reply:
+            result.replies[tasks[cell].reply] = event.get("reply")
+    elif state == "hangs":
+        result.culprit, result.why = cell, f"It did not finish within {limits.cell_seconds:g} seconds."
+    elif state == "dies":
+        result.culprit, result.why = cell, "The kernel died while it ran."
+    elif state == "broken":
+        result.broken = event["message"]

@@ -1,0 +1,135 @@
+"""Inside the sandbox: run the cells of a notebook with pytest and nbval, and report each on standard output.
+
+The job comes as JSON on standard input: cells (source, and what they must print), questions, limits. The report is a
+line of JSON for each event. Before any of the student's code runs, the descriptor of the report is hidden from it: the
+kernel is another process, which inherits nothing and may not look into this one.
+"""
+
+import json
+import os
+import shutil
+import stat
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import pytest
+
+from pocketgpt.course.grading import limits
+
+LARGEST_MESSAGE = 20_000  # characters
+LARGEST_REPLY = 8 << 20  # bytes
+QUESTIONS = "POCKETGPT_QUESTIONS"  # an environment variable of the kernel: the folder of questions and replies
+
+
+def main() -> None:
+    report = take_stdout()
+    job = json.load(sys.stdin)
+    kept = limits.Limits(**job["limits"])
+    limits.apply(kept)
+    scratch = Path.cwd()
+    prepare(job, scratch)
+    # jsonschema, which nbformat imports, would spend seconds on a grammar of internationalized addresses.
+    sys.modules["rfc3987_syntax"] = None
+    options = ["--nbval-lax", "--nbval-current-env", "--runxfail", "--color=no", "-p", "nbval.plugin"]
+    options += ["-p", "no:cacheprovider", "-c", "pytest.ini", f"--nbval-cell-timeout={2 * kept.cell_seconds + 60}"]
+    reporter = Reporter(report, job["cells"], scratch / "questions", kept.cell_seconds)
+    pytest.main([*options, "notebook.ipynb"], plugins=[reporter])
+    reporter.write({"state": "end"})
+    os._exit(0)
+
+
+def take_stdout() -> TextIO:
+    """Standard output as a file that no child inherits; whoever prints from here on prints to nowhere."""
+    report = os.fdopen(os.dup(1), "w", encoding="utf-8")  # a duplicate is not inheritable
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    return report
+
+
+def prepare(job: dict[str, Any], scratch: Path) -> None:
+    """Write the notebook, the questions and the settings into the scratch folder."""
+    cells = []
+    for number, cell in enumerate(job["cells"]):
+        expected = [{"output_type": "stream", "name": "stdout", "text": cell["prints"]}] if cell["prints"] else []
+        metadata = {"tags": ["nbval-check-output"]} if expected else {}
+        known = {"cell_type": "code", "id": f"cell-{number}", "execution_count": 1}
+        cells.append({**known, "metadata": metadata, "outputs": expected, "source": cell["source"]})
+    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (scratch / "notebook.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    (scratch / "pytest.ini").write_text("[pytest]\n")
+    (scratch / "questions").mkdir()
+    for name, questions in job["questions"].items():
+        (scratch / "questions" / f"{name}.json").write_text(json.dumps(questions))
+    profile = scratch / "ipython" / "profile_default" / "startup"
+    profile.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("startup.py"), profile)
+    os.environ["IPYTHONDIR"] = str(scratch / "ipython")
+    os.environ[QUESTIONS] = str(scratch / "questions")
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+
+
+class Reporter:
+    """A plugin of pytest: writes what happens to each cell, and ends everything when the kernel dies or hangs."""
+
+    def __init__(self, report: TextIO, cells: list[dict[str, Any]], questions: Path, cell_seconds: float) -> None:
+        self.report, self.cells, self.questions, self.cell_seconds = report, cells, questions, cell_seconds
+        self.lock = threading.Lock()
+
+    def write(self, event: dict[str, Any]) -> None:
+        with self.lock:
+            self.report.write(json.dumps(event) + "\n")
+            self.report.flush()
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_call(self, item: Any) -> Iterator[None]:
+        process = item.parent.kernel.km.provisioner.process
+        self.write({"state": "starts", "cell": item.cell_num})
+        done = threading.Event()
+        threading.Thread(target=self.watch, args=(item.cell_num, process, done), daemon=True).start()
+        yield
+        done.set()
+
+    def watch(self, cell: int, process: Any, done: threading.Event) -> None:
+        """nbval would notice a dead kernel only at its time limit, and after that limit judge nothing any more."""
+        limit = time.monotonic() + self.cell_seconds
+        while not done.wait(0.1):
+            state = "dies" if process.poll() is not None else "hangs" if time.monotonic() > limit else None
+            if state and not done.is_set():
+                self.write({"state": state, "cell": cell})
+                os._exit(0)
+
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
+        if call.when == "setup" and call.excinfo:
+            self.write({"state": "broken", "message": str(call.excinfo.value)[:LARGEST_MESSAGE]})
+        if call.when != "call":
+            return
+        event: dict[str, Any] = {"state": "passed", "cell": item.cell_num, "seconds": call.duration}
+        if call.excinfo:
+            error = call.excinfo.value
+            said = str(getattr(error, "inner_traceback", "") or error).strip()
+            event |= {"state": "failed", "message": said[:LARGEST_MESSAGE]}
+        if name := self.cells[item.cell_num]["reply"]:
+            event["reply"] = read_reply(self.questions / f"{name}.reply")
+        self.write(event)
+
+
+def read_reply(path: Path) -> str | None:
+    """What the kernel wrote, unless it is missing, too large or no plain file."""
+    try:
+        with open(
+            os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)), "rb"
+        ) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            text = file.read(LARGEST_REPLY + 1)
+        return text.decode() if len(text) <= LARGEST_REPLY else None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+if __name__ == "__main__":
+    main()
