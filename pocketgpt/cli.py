@@ -127,6 +127,66 @@ def build(names: Positional[tuple[str, ...]] = (), *, check: bool = False, force
     build_notebooks(names, check=check, force=force)
 
 
+def grade(
+    submissions: Positional[Path],
+    *,
+    out: Path = Path("grades"),
+    class_list: Path | None = None,
+    terms: Path | None = None,
+    jobs: int | None = None,
+    verify: bool = True,
+    cell_seconds: float = 60.0,
+    notebook_seconds: float = 600.0,
+    memory: float = 4.0,
+    sandbox: Literal["auto", "bubblewrap", "namespaces", "none"] = "auto",
+    docker: str | None = None,
+) -> int:
+    """Grade a folder of notebooks into a gradebook, or check one notebook: pocketgpt grade submissions --out grades
+
+    Each is rebuilt from our own chapter with the student's answers, and run apart from everything else. Stopped with
+    Ctrl-C, it goes on where it was.
+
+    Args:
+        submissions: A folder with notebooks, of any names, in any sub-folders; or one notebook.
+        out: Folder for gradebook.csv, index.html, a page for each student, junit.xml and results.json.
+        class_list: CSV file with a column `student`, whose entries stand somewhere in the paths of the notebooks.
+        terms: TOML file with points and deadlines of chapters.
+        jobs: Notebooks at a time; without it one for each core.
+        verify: Ask every function again with secret inputs, and compare what it returns outside of its process.
+        cell_seconds: A cell that runs longer is left out.
+        notebook_seconds: Time for all runs of one notebook.
+        memory: GB that one notebook may use.
+        sandbox: Keeps notebooks away from your files and the network; auto takes the best that works here.
+        docker: Run notebooks in containers of this image, which has pocketgpt and its extra `course`.
+    """
+    try:
+        from pocketgpt.commands.grade import grade_folder, grade_one
+        from pocketgpt.course.grading.limits import Limits
+    except ImportError as error:
+        raise PocketError(f"Grading needs {error.name}: pip install 'pocketgpt[course]'") from error
+    limits = Limits(memory=int(memory * 2**30), cell_seconds=cell_seconds, notebook_seconds=notebook_seconds)
+    how = {"sandbox": None if sandbox == "auto" else sandbox, "docker": docker, "verify": verify}
+    if submissions.is_file():
+        return grade_one(submissions, limits, **how)
+    if not submissions.is_dir():
+        raise PocketError(f"There is no folder or notebook {submissions}.")
+    return grade_folder(submissions, out, limits, students=class_list, terms_file=terms, jobs=jobs, **how)
+
+
+def release(names: Positional[tuple[str, ...]] = (), *, out: Path = Path("pocketgpt-course.zip")) -> None:
+    """Make the hand-out for students: chapters without solutions, and the package they need, as one zip file.
+
+    Args:
+        names: Chapters to hand out, such as 02_attention; without names all.
+        out: The file to write.
+    """
+    try:
+        from pocketgpt.course.release import release as make
+    except ImportError as error:
+        raise PocketError(f"Notebooks need {error.name}: pip install 'pocketgpt[course]'") from error
+    print(f"Written: {make(out, names)}")
+
+
 def bench(
     name: Positional[Literal["all", "train", "generate", "attention"]] = "all",
     *,
@@ -217,6 +277,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "info": info,
             "doctor": doctor,
             "build": build,
+            "release": release,
+            "grade": grade,
             "fetch": fetch,
             "bench": bench,
             "tokenizer": tokenizer,

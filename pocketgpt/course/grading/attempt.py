@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -45,19 +46,23 @@ def attempt(
     sandbox: Sandbox,
     limits: Limits,
     seconds: float,
+    stop: threading.Event,
 ) -> Attempt:
-    """Run the cells in their order. seconds: after which everything is stopped."""
+    """Run the cells in their order. It ends after so many seconds, or at once when `stop` is set."""
     job = {"cells": [asdict(task) for task in tasks], "questions": dict(questions), "limits": asdict(limits)}
-    result, late = Attempt(), threading.Event()
+    result, late, over = Attempt(), threading.Event(), threading.Event()
     running = 0
     with run(sandbox, WORKER) as inside:
 
-        def stop() -> None:
-            late.set()
-            inside.process.kill()
+        def watch() -> None:
+            until = time.monotonic() + seconds
+            while not over.wait(0.1):
+                if stop.is_set() or time.monotonic() > until:
+                    late.set()
+                    return inside.process.kill()
 
-        timer = threading.Timer(seconds, stop)
-        timer.start()
+        watching = threading.Thread(target=watch, daemon=True)
+        watching.start()
         try:
             _send(inside.process.stdin, job)
             for line in inside.process.stdout:
@@ -65,8 +70,12 @@ def attempt(
                 running = event.get("cell", running)
                 _note(result, event, tasks, limits)
         finally:
-            timer.cancel()
+            over.set()
+            watching.join()
         stopped = inside.stopped
+    if stop.is_set():
+        result.broken = "it was stopped"
+        return result
     missing = [cell for cell in range(len(tasks)) if cell not in result.passed]
     if missing and result.culprit is None and result.broken is None:
         if not result.started:

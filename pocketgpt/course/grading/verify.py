@@ -7,6 +7,7 @@ arrays, and the grader compares them with the reference itself (`judge`).
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any
 
 from pocketgpt.course.check import compared
 from pocketgpt.course.exercise import Exercise
+from pocketgpt.course.grading import QUESTIONS
 from pocketgpt.course.grading.arrays import decode, encode
-from pocketgpt.course.grading.worker import QUESTIONS
 from pocketgpt.course.run import Run, run
+
+ONE_AT_A_TIME = threading.Lock()  # running a reference silences the whole process for a moment
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,17 @@ def _encoded(value: object) -> Any:
 
 
 def judge(questions: Questions, text: str | None) -> str | None:
-    """What is wrong with a reply, or None if every value in it is right."""
+    """What is wrong with a reply, or None if every value in it is right. Several threads may ask."""
     if text is None:
         return "It gave no answer when it was asked again with new inputs."
     try:
         answers = json.loads(text)
-        for inputs, answer in zip(questions.cases, answers, strict=True):
-            if problem := _wrong(questions.exercise, inputs, answer):
-                return f"It is wrong when it is asked again with new inputs. {problem}"
+        with ONE_AT_A_TIME:
+            problems = [_wrong(questions.exercise, *each) for each in zip(questions.cases, answers, strict=True)]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "What it gave back when it was asked again with new inputs cannot be read."
-    return None
+    problem = next(filter(None, problems), None)
+    return f"It is wrong when it is asked again with new inputs. {problem}" if problem else None
 
 
 def _wrong(exercise: Exercise, inputs: tuple, answer: dict) -> str | None:

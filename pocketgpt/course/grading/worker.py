@@ -18,11 +18,10 @@ from typing import Any, TextIO
 
 import pytest
 
-from pocketgpt.course.grading import limits
+from pocketgpt.course.grading import QUESTIONS, limits
 
 LARGEST_MESSAGE = 20_000  # characters
 LARGEST_REPLY = 8 << 20  # bytes
-QUESTIONS = "POCKETGPT_QUESTIONS"  # an environment variable of the kernel: the folder of questions and replies
 
 
 def main() -> None:

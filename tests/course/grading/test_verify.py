@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketgpt.course.exercises import exercises
+from pocketgpt.course.grading import QUESTIONS
 from pocketgpt.course.grading.arrays import DTYPES, decode, encode
 from pocketgpt.course.grading.verify import Questions, judge, reply
-from pocketgpt.course.grading.worker import QUESTIONS
 
 ALL = list(exercises().values())
 
