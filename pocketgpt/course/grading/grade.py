@@ -15,6 +15,7 @@ from pocketgpt.course.grading.isolate import NotGraded, run_pieces
 from pocketgpt.course.grading.kept import Outcome, keep, key, recall
 from pocketgpt.course.grading.limits import Limits
 from pocketgpt.course.grading.master import Master
+from pocketgpt.course.grading.needed import needed
 from pocketgpt.course.grading.rebuild import Rebuilt, chapter_of, rebuild
 from pocketgpt.course.grading.results import Result, Verdict
 from pocketgpt.course.grading.sandbox import Sandbox
@@ -63,11 +64,12 @@ class Grader:
         if rebuilt.untouched:
             empty = tuple(Verdict(name, False, f"{name} is still empty.") for name in master.exercises)
             return Outcome(empty, ("It is untouched: no answer and no other code was written.",), 0.0)
-        name = key(rebuilt.pieces, (master.chapter, self.limits, self.verify, self.sandbox.kind))
+        pieces = needed(rebuilt.pieces)
+        name = key(pieces, (master.chapter, self.limits, self.verify, self.sandbox.kind))
         if self.memory and (known := recall(self.memory, name)):
             return known
         begin = time.monotonic()
-        verdicts, notes = run_pieces(rebuilt.pieces, master, self.sandbox, self.limits, stop, verify=self.verify)
+        verdicts, notes = run_pieces(pieces, master, self.sandbox, self.limits, stop, verify=self.verify)
         outcome = Outcome(verdicts, notes, round(time.monotonic() - begin, 2))
         if self.memory:
             keep(self.memory, name, outcome)
