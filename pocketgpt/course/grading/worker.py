@@ -98,14 +98,19 @@ class Reporter:
         while not done.wait(0.1):
             state = "dies" if process.poll() is not None else "hangs" if time.monotonic() > limit else None
             if state and not done.is_set():
-                self.write({"state": state, "cell": cell})
-                os._exit(0)
+                self.give_up(state, cell)
+
+    def give_up(self, state: str, cell: int) -> None:
+        self.write({"state": state, "cell": cell})
+        os._exit(0)
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
         if call.when == "setup" and call.excinfo:
             self.write({"state": "broken", "message": str(call.excinfo.value)[:LARGEST_MESSAGE]})
         if call.when != "call":
             return
+        if item.parent.timed_out:  # nbval has lost its kernel, and would fail every later cell
+            self.give_up("hangs", item.cell_num)
         event: dict[str, Any] = {"state": "passed", "cell": item.cell_num, "seconds": call.duration}
         if call.excinfo:
             error = call.excinfo.value
