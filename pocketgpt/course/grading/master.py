@@ -36,10 +36,9 @@ class Master:
         return tuple(cell.exercise for cell in self.cells if cell.role == "check")
 
     @cached_property
-    def places(self) -> dict[str, int]:
-        """The index of each cell by its id, and of each code cell by its source."""
-        by_source = {plain(cell.source): index for index, cell in enumerate(self.cells) if cell.role != "text"}
-        return by_source | {cell.id: index for index, cell in enumerate(self.cells)}
+    def ids(self) -> dict[str, int]:
+        """The index of each cell by its id."""
+        return {cell.id: index for index, cell in enumerate(self.cells)}
 
 
 def plain(source: str) -> str:

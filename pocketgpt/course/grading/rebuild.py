@@ -45,8 +45,7 @@ def chapter_of(cells: Sequence[Cell], masters: Mapping[str, Master]) -> tuple[st
     """
     counts = {}
     for name, master in masters.items():
-        found = (_place(cell, master) for cell in cells)
-        counts[name] = len({index for index in found if index is not None and master.cells[index].exercise})
+        counts[name] = len({i for i in _places(cells, master) if i is not None and master.cells[i].exercise})
     most = max(counts.values(), default=0)
     if most == 0:
         return None, "It has no cell of any chapter: no answer cell and no check cell."
@@ -65,15 +64,14 @@ def rebuild(cells: Sequence[Cell], master: Master) -> Rebuilt:
     extras: dict[int, list[Cell]] = {}  # by the anchor: the cell of ours after which they stand
     seen: set[int] = set()
     anchor = -1
-    for cell in cells:
-        index = _place(cell, master)
+    for cell, index in zip(cells, _places(cells, master), strict=True):
         role = "text" if index is None else master.cells[index].role
         unchanged = index is not None and plain(cell.source) == plain(master.cells[index].source)
         if cell.kind == "code" and cell.source.strip():
             if role == "answer":
                 answers.setdefault(index, []).append((cell, anchor))
             elif not unchanged:  # ours runs first, then theirs: a name they added is there for their answers
-                extras.setdefault(anchor if index is None else index, []).append(cell)
+                extras.setdefault(anchor if index is None or index in seen else index, []).append(cell)
         if index is not None and index not in seen:
             seen.add(index)
             anchor = index
@@ -88,9 +86,11 @@ def rebuild(cells: Sequence[Cell], master: Master) -> Rebuilt:
     )
 
 
-def _place(cell: Cell, master: Master) -> int | None:
-    """Which of our cells this is: by its id, or by a source that is ours."""
-    return next((master.places[each] for each in (*cell.ids, plain(cell.source)) if each in master.places), None)
+def _places(cells: Sequence[Cell], master: Master) -> list[int | None]:
+    """Which of our cells each one is: by its id, or, where no cell has that id any more, by a source that is ours."""
+    by_id = [next((master.ids[each] for each in cell.ids if each in master.ids), None) for cell in cells]
+    lost = {plain(each.source): i for i, each in enumerate(master.cells) if i not in by_id and each.role != "text"}
+    return [lost.get(plain(cell.source)) if i is None else i for cell, i in zip(cells, by_id, strict=True)]
 
 
 def _answer(
