@@ -5,6 +5,7 @@ the same list; a container does instead; where there is none of them, the report
 """
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -64,14 +65,12 @@ class Running:
     stopped   why the watch ended it, a sentence
     errors    the end of what it wrote to stderr
     mark      in the environment of everything that it starts
-    known     processes that have been seen
     """
 
     process: subprocess.Popen
     mark: str
     stopped: str | None = None
     errors: bytearray = field(default_factory=bytearray)
-    known: set[psutil.Process] = field(default_factory=set)
 
 
 def choose(
@@ -84,27 +83,24 @@ def choose(
 
     Raises PocketError if the one that was asked for does not work.
     """
-    hidden = tuple(path.resolve() for path in hidden)
-    if docker is not None:
-        kind = "docker"
-    reasons = []
     kinds = ["bubblewrap", "namespaces"]
     if _is_root():  # who owns the devices; bubblewrap cannot make them read-only, nor limit the processes of root
         kinds.reverse()
-    for each in kinds if kind is None else (kind,):
-        for proc in (True, False):
-            sandbox = Sandbox(
-                kind=each, lines=_lines(each, limits, proc), limits=limits, hidden=hidden, proc=proc, image=docker
-            )
-            reason = _fails(sandbox)
-            if reason is None:
-                return sandbox
-            reasons.append(reason)
-            if each in ("docker", "none"):
-                break
-    if kind is None:
-        return Sandbox(kind="none", lines=_lines("none", limits, True), limits=limits, hidden=hidden)
-    raise PocketError(f"The sandbox {kind!r} does not work here: {reasons[0]}")
+    if docker is not None or kind is not None:
+        kinds = ["docker" if docker is not None else kind]
+    hidden = tuple(path.resolve() for path in hidden)
+    reasons = []
+    for each, proc in itertools.product(kinds, (True, False)):
+        lines = _lines(each, limits, proc)
+        sandbox = Sandbox(kind=each, lines=lines, limits=limits, hidden=hidden, proc=proc, image=docker)
+        reason = _fails(sandbox)
+        if reason is None:
+            return sandbox
+        reasons += [f"{each}: {reason}"] if proc else []
+    if len(kinds) == 1:
+        raise PocketError(f"This sandbox does not work here. {reasons[0]}")
+    lines = (*_lines("none", limits, True), *reasons)
+    return Sandbox(kind="none", lines=lines, limits=limits, hidden=hidden)
 
 
 def _is_root() -> bool:
@@ -118,13 +114,13 @@ def _lines(kind: str, limits: Limits, proc: bool) -> tuple[str, ...]:
     )
     if kind == "none":
         return (
-            "No sandbox: this system offers neither bubblewrap nor user namespaces. A notebook can read and write your "
-            "files and use the network. Grade in a container (--docker IMAGE), or on Linux with bubblewrap.",
+            "No sandbox: neither bubblewrap nor user namespaces are used. A notebook can read and write your files and "
+            "use the network. Grade in a container (--docker IMAGE), or on Linux with bubblewrap.",
             f"Limits, watched from outside: {amounts}. What a notebook leaves running is found by a mark in its "
             "environment, which hostile code can remove.",
         )
-    name = {"bubblewrap": "bubblewrap", "namespaces": "user namespaces", "docker": "a Docker container"}[kind]
-    sees = "only its image" if kind == "docker" else "only Python and this package"
+    name = {"namespaces": "user namespaces", "docker": "a Docker container"}.get(kind, kind)
+    sees = "only its image" if kind == "docker" else "only Python, the programs of the system and this package"
     exposed = kind == "bubblewrap" and _is_root()
     return (
         f"Sandbox: {name}. No network. Outside its scratch folder a notebook sees {sees}, read-only.",
@@ -188,10 +184,7 @@ def _start(sandbox: Sandbox, argv: list[str], folder: Path) -> tuple[Running, in
     """The started command, and the end of a pipe that its stderr comes out of."""
     mark = secrets.token_hex(16)
     command, environment = _command(sandbox, argv, mark, folder)
-    told, telling = os.pipe()
     errors, writing = os.pipe()
-    if sandbox.kind == "bubblewrap":
-        command[1:1] = ["--info-fd", str(telling)]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -200,16 +193,9 @@ def _start(sandbox: Sandbox, argv: list[str], folder: Path) -> tuple[Running, in
         cwd=folder / "scratch",
         env=environment,
         start_new_session=True,  # no terminal to write to, and Ctrl-C is ours alone
-        pass_fds=(telling,) if sandbox.kind == "bubblewrap" else (),
     )
     os.close(writing)
-    os.close(telling)
-    running = Running(process, mark)
-    with os.fdopen(told) as info, contextlib.suppress(psutil.Error, ValueError):  # ValueError: it failed to start
-        # The first process inside lives a moment longer than bubblewrap.
-        first = json.load(info)["child-pid"] if sandbox.kind == "bubblewrap" else process.pid
-        running.known.add(psutil.Process(first))
-    return running, errors
+    return Running(process, mark), errors
 
 
 def _command(sandbox: Sandbox, argv: list[str], mark: str, folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -317,7 +303,8 @@ def _environment(writable: str) -> dict[str, str]:
 def _bubblewrap(mounts: list[list[str]]) -> list[str]:
     """The same as enter.py does. What bubblewrap makes can be written to until it is sealed, all but devices."""
     options = ["--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
-    options += ["--die-with-parent", "--new-session"]
+    # As the first process, a worker has no other around it that holds its pipes and lets the notebook look into it.
+    options += ["--die-with-parent", "--new-session", "--as-pid-1"]
     words = {"bind": "--ro-bind", "link": "--symlink", "empty": "--tmpfs", "dev": "--dev", "proc": "--proc"}
     sealed = ["/"]
     for how, what, where in mounts:
@@ -334,11 +321,11 @@ def _bubblewrap(mounts: list[list[str]]) -> list[str]:
 
 
 def _docker(sandbox: Sandbox, argv: list[str], mark: str) -> list[str]:
-    """A container ends by itself some time after the notebook's time, for the case that we are not there to end it."""
+    """The worker is the first process, as in bubblewrap, and a container ends with it, even when we are gone."""
     limits = sandbox.limits
     environment = _environment(_INSIDE)
     kept = {name: value for name, value in environment.items() if name not in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")}
-    options = ["--rm", "--interactive", "--name", f"pocketgpt-{mark}", "--network", "none", "--read-only", "--init"]
+    options = ["--rm", "--interactive", "--name", f"pocketgpt-{mark}", "--network", "none", "--read-only"]
     options += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", "65534:65534"]
     options += ["--memory", str(limits.memory), "--memory-swap", str(limits.memory)]
     options += ["--pids-limit", str(limits.processes)]
@@ -346,37 +333,37 @@ def _docker(sandbox: Sandbox, argv: list[str], mark: str) -> list[str]:
         options += ["--tmpfs", f"{folder}:size={limits.scratch},mode=1777"]
     options += ["--workdir", f"{_INSIDE}/scratch"]
     options += [word for name, value in kept.items() for word in ("--env", f"{name}={value}")]
-    options += ["--entrypoint", "timeout"]
     inside = ["python" if word == sys.executable else word for word in argv]
-    return ["docker", "run", *options, sandbox.image, str(int(limits.notebook_seconds) + 60), *inside]
+    return ["docker", "run", *options, "--entrypoint", inside[0], sandbox.image, *inside[1:]]
 
 
 def _watch(sandbox: Sandbox, running: Running, folder: Path, over: threading.Event) -> None:
     """End what exceeds a limit, and say so. A thread."""
     while not over.wait(_POLL_SECONDS) and running.process.poll() is None:
-        reason = overuse(_members(sandbox, running), sandbox.limits)
-        if reason is None and sandbox.kind == "none" and _size(folder) > sandbox.limits.scratch:
-            reason = f"It wrote more than {sandbox.limits.scratch / MIB:,.0f} MiB, the limit of its scratch folder."
+        try:
+            reason = overuse(list(_members(sandbox, running)), sandbox.limits)
+            if reason is None and sandbox.kind == "none" and _size(folder) > sandbox.limits.scratch:
+                reason = f"It wrote more than {sandbox.limits.scratch / MIB:,.0f} MiB, the limit of its scratch folder."
+        except Exception as error:  # nothing runs unwatched
+            reason = f"It could not be watched ({error!r})."
         if reason is not None:
             running.stopped = reason
             end(sandbox, running)
 
 
-def _members(sandbox: Sandbox, running: Running) -> list[psutil.Process]:
+def _members(sandbox: Sandbox, running: Running) -> set[psutil.Process]:
     """All that a run has started and that is alive. In a PID namespace nothing can leave the tree of processes."""
-    for process in list(running.known):
-        with contextlib.suppress(psutil.Error):
-            running.known.update(process.children(recursive=True))
+    found: set[psutil.Process] = set()
     if running.process.poll() is None:
         with contextlib.suppress(psutil.Error):
-            running.known.add(psutil.Process(running.process.pid))
+            root = psutil.Process(running.process.pid)
+            found = {root, *root.children(recursive=True)}
     if sandbox.kind == "none":
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 if process.environ().get("POCKETGPT_RUN") == running.mark:
-                    running.known.add(process)
-    running.known = {process for process in running.known if _alive(process)}
-    return list(running.known)
+                    found.add(process)
+    return {process for process in found if _alive(process)}
 
 
 def _alive(process: psutil.Process) -> bool:
@@ -390,7 +377,8 @@ def end(sandbox: Sandbox, running: Running) -> None:
     """Kill everything that a run has started, and wait until it is gone."""
     if sandbox.kind == "docker":
         subprocess.run(["docker", "kill", f"pocketgpt-{running.mark}"], capture_output=True)
-    while found := _members(sandbox, running):
+    found: set[psutil.Process] = set()
+    while found := {process for process in found if _alive(process)} | _members(sandbox, running):
         for act in (psutil.Process.suspend, psutil.Process.kill):  # first none of them can start another
             for process in found:
                 with contextlib.suppress(psutil.Error):
@@ -410,22 +398,15 @@ def _keep_end(descriptor: int, kept: bytearray, most: int = 20_000) -> None:
 
 
 def _size(folder: Path) -> int:
-    total = 0
-    for where, _, files in os.walk(folder):
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(where, name)).st_size
-    return total
+    if os.name != "nt":  # du goes deeper than Python can, and does not count holes
+        said = subprocess.run(["du", "-sk", folder], capture_output=True).stdout
+        return int(said.split()[0]) * 1024 if said else 0
+    return sum(path.stat().st_size for path in folder.rglob("*"))
 
 
 def _remove(folder: Path) -> None:
-    """Also folders that lock us out, or that are too deep for Python to go down to."""
-
-    def unlock(_, path: str, __) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(path, 0o700)
-
-    with contextlib.suppress(OSError, RecursionError):
-        shutil.rmtree(folder, onerror=unlock)
-    if folder.exists():
-        subprocess.run(["rm", "-rf", folder], check=False)
+    """Also folders that are locked, or deeper than Python's own function can go."""
+    if os.name != "nt":
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*command, folder], stderr=subprocess.DEVNULL)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,96 @@
+"""Limits are plain values, and hold in the process that applies them and in all that it starts."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+import psutil
+import pytest
+
+from pocketgpt.course.grading.limits import MIB, Limits, overuse
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="what the system limits differs; this is what Linux does")
+APPLY = (
+    "from pocketgpt.course.grading.limits import MIB, Limits, apply; apply(Limits(memory=300 * MIB, file_size=MIB));"
+)
+
+
+def said(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def child(code: str) -> str:
+    """Code that runs `code` in a child process."""
+    return f"import subprocess, sys; print(subprocess.run([sys.executable, '-c', {code!r}]).returncode)"
+
+
+def test_limits_survive_json():
+    limits = Limits(memory=7, cell_seconds=1.5)
+    assert Limits(**json.loads(json.dumps(asdict(limits)))) == limits
+
+
+def test_limits_are_imported_with_the_standard_library_alone():
+    code = "import sys, pocketgpt.course.grading.limits; print({'torch', 'numpy', 'psutil'} & set(sys.modules))"
+    assert said(code) == "set()"
+
+
+@linux
+def test_too_much_memory_is_a_memory_error_in_a_child_too():
+    hog = "\ntry: bytearray(400 * 1024**2)\nexcept MemoryError: print('MemoryError')"
+    assert said(APPLY + hog) == "MemoryError"
+    assert said(APPLY + child(hog)).startswith("MemoryError")
+
+
+@linux
+def test_a_file_that_is_too_large_is_an_error(tmp_path):
+    write = (
+        f"\ntry: open({str(tmp_path / 'file')!r}, 'wb').write(bytes(2 * MIB))\nexcept OSError as e: print(e.strerror)"
+    )
+    assert said(APPLY + write) == "File too large"
+    assert (tmp_path / "file").stat().st_size <= MIB
+
+
+@linux
+def test_a_lower_limit_of_the_system_stays():
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5, 9));"
+    assert said(code + APPLY + "print(resource.getrlimit(resource.RLIMIT_FSIZE))") == "(5, 9)"
+
+
+@linux
+def test_outside_a_namespace_the_processes_of_the_user_are_not_limited():
+    code = "import resource; before = resource.getrlimit(resource.RLIMIT_NPROC);"
+    assert said(code + APPLY + "print(resource.getrlimit(resource.RLIMIT_NPROC) == before)") == "True"
+
+
+@linux
+def test_no_program_that_is_started_gains_capabilities():
+    status = said(APPLY + child("print(open('/proc/self/status').read())"))
+    lines = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
+    assert lines["NoNewPrivs"] == "1"
+    assert int(lines["CapEff"], 16) == 0
+
+
+def test_overuse_names_the_limit_that_is_exceeded():
+    here = [psutil.Process()]
+    assert overuse(here, Limits(memory=10 * 1024 * MIB, processes=10_000)) is None
+    assert "10 MiB is the limit" in overuse(here, Limits(memory=10 * MIB, processes=10_000))
+    assert "1 is the limit" in overuse(here, Limits(processes=1))
+
+
+@linux
+def test_memory_that_processes_share_counts_once():
+    code = """
+import os, psutil, time
+from pocketgpt.course.grading.limits import MIB, Limits, overuse
+kept = bytearray(os.urandom(1) * 100 * MIB)
+for _ in range(5):
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+children = psutil.Process().children()
+print(overuse([psutil.Process(), *children], Limits(memory=300 * MIB)))
+for each in children:
+    each.kill()
+"""
+    assert said(code) == "None"
