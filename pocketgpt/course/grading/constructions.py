@@ -3,8 +3,8 @@
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from pocketgpt.course.grading.aliases import Names, imported, text_of
 from pocketgpt.course.grading.names import (
     ATTRIBUTES,
     BUILTINS,
@@ -42,38 +42,9 @@ SETTINGS = ("torch.backends.", "matplotlib.pyplot.rcParams", "matplotlib.rcParam
 STARS = words("math torch torch.nn numpy matplotlib.pyplot itertools functools collections typing")
 _MODULES = frozenset((*STARS, *SHORT.values(), "random", "time", "matplotlib", "pocketgpt"))
 LOOKS = words("help print type dir id repr str isinstance issubclass getattr hasattr callable setattr delattr")
-FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-SCOPES = FUNCTIONS | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-
-
-@dataclass
-class Names:
-    """What names stand for: `ours`, of the given cells, which local variables hide; `theirs`, which nothing hides."""
-
-    exercises: frozenset[str]
-    ours: dict[str, str] = field(default_factory=lambda: SHORT | {name: name for name in EVERYWHERE})
-    theirs: dict[str, str] = field(default_factory=dict)
-
-    def learn(self, tree: ast.AST, into: dict[str, str]) -> None:
-        """Add what the imports and the plain assignments `a = b.c` of a tree bind."""
-        nodes = list(ast.walk(tree))
-        for node in nodes:
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                for alias, full in _imported(node):
-                    first = alias.name.split(".")[0]  # `import a.b` binds a
-                    into[alias.asname or first] = first if "." in alias.name and not alias.asname else full
-        for node in nodes:
-            if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) and (name := self.full(node.value)):
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                into.update((target.id, name) for target in targets if isinstance(target, ast.Name))
-
-    def full(self, node: ast.AST | None, local: frozenset[str] = frozenset()) -> str | None:
-        """'os.path.join' for `join`, `path.join` or `o.path.join`; None where the first name was not imported."""
-        first, parts = _chain(node)
-        if first is None or (first not in self.theirs and first in local):
-            return None
-        root = self.theirs.get(first, self.ours.get(first))
-        return ".".join([root, *parts]) if root else None
+SCOPES = (
+    ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+)
 
 
 def found(tree: ast.AST, names: Names) -> Iterator[tuple[int, str]]:
@@ -116,6 +87,8 @@ def _reason(node: ast.AST, parent: ast.AST | None, local: frozenset[str], inside
             return REBINDS
         case ast.MatchAs() | ast.MatchStar() if node.name == "check" and not inside:
             return REBINDS
+        case ast.MatchMapping() if node.rest == "check" and not inside:
+            return REBINDS
         case ast.MatchClass() if {*node.kwd_attrs} & {*ATTRIBUTES}:
             return INSIDES
         case ast.While() if isinstance(node.test, ast.Constant) and node.test.value and not _leaves(node):
@@ -124,7 +97,7 @@ def _reason(node: ast.AST, parent: ast.AST | None, local: frozenset[str], inside
 
 
 def _of_import(node: ast.Import | ast.ImportFrom, names: Names) -> str | None:
-    for alias, full in _imported(node):
+    for alias, full in imported(node):
         if (alias.asname or alias.name) == "check" and full != CHECK_MODULE:
             return REBINDS
         if alias.name == "*" and full.removesuffix(".*") not in STARS:
@@ -163,7 +136,8 @@ def _of_name(node: ast.Name, parent: ast.AST | None, local: frozenset[str], insi
     if node.id == "get_ipython":
         return NOTEBOOK
     if not isinstance(node.ctx, ast.Load):
-        return REBINDS if node.id == "check" and not (inside and "check" in local) else None
+        hidden = inside and "check" in local and not isinstance(parent, ast.NamedExpr)  # := leaves a comprehension
+        return REBINDS if node.id == "check" and not hidden else None
     called = isinstance(parent, ast.Call) and parent.func is node
     if isinstance(parent, ast.arguments):  # the default of a parameter, which may have the same name
         local = frozenset()
@@ -217,45 +191,20 @@ def _of_call(node: ast.Call, parent: ast.AST | None, local: frozenset[str], name
     called = node.func.id if isinstance(node.func, ast.Name) else ""
     subject = names.full(node.args[0], local) if node.args else None
     if called == "getattr" and len(node.args) > 1:
-        attribute = _text(node.args[1])
+        attribute = text_of(node.args[1])
         if attribute is None:
             return "reads an attribute of a module whose name is computed" if subject else None
         if attribute in ATTRIBUTES and attribute.startswith(("_", "f_", "tb_")):
             return INSIDES
         return _by_name(f"{subject}.{attribute}", names) if subject else None
     if called in ("setattr", "delattr"):
-        unknown = len(node.args) < 2 or (_text(node.args[1]) or "").startswith("__")
+        unknown = len(node.args) < 2 or (text_of(node.args[1]) or "").startswith("__")
         return REPLACES if subject or unknown else None
     if called in ("globals", "locals") or (called == "vars" and (subject or not node.args)):
         return None if isinstance(parent, ast.Compare) else NAMESPACE  # `"x" in globals()` only asks
     if called == "chr" and node.args and _number(node.args[0]) == ord("✓"):
         return MARK
     return None
-
-
-def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[ast.alias, str]]:
-    module = f"{node.module or ''}." if isinstance(node, ast.ImportFrom) else ""
-    for alias in node.names:
-        yield alias, module + alias.name
-
-
-def _chain(node: ast.AST | None) -> tuple[str | None, list[str]]:
-    """The first name of `a.b.c`, and the rest; getattr(a, "b") counts as a.b."""
-    parts: list[str] = []
-    while True:
-        if isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
-        elif _is_getattr(node) and (text := _text(node.args[1])):
-            parts += reversed(text.split("."))
-            node = node.args[0]
-        else:
-            return (node.id if isinstance(node, ast.Name) else None), parts[::-1]
-
-
-def _is_getattr(node: ast.AST | None) -> bool:
-    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    return is_call and node.func.id == "getattr" and len(node.args) > 1
 
 
 def _attributes(node: ast.AST) -> list[str]:
@@ -267,7 +216,7 @@ def _attributes(node: ast.AST) -> list[str]:
 
 
 def _shipped(node: ast.Attribute, names: Names) -> bool:
-    """`asset("held-out.txt").read_text()`: a file of the course."""
+    """`asset("held-out.txt").readtext_of()`: a file of the course."""
     return isinstance(node.value, ast.Call) and names.full(node.value.func) == "pocketgpt.assets.asset"
 
 
@@ -285,10 +234,6 @@ def _handed_on(full: str, parent: ast.AST | None) -> bool:
     return True
 
 
-def _text(node: ast.AST) -> str | None:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
-
-
 def _number(node: ast.AST) -> int | None:
     """The value of 10002 + 1."""
     match node:
@@ -301,9 +246,10 @@ def _number(node: ast.AST) -> int | None:
 
 
 def _bound(scope: ast.AST) -> frozenset[str]:
-    """The names that are local to a function or a comprehension; what scopes within it bind is counted, too."""
-    names, declared = set(), set()
-    for node in ast.walk(scope):
+    """The names that are local to a function or a comprehension."""
+    names, declared, nodes = set(), set(), list(ast.iter_child_nodes(scope))
+    while nodes:
+        node = nodes.pop()
         match node:
             case ast.arg(arg=name):
                 names.add(name)
@@ -311,6 +257,8 @@ def _bound(scope: ast.AST) -> frozenset[str]:
                 names.add(name)
             case ast.Global(names=several) | ast.Nonlocal(names=several):
                 declared.update(several)
+        if not isinstance(node, SCOPES):
+            nodes += ast.iter_child_nodes(node)
     return frozenset(names - declared)
 
 

@@ -6,6 +6,7 @@ fits decides. None: harmless.
 
 
 def words(text: str) -> frozenset[str]:
+    """The words of a text, for tables that are easier to read without quotation marks."""
     return frozenset(text.split())
 
 
@@ -74,6 +75,7 @@ _TABLE = {
     "IPython.display.display_javascript",
 }
 NAMES = {name: reason for reason, names in _TABLE.items() for name in names.split()}
+LONGEST = max(name.count(".") for name in NAMES) + 2  # parts of a name that the table can tell apart
 # What is under these is not theirs alone: torch.os.system is os.system.
 EVERYWHERE = words(
     "os sys subprocess builtins importlib ctypes socket threading shutil pickle multiprocessing gc inspect"
@@ -117,7 +119,7 @@ METHODS = words(
 
 HARMLESS_MAGICS = words(
     "time timeit matplotlib capture pdb who whos who_ls precision autoreload pinfo pinfo2 pdoc prun memit memray "
-    "mprun lprun xmode pprint pylab lsmagic magic quickref aimport colors automagic pwd"
+    "mprun lprun xmode pprint pylab lsmagic magic quickref aimport colors automagic pwd latex markdown"
 )
 READ_ON = words("time timeit capture prun memit")  # their line and body are Python
 # A cell of one line whose first word is one of these runs as a magic without %.
@@ -133,13 +135,13 @@ def reason_for(name: str) -> str | None:
     parts = name.split(".")
     for start in range(len(parts) - 1, 0, -1):
         module = parts[start].lstrip("_")
-        if module in EVERYWHERE and (reason := _longest([module, *parts[start + 1 :]])):
+        if module in EVERYWHERE and (reason := _longest([module, *parts[start + 1 : start + LONGEST]])):
             return reason
     return _longest(parts)
 
 
 def _longest(parts: list[str]) -> str | None:
-    for end in range(len(parts), 0, -1):
+    for end in range(min(len(parts), LONGEST), 0, -1):
         name = ".".join(parts[:end])
         if end < len(parts) and f"{name}.*" in NAMES:
             return NAMES[f"{name}.*"]

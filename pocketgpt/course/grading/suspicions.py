@@ -7,45 +7,30 @@ course itself asks people to write is therefore never flagged.
 
 import ast
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from IPython.core.inputtransformer2 import TransformerManager
-
-from pocketgpt.course.grading.constructions import MARK, MARKS, Names, found
+from pocketgpt.course.grading.aliases import Names
+from pocketgpt.course.grading.constructions import MARK, MARKS, found
+from pocketgpt.course.grading.magics import LINE_END, NOT_PYTHON, SHELL, magic_of, parsed, places, python_of, reason_of
 from pocketgpt.course.grading.master import Master
-from pocketgpt.course.grading.names import (
-    AUTOMATIC_MAGICS,
-    BUILTINS,
-    HARMLESS_MAGICS,
-    NOTEBOOK,
-    READ_ON,
-    reason_for,
-    words,
-)
+from pocketgpt.course.grading.names import AUTOMATIC_MAGICS, BUILTINS, NOTEBOOK, READ_ON, reason_for
 from pocketgpt.course.grading.pasted import our_answers, pasted
 from pocketgpt.course.grading.results import Flag
 
-SHELL, INSTALLS, TOO_LONG = "runs a shell command", "installs a package", "is too long to be read"
-TOO_DEEP = "is nested too deeply to be read"
+TOO_LONG, TOO_DEEP = "is too long to be read", "is nested too deeply to be read"
 MOST_FLAGS, LONGEST_LINE, QUOTED = 500, 1000, 160
 LONGEST_CELL = 50_000  # characters; the longest cell of the course has 1,200
-MOST_WORK = 300_000  # characters times passes over them: a few seconds for a whole notebook
+MOST_WORK = 150_000  # characters times passes over them; the longest chapter has 12,000
 MOST_NESTED = 3  # magics within magics, as in %%time, %%capture, %timeit
 
-SHELLS = words("bash sh script system sx sc cmd perl ruby python python2 python3 pypy !")
-INSTALLERS = words("pip conda mamba micromamba uv")
-EXTENSIONS = words("autoreload memory_profiler line_profiler tensorboard")
-NOT_PYTHON = re.compile(r"^[ \t]*(?:[%!?,;/]|>>>|\.\.\.|In \[)|=[ \t]*[%!]|\?[ \t]*$", re.MULTILINE)
 MARKER = re.compile(r"\s*#[#\s]*(NBVAL_SKIP|NBVAL_RAISES_EXCEPTION|NBVAL_CHECK_OUTPUT)\s*$")
 # Invisible, or turning the direction of the text around. A zero-width joiner is part of many emoji.
 UNSEEN = re.compile(
-    r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff]|(?<!^)\ufeff"
+    r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
 )
 OPTIONS = re.compile(r"\s*(?:-\S+(?:\s+\d+)?\s+)*")
-LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass
@@ -96,7 +81,7 @@ def _of_given_cells(master: Master) -> tuple[dict[str, str], frozenset[str]]:
     """What the names that the given cells import stand for, and all names that they bind."""
     names, bound = Names(frozenset(master.exercises)), set()
     for cell in master.cells:
-        if cell.role == "given" and (tree := _parsed(_python(cell.source))):
+        if cell.role == "given" and (tree := parsed(python_of(cell.source))):
             names.learn(tree, names.ours)
             bound |= _stored(tree)
     return names.ours, frozenset(bound)
@@ -120,17 +105,17 @@ def _look(reading: _Reading, names: Names, bound: set[str], answers: frozenset[s
     written = [(line, text) for line, text in enumerate(reading.lines, 1) if text.strip()]
     if len(written) == 1 and (word := re.match(r"\s*(\w+)\b(?!\s*=)", written[0][1])):
         is_magic = word[1] in AUTOMATIC_MAGICS and word[1] not in bound
-        if is_magic and (reason := _of_magic(word[1], "")):
+        if is_magic and (reason := reason_of(word[1], "")):
             reading.seen.add((written[0][0], reason))
 
 
 def _read(source: str, first: int, reading: _Reading, nested: int = 0) -> None:
     """Parse a source that starts in line `first` of the cell, and the sources within its magics."""
     original = LINE_END.split(source)
-    text = _python(source)
-    where, made = _places(original, text, first)
+    text = python_of(source)
+    where, made = places(original, text, first)
     try:
-        tree = _parsed(text)
+        tree = parsed(text)
     except (RecursionError, MemoryError):
         reading.seen.add((first, TOO_DEEP))
         return
@@ -138,13 +123,13 @@ def _read(source: str, first: int, reading: _Reading, nested: int = 0) -> None:
         reading.unparsed += range(first, min(first + len(original), len(reading.lines) + 1))
         return
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and node.lineno in made and (magic := _magic(node)):
+        if isinstance(node, ast.Call) and node.lineno in made and (magic := magic_of(node)):
             line = where[node.lineno - 1]
             if "get_ipython" in reading.lines[line - 1]:
                 continue  # spelled out by the student
             node.func, node.args = ast.Constant(None), []
             name, rest, body = magic
-            if reason := _of_magic(name, rest):
+            if reason := reason_of(name, rest):
                 reading.seen.add((line, reason))
             if name in READ_ON:
                 code = "" if name == "capture" else OPTIONS.sub("", rest, count=1)
@@ -158,70 +143,12 @@ def _read(source: str, first: int, reading: _Reading, nested: int = 0) -> None:
     reading.trees.append((tree, where))
 
 
-def _python(source: str) -> str:
-    """The source with IPython's magics as calls; as it is if it has none, or if IPython cannot read it."""
-    if not NOT_PYTHON.search(source):
-        return source
-    try:
-        return TransformerManager().transform_cell(source)
-    except Exception:  # hostile text: whatever happens, the text is looked at line by line
-        return source
-
-
-def _parsed(text: str) -> ast.AST | None:
-    """None if the text is no Python."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return ast.parse(text)
-    except (SyntaxError, ValueError):  # ValueError: null bytes, lone surrogates
-        return None
-
-
-def _places(original: list[str], text: str, first: int) -> tuple[list[int], set[int]]:
-    """For each line of the text the line of the cell it comes from, and which lines IPython made."""
-    where, made, i = [], set(), 0
-    while i < len(original) - 1 and not original[i].strip() and text != "\n".join(original):
-        i += 1
-    for line, written in enumerate(LINE_END.split(text), 1):
-        i = min(i, len(original) - 1)
-        where.append(first + i)
-        if written.strip() != original[i].strip():
-            made.add(line)
-            while i < len(original) - 1 and original[i].rstrip().endswith("\\"):
-                i += 1
-        i += 1
-    return where, made
-
-
-def _magic(call: ast.Call) -> tuple[str, str, str] | None:
-    """Name, line and body of a magic that IPython made into this call."""
-    match call.func:
-        case ast.Attribute(attr=method, value=ast.Call(func=ast.Name(id="get_ipython"))):
-            texts = [node.value for node in call.args if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-            if method in ("run_line_magic", "run_cell_magic"):
-                name, rest, body = [*texts, "", "", ""][:3]
-                return name, rest, body
-            return ("!", *texts, "", "")[:3]
-    return None
-
-
-def _of_magic(name: str, rest: str) -> str | None:
-    if name.lstrip("%") in SHELLS:
-        return SHELL
-    if name in INSTALLERS:
-        return INSTALLS
-    settings = name == "config" and rest.startswith("InlineBackend.")
-    if name in HARMLESS_MAGICS or settings or (name == "load_ext" and rest.strip() in EXTENSIONS):
-        return None
-    return f"runs the magic %{_quoted(name)[:40]}"
-
-
 def _in_text(line: str, names: Names) -> Iterator[str]:
     """Reasons in a line that is no Python, as far as its words show them."""
     code = line.split("#")[0]
     if re.match(r"\s*(?:\w+\s*=\s*)?!", code):
         yield SHELL
-    if (magic := re.match(r"\s*(?:\w+\s*=\s*)?%{1,2}(\w+)", code)) and (reason := _of_magic(magic[1], "")):
+    if (magic := re.match(r"\s*(?:\w+\s*=\s*)?%{1,2}(\w+)", code)) and (reason := reason_of(magic[1], "")):
         yield reason
     if MARKS.search(code):
         yield MARK
