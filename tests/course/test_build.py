@@ -1,6 +1,5 @@
 """The three files of a chapter: one follows from the other, and a learner's notebook holds no answer."""
 
-import importlib.util
 import re
 
 import nbformat
@@ -222,27 +221,6 @@ def test_a_solution_that_fails_or_writes_to_stderr_is_refused(tmp_path, code, sa
 def test_checksums_are_those_of_nbgrader(root):
     """Computed with nbgrader 0.9.6."""
     assert cell(root, "chapters", "check-causal_mask").metadata.nbgrader.checksum == "9096349fe1d803726fbdd56987cdc947"
-
-
-def test_metadata_passes_nbgraders_own_validator(root):
-    if importlib.util.find_spec("nbgrader") is None:
-        pytest.skip("nbgrader is not installed")
-    from nbgrader.nbgraderformat import MetadataValidator
-    from nbgrader.utils import compute_checksum
-
-    for folder in ("solutions", "chapters"):
-        MetadataValidator().validate_nb(notebook(root, folder))
-        for name in ("causal_mask", "check-causal_mask"):
-            assert cell(root, folder, name).metadata.nbgrader.checksum == compute_checksum(cell(root, folder, name))
-
-
-def test_answers_are_cleared_as_nbgrader_does_it(root):
-    if importlib.util.find_spec("nbgrader") is None:
-        pytest.skip("nbgrader is not installed")
-    from nbgrader.preprocessors import ClearSolutions
-
-    theirs, _ = ClearSolutions().preprocess(notebook(root, "solutions"), {})
-    assert [cell.source for cell in theirs.cells] == [cell.source for cell in notebook(root, "chapters").cells]
 
 
 def test_every_exercise_of_a_written_chapter_is_in_it():
