@@ -8,11 +8,11 @@ import json
 import sys
 
 LARGEST_FILE = 1 << 30
-LARGEST_SOURCE = 1_000_000  # characters of all cells together: a chapter has 20,000
+LARGEST_SOURCE = 1_000_000  # characters of all code together: a chapter has 20,000
 
 
 def cells(path: str) -> list[dict]:
-    """Every cell with its number (from 1), its kind ("code", "markdown", …), its possible ids and its source.
+    """Every cell with its number (from 1), its kind ("code", "markdown", …), its possible ids and the source of code.
 
     Raises ValueError if this is not a notebook.
     """
@@ -23,19 +23,20 @@ def cells(path: str) -> list[dict]:
     if len(data) > LARGEST_FILE:
         raise ValueError("the file is larger than 1 GiB; clear its outputs and save it again")
     try:
-        notebook = json.loads(data.removeprefix(b"\xef\xbb\xbf"))
+        notebook = json.loads(data.removeprefix(b"\xef\xbb\xbf"), parse_int=float)  # an int has at most 4300 digits
     except RecursionError:
         raise ValueError("it is not a notebook: its JSON is nested without end") from None
     except ValueError as error:  # not JSON, or cut short, or not text
         raise ValueError(f"it is not a notebook, or cut short ({error})") from None
     found = notebook.get("cells") if isinstance(notebook, dict) else None
     if found is None and isinstance(notebook, dict) and isinstance(sheets := notebook.get("worksheets"), list):
-        found = [cell for sheet in sheets if isinstance(sheet, dict) for cell in sheet.get("cells", [])]  # before 2015
+        parts = [sheet["cells"] for sheet in sheets if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)]
+        found = [cell for part in parts for cell in part] if parts else None  # as it was before 2015
     if not isinstance(found, list):
         raise ValueError("it is not a notebook: it has no list of cells")
     read = [_cell(number, cell) for number, cell in enumerate(found, 1) if isinstance(cell, dict)]
     if sum(len(cell["source"]) for cell in read) > LARGEST_SOURCE:
-        raise ValueError(f"its cells hold more than {LARGEST_SOURCE:,} characters of source")
+        raise ValueError(f"its cells hold more than {LARGEST_SOURCE:,} characters of code")
     return read
 
 
@@ -46,11 +47,13 @@ def _cell(number: int, cell: dict) -> dict:
     source = cell.get("source", cell.get("input", ""))
     if isinstance(source, list):
         source = "".join(line for line in source if isinstance(line, str))
-    source = source if isinstance(source, str) else ""
+    kind = str(cell.get("cell_type"))
+    if not isinstance(source, str) or kind != "code":  # texts may hold pictures
+        source = ""
     source = source.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
     return {
         "number": number,
-        "kind": str(cell.get("cell_type")),
+        "kind": kind,
         "ids": list(dict.fromkeys(each for each in ids if isinstance(each, str))),
         "source": source.encode("utf-8", "replace").decode("utf-8"),  # half a character cannot be run or written
     }

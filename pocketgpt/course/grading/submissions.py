@@ -76,9 +76,10 @@ def student_of(inside: Path, chapters: Sequence[str], students: Sequence[str] = 
     folders = [part for part in inside.parts[:-1] if not _is_chapter(part, chapters)]
     if folders:
         return folders[0], ()
+    stem = re.sub(r"\s*\(\d+\)$", "", stem)  # what browsers add to a second download, and below, "-1", Canvas
     for chapter in chapters:
-        stem = re.sub(rf"[\W_]*{re.escape(chapter)}[\W_]*", " ", stem, flags=re.IGNORECASE)
-    name = re.sub(r"[\s(]+\d*\)?$", "", stem).strip(" _-.,()")  # "(1)": what browsers add to a second download
+        stem = re.sub(rf"[\W_]*{re.escape(chapter)}(-\d+$|[\W_]*)", " ", stem, flags=re.IGNORECASE)
+    name = stem.strip(" _-.,()")
     if name:
         return name, ()
     return inside.as_posix(), ("The path does not say who handed it in.",)
@@ -91,14 +92,15 @@ def class_list(path: Path) -> list[str]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PocketError(f"The class list {path} cannot be read: {error}.") from error
-    rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in text.partition("\n")[0] else ",")
+        rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in text.partition("\n")[0] else ",")
+        students = list(rows)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PocketError(f"The class list {path} cannot be read: {error}. Save it as CSV in UTF-8.") from error
     columns = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
     if "student" not in columns:
         there = ", ".join(rows.fieldnames or ()) or "nothing"
         raise PocketError(f"The class list {path} needs a column `student`; its first line has: {there}.")
-    names = [(row[columns["student"]] or "").strip() for row in rows]
+    names = [(row[columns["student"]] or "").strip() for row in students]
     return list(dict.fromkeys(name for name in names if name))
 
 
