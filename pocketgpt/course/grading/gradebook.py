@@ -62,8 +62,8 @@ def write_csv(path: Path, results: Sequence[Result], terms: Terms) -> None:
     """One row a notebook: points for each exercise of the chapters that occur, total, lateness, flags, notes, seconds.
 
     A notebook that could not be graded has no points and no total. UTF-8 with a mark at the beginning: without it
-    Excel takes the file for the code page of the machine and garbles names. Every cell is quoted, so that "007" in a
-    name and a line of code are read alike by all programs.
+    Excel takes the file for the code page of the machine and garbles names. Every cell is quoted, so that no
+    program has to guess whether a comma or a quote in a name or a line of code ends the cell.
     """
     chapters = {each.chapter for each in results if each.chapter}
     columns = [name for name in exercises() if any(name in exercises_of(chapter) for chapter in chapters)]
