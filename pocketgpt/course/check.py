@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pocketgpt.course.compare import Difference, difference
 from pocketgpt.course.exercise import Exercise, Mistake
 from pocketgpt.course.exercises import exercises
-from pocketgpt.course.run import Run, blame, blamed, run
+from pocketgpt.course.run import Run, blame, blamed, run, undisturbed
 from pocketgpt.course.show import inputs_line, picture, side_by_side
 
 _failures: Counter[str] = Counter()  # by exercise, since the last success: the next hint to open
@@ -65,7 +65,9 @@ def diagnose(exercise: Exercise, answer: object, seed: int | None = None) -> Dia
     """What is wrong with an answer, or None. The seed fixes the inputs, for tests."""
     if problem := _not_an_answer(exercise, answer):
         return Diagnosis(problem)
-    runs = [run(answer, case, forbidden=exercise.forbidden, own=exercise.name) for case in exercise.cases(seed)]
+    with undisturbed():
+        cases = exercise.cases(seed)
+    runs = [run(answer, case, forbidden=exercise.forbidden, own=exercise.name) for case in cases]
     for each in runs:
         if problem := _misbehaved(exercise, each):
             return Diagnosis(problem)

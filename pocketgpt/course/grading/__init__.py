@@ -1,3 +1,3 @@
 """Grading a folder of notebooks: each is rebuilt from our own chapter, run apart from everything else, and marked."""
 
-QUESTIONS = "POCKETGPT_QUESTIONS"  # an environment variable of the kernel: the folder of secret questions and replies
+REPLY = "application/vnd.pocketgpt.reply+json"  # the type of what a function answers to secret questions

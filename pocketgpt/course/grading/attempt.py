@@ -4,13 +4,16 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pocketgpt.course.grading.limits import Limits
 from pocketgpt.course.grading.sandbox import Sandbox, run
+from pocketgpt.course.grading.worker import IMPORT_SECONDS
 
+LARGEST_LINE = 64 << 20
+GRACE_SECONDS = 15  # the worker itself stops a cell in time, unless something stopped the worker
 WORKER = (sys.executable, "-m", "pocketgpt.course.grading.worker")
 
 
@@ -42,22 +45,22 @@ class Attempt:
 
 def attempt(
     tasks: Sequence[Task],
-    questions: Mapping[str, Any],
     sandbox: Sandbox,
     limits: Limits,
     seconds: float,
     stop: threading.Event,
 ) -> Attempt:
     """Run the cells in their order. It ends after so many seconds, or at once when `stop` is set."""
-    job = {"cells": [asdict(task) for task in tasks], "questions": dict(questions), "limits": asdict(limits)}
+    job = {"cells": [asdict(task) for task in tasks], "limits": asdict(limits)}
     result, late, over = Attempt(), threading.Event(), threading.Event()
-    running = 0
+    running, heard = 0, time.monotonic()
     with run(sandbox, WORKER) as inside:
 
         def watch() -> None:
             until = time.monotonic() + seconds
             while not over.wait(0.1):
-                if stop.is_set() or time.monotonic() > until:
+                idle = max(limits.cell_seconds, 0 if running else IMPORT_SECONDS) + GRACE_SECONDS
+                if stop.is_set() or time.monotonic() > min(until, heard + idle):
                     late.set()
                     return inside.process.kill()
 
@@ -65,9 +68,8 @@ def attempt(
         watching.start()
         try:
             _send(inside.process.stdin, job)
-            for line in inside.process.stdout:
-                event = json.loads(line)
-                running = event.get("cell", running)
+            for event in _events(inside.process.stdout):
+                running, heard = event.get("cell", running), time.monotonic()
                 _note(result, event, tasks, limits)
         finally:
             over.set()
@@ -92,6 +94,12 @@ def _send(stdin: Any, job: dict[str, Any]) -> None:
             stdin.write(json.dumps(job).encode())
     except BrokenPipeError:  # it ended at once; what follows says so
         pass
+
+
+def _events(stdout: Any) -> Iterator[dict[str, Any]]:
+    """The lines that were written to their end: whoever writes them may be killed in the middle of one."""
+    while (line := stdout.readline(LARGEST_LINE)).endswith(b"\n"):
+        yield json.loads(line)
 
 
 def _note(result: Attempt, event: dict[str, Any], tasks: Sequence[Task], limits: Limits) -> None:

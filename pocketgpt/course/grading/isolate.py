@@ -19,7 +19,7 @@ from pocketgpt.errors import PocketError
 # Whatever the student's code made of the name `check`, here it is ours again.
 BEGIN = Task("from pocketgpt.course import check")  # if this fails, it is not the notebook's fault
 CHECK = "from pocketgpt.course import check\ncheck.{0}({0})"
-ASK = "from pocketgpt.course.grading.verify import reply\nreply('{0}', {0})"
+ASK = "from pocketgpt.course.grading.verify import reply\nreply({0}, {1!r})"
 
 
 class NotGraded(PocketError):
@@ -47,11 +47,11 @@ def run_pieces(
             break
     else:
         grading.notes.append(f"It was stopped after {limits.notebook_seconds:g} seconds.")
-    if len(grading.left_out) > 2:  # more than one exercise: was it theirs? Each has a run to itself
-        for name in [name for name in master.exercises if name not in grading.passed]:
-            alone = {i for i, piece in enumerate(pieces) if not piece.origin or piece.exercise == name}
-            if time.monotonic() < until and any(pieces[i].exercise == name for i in grading.left_out):
-                grading.run(alone, until)
+    for name in [each for each in master.exercises if each not in grading.passed]:  # was it really theirs?
+        alone = {i for i, piece in enumerate(pieces) if not piece.origin or piece.exercise == name}
+        suspected = any(pieces[i].exercise == name for i in grading.left_out)
+        if suspected and len(alone) < len(pieces) and time.monotonic() < until:
+            grading.run(alone, until)
     return tuple(grading.verdict(name) for name in master.exercises), tuple(grading.notes)
 
 
@@ -76,9 +76,8 @@ class Grading:
         steps = [(i, task) for i, piece in pieces if piece for task in _tasks(piece, self.questions)]
         steps.insert(0, (None, BEGIN))
         tasks = [task for _, task in steps]
-        encoded = {name: questions.encoded() for name, questions in self.questions.items()}
         seconds = max(until - time.monotonic(), 1.0)
-        result = attempt(tasks, encoded, self.sandbox, self.limits, seconds, self.stop)
+        result = attempt(tasks, self.sandbox, self.limits, seconds, self.stop)
         if result.broken or not result.passed.get(0):
             raise NotGraded(f"Nothing can be run here: {result.broken or result.why or result.messages[0]}")
         for number, (index, task) in list(enumerate(steps))[1:]:
@@ -95,7 +94,7 @@ class Grading:
         if not task.prints or number not in result.passed or name in self.passed:
             return
         if not result.passed[number]:
-            self.failed.setdefault(name, message or "The check did not print its line.")
+            self.failed.setdefault(name, message or "The check ran, and did not say that the answer is right.")
         elif name not in self.questions:
             self.passed.add(name)
         elif number + 1 in result.passed:
@@ -132,7 +131,7 @@ def _tasks(piece: Piece, questions: Mapping[str, Questions]) -> list[Task]:
         return [Task(piece.source)]
     name = piece.exercise
     check = Task(CHECK.format(name), prints=exercises()[name].success + "\n")
-    return [check, Task(ASK.format(name), reply=name)] if name in questions else [check]
+    return [check, Task(ASK.format(name, str(questions[name])), reply=name)] if name in questions else [check]
 
 
 def _empty(master: Master, piece: Piece) -> Piece | None:

@@ -5,15 +5,16 @@ of a student stay. Where these may read names in ways that cannot be seen (magic
 """
 
 import ast
+import re
 import symtable
 from collections.abc import Sequence
 from dataclasses import replace
 
-from IPython.core.inputtransformer2 import TransformerManager
-
-from pocketgpt.course.grading.rebuild import Piece
+from pocketgpt.course.grading.rebuild import LONGEST, Piece
 
 UNSEEN = {"get_ipython", "globals", "locals", "vars", "eval", "exec", "dir", "__builtins__", "In", "Out"}
+
+MAGIC = re.compile(r"^\s*[%!?]|=\s*[%!]|\?\s*$", re.MULTILINE)
 
 
 def needed(pieces: Sequence[Piece]) -> list[Piece]:
@@ -33,8 +34,10 @@ def needed(pieces: Sequence[Piece]) -> list[Piece]:
 
 def names_read(source: str) -> set[str]:
     """The global names that a cell reads, its functions included; `UNSEEN` if it cannot be parsed."""
+    if len(source) > LONGEST or MAGIC.search(source):
+        return UNSEEN
     try:
-        table = symtable.symtable(TransformerManager().transform_cell(source), "cell", "exec")
+        table = symtable.symtable(source, "cell", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return UNSEEN
     names, tables = set(), [table]

@@ -4,15 +4,16 @@ Nothing is repaired. Of a submission only the source of its code cells is taken;
 and metadata are ours, so whatever was deleted, edited, doubled, moved or retagged is back.
 """
 
-import ast
 import re
+import symtable
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pocketgpt.course.grading.master import Master, MasterCell, plain
 from pocketgpt.course.grading.submissions import Cell
 
-MARKER = re.compile(r"^(\s*#+\s*)(NBVAL_\w+|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*$", re.MULTILINE)
+LONGEST = 50_000  # characters of a cell that is parsed; the longest of the course has 1,200
+MARKER = re.compile(r"^([^\S\n]*#+[^\S\n]*)(NBVAL_\w+|PYTEST_VALIDATE_IGNORE_OUTPUT)[^\S\n]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,17 @@ def chapter_of(cells: Sequence[Cell], masters: Mapping[str, Master]) -> tuple[st
 
 def rebuild(cells: Sequence[Cell], master: Master) -> Rebuilt:
     """Put a submission's answers, and its additional code where it stood, into our chapter."""
-    answers: dict[
-        int, list[tuple[Cell, int]]
-    ] = {}  # by the index of our cell: what has its id, and the anchor before it
+    answers: dict[int, list[tuple[Cell, int]]] = {}  # by index of our cell: what has its id, and the anchor before it
     extras: dict[int, list[Cell]] = {}  # by the anchor: the cell of ours after which they stand
+    code: list[Cell] = []  # where an answer may be
     seen: set[int] = set()
     anchor = -1
     for cell, index in zip(cells, _places(cells, master), strict=True):
         role = "text" if index is None else master.cells[index].role
         unchanged = index is not None and plain(cell.source) == plain(master.cells[index].source)
         if cell.kind == "code" and cell.source.strip():
+            if role in ("text", "answer"):
+                code.append(cell)
             if role == "answer":
                 answers.setdefault(index, []).append((cell, anchor))
             elif not unchanged:  # ours runs first, then theirs: a name they added is there for their answers
@@ -77,7 +79,7 @@ def rebuild(cells: Sequence[Cell], master: Master) -> Rebuilt:
             anchor = index
     notes: list[str] = []
     chosen = {
-        index: _answer(index, ours, answers, extras, notes)
+        index: _answer(ours, answers.get(index, []), extras, code, notes)
         for index, ours in enumerate(master.cells)
         if ours.role == "answer"
     }
@@ -94,33 +96,36 @@ def _places(cells: Sequence[Cell], master: Master) -> list[int | None]:
 
 
 def _answer(
-    index: int,
     ours: MasterCell,
-    answers: dict[int, list[tuple[Cell, int]]],
+    candidates: list[tuple[Cell, int]],
     extras: dict[int, list[Cell]],
+    code: Sequence[Cell],
     notes: list[str],
 ) -> Cell | None:
-    """The first cell that answers an exercise, None if it is empty. Cells that belong to it go to the extras."""
+    """The cell that answers an exercise, None if it is empty: the first that has its id and defines its function.
+
+    If there is none, and our empty cell is gone too, it is the first that defines the function, wherever it stands.
+    Other cells with the id are run as extras.
+    """
     name = ours.exercise
-    candidates = answers.get(index, [])
     written = [cell for cell, _ in candidates if plain(cell.source) != plain(ours.source)]
-    defining = [cell for cell in written if name in defined(cell.source)] or written[:1]
-    for cell, anchor in candidates:  # a cell that was split has the same id twice: a helper, and the answer
-        if cell in written and cell not in defining:
-            extras.setdefault(anchor, []).append(cell)
+    defining = [cell for cell in written if name in defined(cell.source)]
     if len({plain(cell.source) for cell in defining}) > 1:
         numbers = ", ".join(str(cell.number) for cell in defining)
         notes.append(f"{name} is answered more than once, in the cells {numbers}: the first one counts.")
-    if candidates:
-        return defining[0] if defining else None
-    for anchor in sorted(extras):
-        for cell in extras[anchor]:
-            if name in defined(cell.source):
-                extras[anchor].remove(cell)
-                notes.append(f"The answer cell of {name} is missing or empty: cell {cell.number} is taken for it.")
-                return cell
-    notes.append(f"The answer cell of {name} is missing or empty.")
-    return None
+    elif not defining and len(written) == len(candidates):
+        if elsewhere := next((cell for cell in code if name in defined(cell.source)), None):
+            notes.append(f"The answer cell of {name} is missing or empty: cell {elsewhere.number} is taken for it.")
+            defining = [elsewhere]
+            for cells in extras.values():
+                cells[:] = [cell for cell in cells if cell is not elsewhere]
+        elif not written:
+            notes.append(f"The answer cell of {name} is missing or empty.")
+    taken = next(iter(defining or written), None)
+    for cell, anchor in candidates:  # a cell that was split has the same id twice: a helper, and the answer
+        if cell in written and cell not in defining and cell is not taken:
+            extras.setdefault(anchor, []).append(cell)
+    return taken
 
 
 def _pieces(master: Master, chosen: Mapping[int, Cell | None], extras: Mapping[int, list[Cell]]) -> list[Piece]:
@@ -144,11 +149,9 @@ def _piece(role: str, cell: Cell, exercise: str = "") -> Piece:
 
 
 def defined(source: str) -> set[str]:
-    """The functions and classes that a cell defines at its top level, and the names it assigns there."""
+    """The names that a cell binds at its top level: functions, classes and variables, not what it imports."""
     try:
-        body = ast.parse(source).body
+        table = symtable.symtable(source, "cell", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set(re.findall(r"^(?:def|class)\s+(\w+)", source, re.MULTILINE))
-    names = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    assigned = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
-    return names | {target.id for target in assigned if isinstance(target, ast.Name)}
+    return {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()}

@@ -6,16 +6,16 @@ arrays, and the grader compares them with the reference itself (`judge`).
 """
 
 import json
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from IPython.display import display
 
 from pocketgpt.course.check import compared
 from pocketgpt.course.exercise import Exercise
-from pocketgpt.course.grading import QUESTIONS
+from pocketgpt.course.grading import REPLY
 from pocketgpt.course.grading.arrays import decode, encode
 from pocketgpt.course.run import Run, run
 
@@ -33,18 +33,18 @@ class Questions:
     def draw(cls, exercise: Exercise, seed: int) -> "Questions":
         return cls(exercise, exercise.cases(seed))
 
-    def encoded(self) -> list[Any]:
-        return [encode(case) for case in self.cases]
+    def __str__(self) -> str:
+        """As text, for `reply`."""
+        return json.dumps([encode(case) for case in self.cases])
 
 
-def reply(name: str, function: Callable) -> None:
-    """In the sandbox: call the function on the questions of an exercise, and write down what it returns or raises."""
-    folder = Path(os.environ[QUESTIONS])
+def reply(function: Callable, questions: str) -> None:
+    """In the sandbox: call the function on the questions, and display, for the grader, what it returns or raises."""
     answers = []
-    for question in json.loads((folder / f"{name}.json").read_text()):
+    for question in json.loads(questions):
         done = run(function, decode(question))
         answers.append({"raised": type(done.error).__name__} if done.error else {"value": _encoded(done.value)})
-    (folder / f"{name}.reply").write_text(json.dumps(answers))
+    display({REPLY: json.dumps(answers)}, raw=True)
 
 
 def _encoded(value: object) -> Any:
@@ -62,7 +62,7 @@ def judge(questions: Questions, text: str | None) -> str | None:
         answers = json.loads(text)
         with ONE_AT_A_TIME:
             problems = [_wrong(questions.exercise, *each) for each in zip(questions.cases, answers, strict=True)]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except Exception:  # hostile text: whatever happens, it is not a right answer
         return "What it gave back when it was asked again with new inputs cannot be read."
     problem = next(filter(None, problems), None)
     return f"It is wrong when it is asked again with new inputs. {problem}" if problem else None
