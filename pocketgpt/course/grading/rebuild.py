@@ -151,7 +151,7 @@ def _piece(role: str, cell: Cell, exercise: str = "") -> Piece:
 def defined(source: str) -> set[str]:
     """The names that a cell binds at its top level: functions, classes and variables, not what it imports."""
     try:
-        table = symtable.symtable(source, "cell", "exec")
+        table = symtable.symtable(source if len(source) < LONGEST else "?", "cell", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set(re.findall(r"^(?:def|class)\s+(\w+)", source, re.MULTILINE))
     return {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()}
