@@ -78,6 +78,10 @@ def test_a_message_is_on_the_page_with_all_its_spaces(write):
     assert write(result("Ann"))["Ann"].messages == [MESSAGE] * 4
 
 
+def test_a_message_that_begins_with_an_empty_line_keeps_it(write):
+    assert write(result("Ann", message="\n  x"))["Ann"].messages[0] == "\n  x"
+
+
 def test_colors_of_a_terminal_are_taken_out_of_a_message(write):
     assert write(result("Ann", message="\x1b[31mError\x1b[0m: x"))["Ann"].messages[0] == "Error: x"
 
