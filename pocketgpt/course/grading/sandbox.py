@@ -244,6 +244,8 @@ def _plan(sandbox: Sandbox) -> list[list[str]]:
         mounts[cpus] = ["bind", str(cpus), str(cpus)]
     if not sandbox.proc:
         mounts[Path("/proc")] = ["empty", "", "/proc"]
+        for name in ("/proc/cpuinfo", "/proc/meminfo"):  # what libraries read when they start
+            mounts[Path(name)] = ["bind", name, name]
     return links + [mounts[path] for path in sorted(mounts, key=lambda path: len(path.parts))]
 
 

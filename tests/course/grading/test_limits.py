@@ -94,3 +94,25 @@ for each in children:
     each.kill()
 """
     assert said(code) == "None"
+
+
+@linux
+def test_memory_that_belongs_to_no_process_is_refused():
+    code = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+try:
+    os.memfd_create("hoard")
+except OSError as error:
+    print(error.strerror)
+print(libc.shmget(0, 4096, 0o1600), os.strerror(ctypes.get_errno()))
+"""
+    assert said(APPLY + code).splitlines() == ["Function not implemented", "-1 Function not implemented"]
+
+
+@linux
+def test_the_keys_of_the_session_cannot_be_read():
+    calls = "{'x86_64': 250, 'aarch64': 219}"
+    code = f"import ctypes, os; libc = ctypes.CDLL(None, use_errno=True); n = {calls}[os.uname().machine];"
+    code += "libc.syscall(n, 0, -3, 1); print(os.strerror(ctypes.get_errno()))"
+    assert said(APPLY + code) == "Function not implemented"

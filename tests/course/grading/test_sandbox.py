@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -110,6 +111,12 @@ def said(sandbox: Sandbox, code: str, *arguments: str) -> str:
     return out.decode()
 
 
+@pytest.fixture
+def word() -> str:
+    """To find a process by: no other on the machine has it in its command line."""
+    return secrets.token_hex(8)
+
+
 def alive(word: str) -> list[psutil.Process]:
     """Processes of the machine with this word in their command line; one that is dead and not yet buried has none."""
     found = []
@@ -147,7 +154,12 @@ def answer(request) -> dict:
             Path(place, "grades").write_text("1.0")
         places |= {f"{name} file": f"{place}/grades" for name, place in places.items()}
         places |= {name: str(ROOT / name) for name in ("solutions", ".git", "tests", "pyproject.toml")}
-        places |= {"shadow": "/etc/shadow", "package": str(ROOT / "pocketgpt"), "assets": str(ROOT / "assets")}
+        places |= {
+            "shadow": "/etc/shadow",
+            "above the root": f"/../old{ROOT}",
+            "package": str(ROOT / "pocketgpt"),
+            "assets": str(ROOT / "assets"),
+        }
         package = ROOT / "pocketgpt" / "course"
         outside = [
             f"{folder}/new" for folder in ("", "/usr", "/etc", "/dev", "/proc/sys/kernel", package, sys.prefix, masked)
@@ -164,7 +176,9 @@ def answer(request) -> dict:
     return answer
 
 
-@pytest.mark.parametrize("place", ["home", "elsewhere", "solutions", ".git", "tests", "pyproject.toml", "shadow"])
+@pytest.mark.parametrize(
+    "place", ["home", "elsewhere", "solutions", ".git", "tests", "pyproject.toml", "shadow", "above the root"]
+)
 def test_what_is_not_allowed_is_not_there(answer, place):
     assert answer["read"][place] == "FileNotFoundError"
 
@@ -242,20 +256,21 @@ except OSError as error:
 # A child that leaves its session and its parent, and says on stdout that it has begun.
 DAEMON = """
 import os, sys, time
+reading, writing = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         os.write(1, b"begun")
+        os.write(writing, b"begun")
         time.sleep(600)
     os._exit(0)
-os.wait()
+os.read(reading, 1)
 """
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "none"])
-def test_a_daemon_is_dead_when_the_block_ends(kind, tmp_path):
+def test_a_daemon_is_dead_when_the_block_ends(kind, word):
     found = working(kind)
-    word = tmp_path.name + kind
     with run(found, [sys.executable, "-c", DAEMON, word]) as running:
         assert running.process.stdout.read(5) == b"begun"
         running.process.wait()
@@ -263,15 +278,13 @@ def test_a_daemon_is_dead_when_the_block_ends(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "none"])
-def test_a_command_that_does_not_end_is_ended_by_leaving_the_block(kind, tmp_path):
+def test_a_command_that_does_not_end_is_ended_by_leaving_the_block(kind, word):
     found = working(kind)
-    with run(
-        found, [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)", tmp_path.name]
-    ) as running:
+    with run(found, [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)", word]) as running:
         running.process.stdout.readline()
     assert running.process.returncode is not None
     assert running.stopped is None
-    assert alive(tmp_path.name) == []
+    assert alive(word) == []
 
 
 BOMB = """
@@ -287,12 +300,12 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "none"])
-def test_a_fork_bomb_is_stopped_with_its_sentence(kind, tmp_path):
+def test_a_fork_bomb_is_stopped_with_its_sentence(kind, word):
     found = working(kind)
-    with run(found, [sys.executable, "-c", BOMB, tmp_path.name]) as running:
+    with run(found, [sys.executable, "-c", BOMB, word]) as running:
         running.process.wait()
     assert running.stopped.endswith("100 is the limit.")
-    assert alive(tmp_path.name) == []
+    assert alive(word) == []
 
 
 def test_a_notebook_cannot_have_more_processes_than_the_limit_by_much(sandbox):
@@ -341,8 +354,7 @@ with run(choose(Limits(), kind=sys.argv[1]), [sys.executable, "-c", sys.argv[2],
 """
 
 
-def test_nothing_outlives_a_grader_that_is_killed(sandbox, tmp_path):
-    word = tmp_path.name
+def test_nothing_outlives_a_grader_that_is_killed(sandbox, word):
     code = "import time; print('begun', flush=True); time.sleep(600)"
     command = [sys.executable, "-c", GRADER, sandbox.kind, code, word]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as grader:
@@ -362,6 +374,11 @@ manager.shutdown_kernel(now=True)
 
 def test_a_jupyter_kernel_runs_inside(sandbox):
     assert said(sandbox, KERNEL) == "2\n"
+
+
+def test_where_proc_is_forbidden_a_sandbox_does_without(sandbox):
+    code = "import os; print(sorted(os.listdir('/proc')))"
+    assert said(replace(sandbox, proc=False), WORKER, code) == "['cpuinfo', 'meminfo']\n"
 
 
 def test_matplotlib_finds_the_list_of_fonts(sandbox):
@@ -445,3 +462,13 @@ def test_a_container_gets_every_protection(monkeypatch):
     ):
         assert option in text
     assert text.endswith("--entrypoint python course -V")
+
+
+def test_what_cannot_be_watched_is_ended(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(sandboxes, "overuse", broken)
+    with run(working("none"), [sys.executable, "-c", "import time; time.sleep(600)"]) as running:
+        running.process.wait()
+    assert "broken" in running.stopped
