@@ -3,7 +3,9 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 
+from pocketgpt.course.exercises import exercises
 from pocketgpt.course.grading.aliases import Names, imported, text_of
 from pocketgpt.course.grading.names import (
     ATTRIBUTES,
@@ -24,6 +26,7 @@ from pocketgpt.course.grading.names import (
 CHECK_MODULE, YOURS = "pocketgpt.course.check", "pocketgpt.course.yours.yours"
 MARK = "prints a check mark, as a passed check does"
 REBINDS = "gives the name check to something else"
+WHOLE = "hands on a function that does a whole exercise"
 HANDS_ON = "hands a module on, to be used under another name"
 REPLACES = "changes an imported module or class"
 NAMESPACE = "reaches for names as text"
@@ -156,7 +159,7 @@ def _of_name(node: ast.Name, parent: ast.AST | None, local: frozenset[str], insi
         return CHECK
     if reason := _by_name(full, names):
         return reason
-    return HANDS_ON if _handed_on(full, parent) else None
+    return HANDS_ON if _handed_on(full, parent) else WHOLE if _whole(full, node, parent, names) else None
 
 
 def _of_attribute(node: ast.Attribute, parent: ast.AST | None, local: frozenset[str], names: Names) -> str | None:
@@ -184,7 +187,9 @@ def _of_attribute(node: ast.Attribute, parent: ast.AST | None, local: frozenset[
         starts = (i for i, part in enumerate(parts[:-1]) if part.lstrip("_") in EVERYWHERE)
         if (start := next(starts, None)) is not None:
             return reason_for(".".join([parts[start].lstrip("_"), *parts[start + 1 :]]))
-    return HANDS_ON if full and _handed_on(full, parent) else None
+    if full is None:
+        return None
+    return HANDS_ON if _handed_on(full, parent) else WHOLE if _whole(full, node, parent, names) else None
 
 
 def _of_call(node: ast.Call, parent: ast.AST | None, local: frozenset[str], names: Names) -> str | None:
@@ -218,6 +223,17 @@ def _attributes(node: ast.AST) -> list[str]:
 def _shipped(node: ast.Attribute, names: Names) -> bool:
     """`asset("held-out.txt").readtext_of()`: a file of the course."""
     return isinstance(node.value, ast.Call) and names.full(node.value.func) == "pocketgpt.assets.asset"
+
+
+def _whole(full: str, node: ast.AST, parent: ast.AST | None, names: Names) -> bool:
+    """Whether a function that an exercise forbids is named without being called, which its check would see."""
+    called = isinstance(parent, ast.Call) and parent.func is node
+    return not called and full.startswith("torch.") and full.rsplit(".", 1)[-1] in _forbidden(names.exercises)
+
+
+@cache
+def _forbidden(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(each for name in names if name in exercises() for each in exercises()[name].forbidden)
 
 
 def _handed_on(full: str, parent: ast.AST | None) -> bool:

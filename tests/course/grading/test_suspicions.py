@@ -44,6 +44,7 @@ TENSOR = "makes a tensor class of its own"
 COMPARES = "changes what comparisons or type tests see"
 NAMESPACE = "reaches for names as text"
 PLACE = "names a place outside the notebook's folder"
+WHOLE = "hands on a function that does a whole exercise"
 
 SUSPICIOUS = [
     # shell and magics
@@ -321,6 +322,23 @@ HONEST = [
     "from dataclasses import dataclass\n@dataclass\nclass Config:\n    d_model: int = 3",
     "env",
 ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "out = functools.partial(F.scaled_dot_product_attention)(q, k, v)",
+        "out = list(map(F.scaled_dot_product_attention, [q], [k], [v]))",
+        "fused = F.scaled_dot_product_attention",
+        "from torch.nn.functional import scaled_dot_product_attention as s\nout = next(map(s, [q], [k], [v]))",
+    ],
+)
+def test_a_function_that_does_the_whole_exercise_is_flagged_where_its_call_would_not_be_seen(source):
+    assert WHOLE in reasons(f"import functools\n{source}")
+
+
+def test_comparing_with_the_fused_operator_is_honest():
+    assert reasons("F.scaled_dot_product_attention(q[None], k[None], v[None])") == set()
 
 
 @pytest.mark.parametrize(("source", "reason"), SUSPICIOUS, ids=lambda text: text[:50].encode("unicode_escape").decode())
