@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pocketgpt.course.build import ROOT
 from pocketgpt.course.grading.grade import Grader, grade_all
-from pocketgpt.course.grading.gradebook import handed_in_nothing, write_csv, write_junit, write_results
+from pocketgpt.course.grading.gradebook import handed_in_nothing, line, write_csv, write_junit, write_results
 from pocketgpt.course.grading.kept import versions
 from pocketgpt.course.grading.limits import Limits
 from pocketgpt.course.grading.master import masters
@@ -82,10 +82,14 @@ def _sandbox(limits: Limits, kind: str | None, docker: str | None, hidden: tuple
 
 
 def _missing(results: Sequence[Result], names: Sequence[str]) -> list[Result]:
-    """A row for everyone on the class list who did not hand in a chapter that others did."""
+    """A row for everyone on the class list who did not hand in a chapter that others did.
+
+    Whoever has a file that could not be graded is left out: it may be that chapter.
+    """
     there = {(result.student, result.chapter) for result in results}
     chapters = sorted({result.chapter for result in results if result.chapter})
-    return [handed_in_nothing(name, each) for name in names for each in chapters if (name, each) not in there]
+    sure = [name for name in names if (name, None) not in there]
+    return [handed_in_nothing(name, each) for name in sure for each in chapters if (name, each) not in there]
 
 
 def _summary(results: Sequence[Result], out: Path) -> str:
@@ -94,5 +98,5 @@ def _summary(results: Sequence[Result], out: Path) -> str:
     lines.append(f"Look at {out / 'index.html'}: a page for each student, and what needs a look.")
     if flagged := sum(bool(result.flags) for result in graded):
         lines.append(f"{flagged} with lines that a person should look at.")
-    lines += [f"Not graded: {each.file}: {' '.join(each.notes)}" for each in results if each.chapter is None]
+    lines += [line(f"Not graded: {each.file}: {' '.join(each.notes)}") for each in results if each.chapter is None]
     return "\n".join(lines)
