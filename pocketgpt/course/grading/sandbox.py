@@ -37,7 +37,7 @@ _PARTS_OF_PREFIX = ("bin", "lib", "lib64", "share", "etc", "ssl", "pyvenv.cfg")
 _ONE_THREAD = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
 _INSIDE = "/tmp"  # of a sandbox: what a notebook may write to
 _TRIAL = "import pocketgpt.course.grading.limits, socket; socket.create_server(('127.0.0.1', 0)); print('entered')"
-_POLL_SECONDS = 0.2
+_POLL_SECONDS, _PATIENCE_SECONDS = 0.2, 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,16 +185,16 @@ def _start(sandbox: Sandbox, argv: list[str], folder: Path) -> tuple[Running, in
     mark = secrets.token_hex(16)
     command, environment = _command(sandbox, argv, mark, folder)
     errors, writing = os.pipe()
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=writing,
-        cwd=folder / "scratch",
-        env=environment,
-        start_new_session=True,  # no terminal to write to, and Ctrl-C is ours alone
-    )
-    os.close(writing)
+    with os.fdopen(writing) as stderr:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            cwd=folder / "scratch",
+            env=environment,
+            start_new_session=True,  # no terminal to write to, and Ctrl-C is ours alone
+        )
     return Running(process, mark), errors
 
 
@@ -380,15 +380,17 @@ def end(sandbox: Sandbox, running: Running) -> None:
     if sandbox.kind == "docker":
         subprocess.run(["docker", "kill", f"pocketgpt-{running.mark}"], capture_output=True)
     found: set[psutil.Process] = set()
+    patience = time.monotonic() + _PATIENCE_SECONDS
     while found := {process for process in found if _alive(process)} | _members(sandbox, running):
         for act in (psutil.Process.suspend, psutil.Process.kill):  # first none of them can start another
             for process in found:
                 with contextlib.suppress(psutil.Error):
                     act(process)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            running.process.wait(timeout=1)
+        if time.monotonic() > patience:  # without a sandbox: a program of another user, which we may not kill
+            break
         time.sleep(0.002)
-    running.process.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        running.process.wait(timeout=_PATIENCE_SECONDS)
 
 
 def _keep_end(descriptor: int, kept: bytearray, most: int = 20_000) -> None:
