@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -15,6 +16,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, write_json
 
 PACKAGE = Path(__file__).parents[2]
+ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -56,4 +58,6 @@ def recall(folder: Path, name: str) -> Outcome | None:
 
 
 def keep(folder: Path, name: str, outcome: Outcome) -> None:
-    write_json(folder / f"{name}.json", asdict(outcome))
+    """Several threads may keep the same: two students may hand in the same."""
+    with ONE_AT_A_TIME:
+        write_json(folder / f"{name}.json", asdict(outcome))

@@ -12,28 +12,31 @@ from dataclasses import replace
 
 from pocketgpt.course.grading.rebuild import LONGEST, Piece
 
-UNSEEN = {"get_ipython", "globals", "locals", "vars", "eval", "exec", "dir", "__builtins__", "In", "Out"}
+UNSEEN = {"get_ipython", "globals", "locals", "vars", "eval", "exec", "dir", "__builtins__", "__main__", "In", "Out"}
 
 MAGIC = re.compile(r"^\s*[%!?]|=\s*[%!]|\?\s*$", re.MULTILINE)
 
 
 def needed(pieces: Sequence[Piece]) -> list[Piece]:
     """The pieces, with the given ones cut to what the others need; without those of which nothing is left."""
-    read: set[str] = set()
-    kept = []
-    for piece in reversed(pieces):
-        if piece.role != "given":
-            read |= {piece.exercise} if piece.role == "check" else names_read(piece.source)
-        elif not piece.origin:
-            piece, more = _cut(piece, read)
-            read |= more
-        if piece.source:
-            kept.append(piece)
-    return list(pieces) if UNSEEN & read else kept[::-1]
+    used: set[str] = set()
+    more = set().union(*({p.exercise} if p.role == "check" else names_in(p.source) for p in pieces if not _ours(p)))
+    while more - used and not UNSEEN & more:  # a function may use what is bound after it
+        used |= more
+        kept = [_cut(piece, used) if _ours(piece) else piece for piece in pieces]
+        more = set().union(*(names_in(piece.source) for piece in kept if _ours(piece)))
+    return list(pieces) if UNSEEN & more else [piece for piece in kept if piece.source]
 
 
-def names_read(source: str) -> set[str]:
-    """The global names that a cell reads, its functions included; `UNSEEN` if it cannot be parsed."""
+def _ours(piece: Piece) -> bool:
+    return piece.role == "given"
+
+
+def names_in(source: str) -> set[str]:
+    """The global names in a cell, its functions included; `UNSEEN` if it cannot be parsed.
+
+    Those it only binds too: `x += 1` and `del x` need an x that is there.
+    """
     if len(source) > LONGEST or MAGIC.search(source):
         return UNSEEN
     try:
@@ -44,21 +47,19 @@ def names_read(source: str) -> set[str]:
     while tables:
         table = tables.pop()
         outside = table.get_type() == "module"
-        names |= {s.get_name() for s in table.get_symbols() if s.is_referenced() and (outside or s.is_global())}
+        names |= {s.get_name() for s in table.get_symbols() if outside or s.is_global()}
         tables += table.get_children()
     return names
 
 
-def _cut(piece: Piece, read: set[str]) -> tuple[Piece, set[str]]:
-    """A given cell without the statements that touch none of the names, and the names that the others read."""
-    lines, kept, more = piece.source.split("\n"), [], set()
-    for statement in reversed(ast.parse(piece.source).body):
+def _cut(piece: Piece, used: set[str]) -> Piece:
+    """A given cell without the statements that touch none of the names."""
+    lines, kept = piece.source.split("\n"), []
+    for statement in ast.parse(piece.source).body:
         first = min(node.lineno for node in (statement, *getattr(statement, "decorator_list", ())))
-        source = "\n".join(lines[first - 1 : statement.end_lineno])
-        if _touched(statement) & (read | more):
-            kept.append(source)
-            more |= names_read(source)
-    return replace(piece, source="\n".join(reversed(kept))), more
+        if _touched(statement) & used:
+            kept.append("\n".join(lines[first - 1 : statement.end_lineno]))
+    return replace(piece, source="\n".join(kept))
 
 
 def _touched(statement: ast.stmt) -> set[str]:
@@ -73,8 +74,8 @@ def _touched(statement: ast.stmt) -> set[str]:
             names.add((node.asname or node.name).split(".")[0])
         elif isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
             names.add(_root(node))
-    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        names.add(_root(statement.value.func))
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            names.add(_root(node.value.func))
     return names
 
 
