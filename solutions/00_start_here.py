@@ -253,7 +253,7 @@ check.softmax(softmax)
 # finished one takes its place for the rest of the notebook, and the cell says so.
 
 # %%
-softmax = yours(softmax)
+softmax = yours("softmax")
 
 # %% [markdown]
 # ## 4 · The same numbers, three ways

@@ -221,7 +221,7 @@ check.merge_pair(merge_pair)
 # first.
 
 # %%
-count_pairs, merge_pair = yours(count_pairs), yours(merge_pair)
+count_pairs, merge_pair = yours("count_pairs"), yours("merge_pair")
 
 page = asset("held-out.txt").read_text()
 words = [[bytes([byte]) for byte in word.encode()] for word in regex.findall(WORD_PATTERN, page)]
@@ -357,7 +357,7 @@ def embed(tokens: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 check.embed(embed)
 
 # %%
-encode_word, decode, embed = yours(encode_word), yours(decode), yours(embed)
+encode_word, decode, embed = yours("encode_word"), yours("decode"), yours("embed")
 
 # %% [markdown]
 # ## 4 · The same tokens, four ways

@@ -239,9 +239,9 @@ check.causal_mask(causal_mask)
 # later chapters: being stuck on one exercise never locks the rest.
 
 # %%
-attention_scores = yours(attention_scores)
-masked_softmax = yours(masked_softmax)
-causal_mask = yours(causal_mask)
+attention_scores = yours("attention_scores")
+masked_softmax = yours("masked_softmax")
+causal_mask = yours("causal_mask")
 
 # %% [markdown]
 # 1. `q` (…, T, d_head), `k` and `v` (…, S, d_head), `mask` boolean (T, S).
@@ -280,7 +280,7 @@ def attention(
 check.attention(attention)
 
 # %%
-attention = yours(attention)
+attention = yours("attention")
 
 # %% [markdown]
 # ## 4 · The same number, three ways

@@ -180,7 +180,7 @@ check.score_variance(score_variance)
 # what is the standard deviation of the scores at d_head = 64? Write your number down, then run.
 
 # %%
-score_variance = yours(score_variance)
+score_variance = yours("score_variance")
 guess = 1.0  # your prediction
 
 torch.manual_seed(0)
@@ -237,7 +237,7 @@ check.entropy(entropy)
 # √d_head. Upper row: softmax of the bare scores. Lower row: divided by √d_head again.
 
 # %%
-entropy = yours(entropy)
+entropy = yours("entropy")
 
 pattern = torch.tensor([0.7, -0.8, 1.3, 0.0, -1.8, 0.3, -0.8, 1.1])  # mean 0, standard deviation 1
 for d in (1, 16, 64, 256):
@@ -301,7 +301,7 @@ check.softmax_jacobian(softmax_jacobian)
 # lowers it. Rows and columns sum to 0, because the weights always sum to 1.
 
 # %%
-softmax_jacobian = yours(softmax_jacobian)
+softmax_jacobian = yours("softmax_jacobian")
 
 rows = torch.stack([(math.sqrt(d) * pattern[:5]).softmax(0) for d in (1, 4, 16, 64)])
 jacobians(softmax_jacobian(rows), [f"d_head = {d}" for d in (1, 4, 16, 64)])
@@ -394,7 +394,7 @@ def scaled_attention(
 check.scaled_attention(scaled_attention)
 
 # %%
-scaled_attention = yours(scaled_attention)
+scaled_attention = yours("scaled_attention")
 
 # %% [markdown]
 # ## 4 · The same number, three ways

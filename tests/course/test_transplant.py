@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from pocketgpt.config import preset
 from pocketgpt.course import yours as yours_module
+from pocketgpt.course.exercises import exercises
 from pocketgpt.course.transplant import ORGANS, attention_weights, before_and_after, transplant
 from pocketgpt.errors import PocketError
 from pocketgpt.gpt import GPT
@@ -128,19 +129,29 @@ def test_the_report_tells_a_right_function_from_a_wrong_one(capsys):
     assert "The loss rose from" in capsys.readouterr().out
 
 
-def test_an_unsolved_exercise_is_stood_in_for_and_said(capsys):
-    def attention_scores(q, k):
-        raise NotImplementedError
+def empty(q, k):
+    raise NotImplementedError
 
-    stand_in = yours_module.yours(attention_scores)
+
+def right(q, k):
+    return q @ k.mT / q.shape[-1] ** 0.5
+
+
+@pytest.mark.parametrize("written", [empty, None])
+def test_an_unsolved_exercise_is_stood_in_for_and_said(written, capsys, monkeypatch):
+    monkeypatch.setattr("__main__.attention_scores", written, raising=False)
+    stand_in = yours_module.yours("attention_scores")
     assert "does not pass its check yet" in capsys.readouterr().out
     q, k = torch.randn(3, 4), torch.randn(5, 4)
     torch.testing.assert_close(stand_in(q, k), q @ k.T / 2)
 
 
-def test_a_solved_exercise_is_handed_back_without_a_word(capsys):
-    def attention_scores(q, k):
-        return q @ k.mT / q.shape[-1] ** 0.5
+def test_an_exercise_whose_cell_does_not_run_is_stood_in_for_and_said(capsys):
+    assert yours_module.yours("attention_scores") is exercises()["attention_scores"].variants[0]
+    assert "does not pass its check yet" in capsys.readouterr().out
 
-    assert yours_module.yours(attention_scores) is attention_scores
+
+def test_a_solved_exercise_is_handed_back_without_a_word(capsys, monkeypatch):
+    monkeypatch.setattr("__main__.attention_scores", right, raising=False)
+    assert yours_module.yours("attention_scores") is right
     assert capsys.readouterr().out == ""

@@ -210,7 +210,7 @@ SUSPICIOUS = [
     ("from pocketgpt.course.transplant import causal_mask", IMPORTS),
     ("from pocketgpt.course.transplant import scaled_scores", IMPORTS),
     ("import pocketgpt.course.transplant as t\nt.scaled_scores(q, k)", FINISHED),
-    ("causal_mask = yours(causal_mask)", STANDS_IN),
+    ('causal_mask = yours("causal_mask")', STANDS_IN),
     ("def causal_mask(q, k):\n    return yours(f)(q, k)", STANDS_IN),
     ("from pocketgpt.course.yours import yours as y\ny(f)", STANDS_IN),
     # what is printed, read and hidden
