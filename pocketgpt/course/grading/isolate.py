@@ -43,15 +43,22 @@ def run_pieces(
     grading = Grading(master, pieces, sandbox, limits, questions, stop)
     until = time.monotonic() + limits.notebook_seconds
     while time.monotonic() < until:
+        blamed = len(grading.left_out)
         if grading.run(set(range(len(pieces))) - set(grading.left_out), until):
+            break
+        if len(grading.left_out) == blamed and not grading.leave_out_extras():
             break
     else:
         grading.notes.append(f"It was stopped after {limits.notebook_seconds:g} seconds.")
     for name in [each for each in master.exercises if each not in grading.passed]:  # was it really theirs?
+        blamed = any(pieces[i].exercise == name for i in grading.left_out)
         alone = {i for i, piece in enumerate(pieces) if not piece.origin or piece.exercise == name}
-        suspected = any(pieces[i].exercise == name for i in grading.left_out)
+        suspected = grading.left_out and (blamed or name not in grading.failed)
         if suspected and len(alone) < len(pieces) and time.monotonic() < until:
+            why = grading.failed.pop(name, None)
             grading.run(alone, until)
+            if why:
+                grading.failed.setdefault(name, why)
     return tuple(grading.verdict(name) for name in master.exercises), tuple(grading.notes)
 
 
@@ -69,6 +76,7 @@ class Grading:
     failed: dict[str, str] = field(default_factory=dict)
     left_out: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    begun: bool = False
 
     def run(self, kept: set[int], until: float) -> bool:
         """Run the pieces that are kept, and note what comes of it. Returns whether it ran to the end."""
@@ -79,7 +87,10 @@ class Grading:
         seconds = max(until - time.monotonic(), 1.0)
         result = attempt(tasks, self.sandbox, self.limits, seconds, self.stop)
         if result.broken or not result.passed.get(0):
+            if self.begun and not self.stop.is_set():  # only the time is over
+                return False
             raise NotGraded(f"Nothing can be run here: {result.broken or result.why or result.messages[0]}")
+        self.begun = True
         for number, (index, task) in list(enumerate(steps))[1:]:
             self.note(self.pieces[index], task, number, result)
         if result.culprit is not None:
@@ -114,6 +125,14 @@ class Grading:
             self.left_out[index] = why
             what = f"Cell {piece.origin}" if piece.origin else "A cell of the chapter that uses the answers"
             self.notes.append(f"{what} was left out. {why}")
+
+    def leave_out_extras(self) -> bool:
+        """Leave out all additional cells: what died was already without its answer. Returns whether there are any."""
+        extras = [i for i, piece in enumerate(self.pieces) if piece.role == "extra" and i not in self.left_out]
+        self.left_out |= dict.fromkeys(extras, "")
+        if extras:
+            self.notes.append("The additional cells were left out, because one of them ends the kernel later.")
+        return bool(extras)
 
     def verdict(self, name: str) -> Verdict:
         if name in self.passed:
