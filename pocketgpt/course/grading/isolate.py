@@ -50,11 +50,10 @@ def run_pieces(
             break
     else:
         grading.notes.append(f"It was stopped after {limits.notebook_seconds:g} seconds.")
-    for name in [each for each in master.exercises if each not in grading.passed]:  # was it really theirs?
-        blamed = any(pieces[i].exercise == name for i in grading.left_out)
+    answered = [piece.exercise for piece in pieces if piece.role == "answer" and piece.origin]
+    for name in [each for each in answered if grading.left_out and each not in grading.passed]:  # was it really theirs?
         alone = {i for i, piece in enumerate(pieces) if not piece.origin or piece.exercise == name}
-        suspected = grading.left_out and (blamed or name not in grading.failed)
-        if suspected and len(alone) < len(pieces) and time.monotonic() < until:
+        if len(alone) < len(pieces) and time.monotonic() < until:
             why = grading.failed.pop(name, None)
             grading.run(alone, until)
             if why:

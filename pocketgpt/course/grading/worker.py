@@ -104,16 +104,25 @@ class Reporter:
         if item.parent.timed_out:  # nbval has lost its kernel, and would fail every later cell
             self.give_up("hangs", item.cell_num)
         event: dict[str, Any] = {"state": "passed", "cell": item.cell_num, "seconds": call.duration}
-        outputs = item.test_outputs or []
+        printed, reply = outputs(item.test_outputs or [])
         if call.excinfo:
             error = call.excinfo.value
             said = str(getattr(error, "inner_traceback", "") or error).strip()
             event |= {"state": "failed", "message": said[:LARGEST_MESSAGE]}
-        elif self.prints[item.cell_num] not in "".join(each.get("text", "") for each in outputs):
+        elif self.prints[item.cell_num] not in printed:
             event |= {"state": "failed", "message": ""}
-        for reply in (each["data"][REPLY] for each in outputs if REPLY in each.get("data", {})):
-            event["reply"] = reply if isinstance(reply, str) and len(reply) <= LARGEST_REPLY else None
-        self.write(event)
+        self.write(event | ({"reply": reply} if reply else {}))
+
+
+def outputs(messages: list[Any]) -> tuple[str, str | None]:
+    """What a cell printed, and its reply to secret questions. A kernel may send anything."""
+    printed, reply = "", None
+    for each in messages:
+        text, data = each.get("text"), each.get("data")
+        printed += text if isinstance(text, str) else ""
+        value = data.get(REPLY) if isinstance(data, dict) else None
+        reply = value if isinstance(value, str) and len(value) <= LARGEST_REPLY else reply
+    return printed, reply
 
 
 if __name__ == "__main__":
