@@ -23,7 +23,7 @@ def cells(path: str) -> list[dict]:
     if len(data) > LARGEST_FILE:
         raise ValueError("the file is larger than 1 GiB; clear its outputs and save it again")
     try:
-        notebook = json.loads(data.removeprefix(b"\xef\xbb\xbf"), parse_int=float)  # an int has at most 4300 digits
+        notebook = json.loads(data, parse_int=float)  # an int has at most 4300 digits
     except RecursionError:
         raise ValueError("it is not a notebook: its JSON is nested without end") from None
     except ValueError as error:  # not JSON, or cut short, or not text
