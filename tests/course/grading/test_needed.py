@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from functools import cache
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -43,10 +44,12 @@ def execute(pieces):
     names = vars(notebook := types.ModuleType("__main__"))
     with redirect_stdout(io.StringIO()), pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "__main__", notebook)
-        patch.setattr(doctor, "CHECKS", doctor.CHECKS[:1])  # the others take seconds
+        patch.setattr(doctor, "CHECKS", doctor.CHECKS[:1])  # the others take seconds, and so does `yours`
+        patch.setattr("pocketgpt.course.yours.yours", lambda name: vars(notebook)[name])
         for piece in pieces:
             if piece.role != "check":
                 exec(compile(piece.source, "cell", "exec"), names)
+    plt.close("all")
     return names
 
 
@@ -89,7 +92,8 @@ def same(a, b):
 @pytest.mark.parametrize(("chapter", "name"), VARIABLES)
 def test_a_cell_that_reads_a_name_finds_what_it_was(chapter, name):
     pieces = needed(pieces_of(CHAPTERS[chapter], f"lambda: {name}"))
-    assert same(executed(tuple(pieces))[name], everything(chapter)[name])
+    ours = tuple(piece for piece in pieces if piece.role != "extra")  # the same for many names
+    assert same(executed(ours)[name], everything(chapter)[name])
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
