@@ -21,7 +21,7 @@ import struct
 import sys
 from pathlib import Path
 
-from pocketgpt.course.grading.limits import kernel_release, renounce
+from pocketgpt.course.grading.limits import kernel_release, prctl, renounce
 
 # From linux/sched.h, mount.h, prctl.h, if.h and sockios.h.
 _NEW_ALL = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # user mount pid net ipc uts
@@ -139,7 +139,7 @@ def build_dev(dev: Path, old: Path) -> None:
     for name, target in {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}.items():
         (dev / name).symlink_to(f"/proc/self/fd{target}")
     make(dev / "shm", folder=True)
-    make(dev / "pts", folder=True)
+    make(dev / "pts", folder=True)  # IPython's `!command` runs in a terminal of its own
     mount("devpts", dev / "pts", "devpts", _NO_SUID | _NO_EXEC, "newinstance,ptmxmode=0666,mode=620")
     (dev / "ptmx").symlink_to("pts/ptmx")
 
@@ -169,7 +169,7 @@ def drop_capabilities() -> None:
 
 
 def die_with_parent() -> None:
-    libc.prctl(_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), *[ctypes.c_ulong(0)] * 3)
+    prctl(_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def call(name: str, *arguments, about="") -> None:

@@ -1,4 +1,4 @@
-"""What a notebook may use: set from within, by the system, and watched from outside.
+"""What a notebook may use, set from within, by the system; watch.py watches from outside.
 
 The worker imports this before anything else, so the top of the file needs the standard library alone.
 """
@@ -55,9 +55,8 @@ def apply(limits: Limits) -> None:
         return
     _lower(resource, "RLIMIT_CORE", 0)
     _lower(resource, "RLIMIT_FSIZE", limits.file_size)
-    if (
-        sys.platform != "linux"
-    ):  # elsewhere RLIMIT_DATA limits little, and other programs of the user count as processes
+    # Elsewhere RLIMIT_DATA limits little, and other programs of the user count as processes.
+    if sys.platform != "linux":
         return
     _lower(resource, "RLIMIT_DATA", limits.memory)
     if _counts_alone():
@@ -68,11 +67,16 @@ def apply(limits: Limits) -> None:
 
 def renounce() -> None:
     """No capability can be gained by starting a program, and no process without capabilities can look into this one."""
-    libc = ctypes.CDLL(None, use_errno=True)
     for capability in range(64):  # those that the kernel does not have, or that are gone already, are refused: fine
-        libc.prctl(_CAPBSET_DROP, ctypes.c_ulong(capability), *_zeros(3))
-    libc.prctl(_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), *_zeros(3))
-    libc.prctl(_SET_DUMPABLE, *_zeros(4))
+        prctl(_CAPBSET_DROP, capability)
+    prctl(_SET_NO_NEW_PRIVS, 1)
+    prctl(_SET_DUMPABLE, 0)
+
+
+def prctl(option: int, *values: int) -> None:
+    """Each value as an unsigned long: after the first argument, a plain int of Python would be half of what is read."""
+    padded = (*values, 0, 0, 0, 0)[:4]
+    ctypes.CDLL(None).prctl(option, *map(ctypes.c_ulong, padded))
 
 
 def _refuse_calls() -> None:
@@ -87,8 +91,8 @@ def _refuse_calls() -> None:
     program += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _NO_SUCH_CALL)]
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(code)
-    header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
-    ctypes.CDLL(None).prctl(_SET_SECCOMP, ctypes.c_ulong(_FILTER), header, *_zeros(2))
+    header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer)))
+    prctl(_SET_SECCOMP, _FILTER, ctypes.addressof(header))
 
 
 def kernel_release() -> tuple[int, ...]:
@@ -115,39 +119,3 @@ def _counts_alone() -> bool:
             return [line.split()[2] for line in file] == ["1"]
     except FileNotFoundError:  # a sandbox of ours where /proc is forbidden
         return True
-
-
-def _zeros(n: int) -> list[ctypes.c_ulong]:
-    return [ctypes.c_ulong(0)] * n
-
-
-def overuse(processes: list[Any], limits: Limits) -> str | None:
-    """The sentence that says which limit these processes (of psutil) exceed together, or None."""
-    import psutil
-
-    tasks, resident = 0, 0
-    for process in processes:
-        try:
-            with process.oneshot():
-                tasks += process.num_threads()
-                resident += process.memory_info().rss
-        except psutil.Error:  # it ended meanwhile
-            continue
-    if tasks >= limits.processes:
-        return f"It started {tasks} processes and threads; {limits.processes} is the limit."
-    # Pages that processes share count once for each of them; the exact number takes milliseconds, so it comes second.
-    if resident > limits.memory and (used := sum(map(_share, processes))) > limits.memory:
-        return f"It used {used / MIB:,.0f} MiB of memory; {limits.memory / MIB:,.0f} MiB is the limit."
-    return None
-
-
-def _share(process: Any) -> int:
-    """The memory of a process, with its part of what it shares."""
-    import psutil
-
-    try:
-        return getattr(process.memory_full_info(), "pss", 0) or process.memory_info().rss
-    except psutil.AccessDenied:
-        return process.memory_info().rss
-    except psutil.Error:
-        return 0

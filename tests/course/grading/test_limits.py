@@ -8,7 +8,8 @@ from dataclasses import asdict
 import psutil
 import pytest
 
-from pocketgpt.course.grading.limits import MIB, Limits, overuse
+from pocketgpt.course.grading.limits import MIB, Limits
+from pocketgpt.course.grading.watch import overuse
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="what the system limits differs; this is what Linux does")
 APPLY = (
@@ -82,7 +83,8 @@ def test_overuse_names_the_limit_that_is_exceeded():
 def test_memory_that_processes_share_counts_once():
     code = """
 import os, psutil, time
-from pocketgpt.course.grading.limits import MIB, Limits, overuse
+from pocketgpt.course.grading.limits import MIB, Limits
+from pocketgpt.course.grading.watch import overuse
 kept = bytearray(os.urandom(1) * 100 * MIB)
 for _ in range(5):
     if os.fork() == 0:

@@ -19,6 +19,7 @@ import pytest
 
 import pocketgpt
 from pocketgpt.course.grading import sandbox as sandboxes
+from pocketgpt.course.grading import visible, watch
 from pocketgpt.course.grading.limits import MIB, Limits, kernel_release
 from pocketgpt.course.grading.sandbox import Sandbox, choose, run
 from pocketgpt.errors import PocketError
@@ -248,7 +249,7 @@ def test_the_environment_holds_nothing_of_the_instructors_shell(answer):
     environment = answer["environment"]
     assert "SECRET_OF_THE_INSTRUCTOR" not in environment
     assert environment["HOME"].startswith("/tmp/") and environment["LC_ALL"] == "C.UTF-8"
-    ours = sandboxes._environment("/tmp").keys()
+    ours = visible.environment("/tmp").keys()
     assert environment.keys() - ours <= {"PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE"}
 
 
@@ -405,7 +406,7 @@ def test_where_proc_is_forbidden_a_sandbox_does_without(sandbox):
 
 def test_matplotlib_finds_the_list_of_fonts(sandbox):
     code = "import glob, os; print(len(glob.glob(os.environ['MPLCONFIGDIR'] + '/fontlist-*.json')))"
-    assert said(sandbox, code) == f"{len(sandboxes._font_caches())}\n"
+    assert said(sandbox, code) == f"{len(visible.font_caches())}\n"
 
 
 def test_without_a_sandbox_the_scratch_folder_is_watched_and_removed():
@@ -490,7 +491,7 @@ def test_what_cannot_be_watched_is_ended(monkeypatch):
     def broken(*_):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(sandboxes, "overuse", broken)
+    monkeypatch.setattr(watch, "overuse", broken)
     with run(working("none"), [sys.executable, "-c", "import time; time.sleep(600)"]) as running:
         running.process.wait()
     assert "broken" in running.stopped
