@@ -1,6 +1,7 @@
 """Limits are plain values, and hold in the process that applies them and in all that it starts."""
 
 import json
+import platform
 import subprocess
 import sys
 from dataclasses import asdict
@@ -17,8 +18,8 @@ APPLY = (
 )
 
 
-def said(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+def said(code: str, check: bool = True) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=check).stdout.strip()
 
 
 def child(code: str) -> str:
@@ -118,3 +119,17 @@ def test_the_keys_of_the_session_cannot_be_read():
     code = f"import ctypes, os; libc = ctypes.CDLL(None, use_errno=True); n = {calls}[os.uname().machine];"
     code += "libc.syscall(n, 0, -3, 1); print(os.strerror(ctypes.get_errno()))"
     assert said(APPLY + code) == "Function not implemented"
+
+
+@linux
+def test_the_numbers_of_another_architecture_are_refused_too():
+    """A 64-bit program can make the calls of a 32-bit one, where memfd_create has the number 356."""
+    code = """
+import ctypes, mmap
+page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+page.write(b"\\xb8" + (356).to_bytes(4, "little") + b"\\x53\\x31\\xdb\\x31\\xc9\\xcd\\x80\\x5b\\xc3")
+print(ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))())
+"""
+    if platform.machine() != "x86_64" or said(code, check=False) != "-14":  # EFAULT: the call was made
+        pytest.skip("this machine does not run 32-bit programs")
+    assert said(APPLY + code) == "-38"  # ENOSYS
