@@ -70,6 +70,11 @@ def test_what_is_no_notebook_is_an_error_of_one_sentence(tmp_path, content):
     assert 10 < len(said) < 250 and "\n" not in said and not said.endswith(".")
 
 
+def test_an_empty_file_is_called_empty(tmp_path):
+    with pytest.raises(ValueError, match="empty"):
+        reader.cells(str(stored(tmp_path, b"")))
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
 def test_every_unicode_encoding_is_read(tmp_path, encoding):
     assert sources(stored(tmp_path, NOTEBOOK.encode(encoding))) == ["é = '🌹'"]

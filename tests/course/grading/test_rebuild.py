@@ -167,6 +167,11 @@ def test_a_given_cell_that_was_edited_runs_after_ours(cells):
     assert result.pieces[1].role == "extra" and result.pieces[1].origin == 2
 
 
+def test_an_edited_copy_of_a_given_cell_runs_where_it_stands(cells):
+    cells.insert(at(cells, MASK), replace(cells[at(cells, "02-001")], source="import numpy as np"))
+    assert before(built(cells), "import numpy as np") == (f"check {SOFTMAX}", f"answer {MASK}")
+
+
 @pytest.mark.parametrize(
     ("neighbor", "place", "around"),
     [

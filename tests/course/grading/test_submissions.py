@@ -162,6 +162,7 @@ def test_numbered_students_stay_apart():
         ("a.turing@kings.example/x.ipynb", "a.turing@kings.example"),
         ("4711_02_attention.ipynb", "4711"),
         ("Müller.ipynb", "müller"),
+        ("Ａｄａ ﬁelds.ipynb", "Ada Fields"),
         ("Groß.ipynb", "GROSS"),
         ("名前_02_attention.ipynb", "名前"),
     ],
