@@ -234,3 +234,8 @@ def test_statements_stay_that_make_what_is_read(cells, kept):
 def test_a_cell_that_cannot_be_parsed_may_read_anything():
     for source in ("def f(:", "%matplotlib inline", "(" * 5000, "x\x00"):
         assert "eval" in names_in(source)
+
+
+def test_a_check_reads_the_function_of_its_exercise():
+    pieces = [Piece("given", "softmax = torch.softmax\nother = 1"), Piece("check", "", "softmax")]
+    assert given(needed(pieces)) == "softmax = torch.softmax"
