@@ -1,5 +1,6 @@
 """`pocketgpt grade`: a folder of notebooks becomes a gradebook, one notebook a list of verdicts."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def grade_folder(
     found = list(submissions(folder, list(chapters), names))
     if not found:
         raise PocketError(f"There is no notebook (.ipynb) in {folder}.")
+    _make(out)
     inside = _sandbox(limits, sandbox, docker, (folder, out))
     print("\n".join(inside.lines))
     grader = Grader(masters=chapters, sandbox=inside, limits=limits, verify=verify, memory=out / "kept")
@@ -75,6 +77,14 @@ def grade_folder(
     write_pages(out, results, terms, inside.lines)
     print(_summary(results, out))
     return 1 if any(result.chapter is None for result in results) else 0
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise PocketError(f"Nothing can be written to {out}: {error}. Take another folder for --out.") from error
 
 
 def _sandbox(limits: Limits, kind: str | None, docker: str | None, hidden: tuple[Path, ...]) -> Sandbox:

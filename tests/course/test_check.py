@@ -67,6 +67,15 @@ def test_an_empty_stub_uses_up_no_hint():
     assert "open hint 1" in said("attention_scores", lambda q, k: q @ k.mT + 1)
 
 
+def test_what_a_library_has_not_implemented_is_not_an_empty_stub():
+    def asks(q, k):
+        raise NotImplementedError("not implemented for 'Half'")
+
+    message = said("attention_scores", asks)
+    assert "still empty" not in message
+    assert "not implemented for 'Half'" in message
+
+
 def test_an_empty_stub_of_an_earlier_exercise_is_named():
     def masked_softmax(scores, mask):
         raise NotImplementedError()

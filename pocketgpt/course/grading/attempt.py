@@ -12,9 +12,14 @@ from pocketgpt.course.grading.limits import Limits
 from pocketgpt.course.grading.sandbox import Sandbox, run
 from pocketgpt.course.grading.worker import IMPORT_SECONDS
 
-LARGEST_LINE = 64 << 20
+LARGEST_LINE = 16 << 20
 GRACE_SECONDS = 15  # the worker itself stops a cell in time, unless something stopped the worker
-WORKER = (sys.executable, "-m", "pocketgpt.course.grading.worker")
+WORKER = (
+    sys.executable,
+    "-P",
+    "-m",  # -P: nothing is imported from the folder that the notebook can write to
+    "pocketgpt.course.grading.worker",
+)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from pocketgpt.course.grading.results import Result, Verdict
 from pocketgpt.course.grading.sandbox import Sandbox
 from pocketgpt.course.grading.submissions import Cell, Submission, read
 from pocketgpt.course.grading.suspicions import flags
+from pocketgpt.course.grading.verify import empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +63,8 @@ class Grader:
     def outcome(self, rebuilt: Rebuilt, master: Master, stop: threading.Event) -> Outcome:
         """Run a rebuilt notebook, or recall what came of it before."""
         if rebuilt.untouched:
-            empty = tuple(Verdict(name, False, f"{name} is still empty.") for name in master.exercises)
-            return Outcome(empty, ("It is untouched: no answer and no other code was written.",), 0.0)
+            verdicts = tuple(Verdict(name, False, empty(name)) for name in master.exercises)
+            return Outcome(verdicts, ("It is untouched: no answer and no other code was written.",), 0.0)
         pieces = needed(rebuilt.pieces)
         name = key(pieces, (master.chapter, self.limits, self.verify, self.sandbox.kind))
         if self.memory and (known := recall(self.memory, name)):
@@ -107,7 +108,9 @@ def _result(done: Future, submission: Submission) -> Result:
     except NotGraded as error:
         return _with_notes(blank, str(error))
     except Exception as error:
-        problem = f"The grader itself failed on this notebook ({type(error).__name__}: {error}). Grade it by hand."
+        problem = (
+            f"The grader itself failed on this notebook ({type(error).__name__}: {str(error)[:300]}). Grade it by hand."
+        )
         return _with_notes(blank, problem)
 
 
@@ -128,7 +131,7 @@ def _with_notes(result: Result, *notes: str) -> Result:
     return replace(result, notes=(*result.notes, *filter(None, notes)))
 
 
-def _misnamed(submission: Submission, chapter: str, chapters: Sequence[str]) -> str:
+def _misnamed(submission: Submission, chapter: str, chapters: Collection[str]) -> str:
     """A note if the file has the name of another chapter than its cells."""
     named = [name for name in chapters if name in submission.file]
     return f"Its name says {named[0]}; its cells are those of {chapter}." if named and chapter not in named else ""

@@ -91,7 +91,8 @@ class Grading:
             raise NotGraded(f"Nothing can be run here: {result.broken or result.why or result.messages[0]}")
         self.begun = True
         for number, (index, task) in list(enumerate(steps))[1:]:
-            self.note(self.pieces[index], task, number, result)
+            if index in kept:
+                self.note(self.pieces[index], task, number, result)
         if result.culprit is not None:
             self.leave_out(steps[result.culprit][0], result.why)
         return result.culprit is None

@@ -8,6 +8,7 @@ import json
 import sys
 
 LARGEST_FILE = 1 << 30
+MOST_CELLS = 2000  # a chapter has 60
 LARGEST_SOURCE = 1_000_000  # characters of all code together: a chapter has 20,000
 
 
@@ -34,6 +35,8 @@ def cells(path: str) -> list[dict]:
         found = [cell for part in parts for cell in part] if parts else None  # as it was before 2015
     if not isinstance(found, list):
         raise ValueError("it is not a notebook: it has no list of cells")
+    if len(found) > MOST_CELLS:
+        raise ValueError(f"it has {len(found):,} cells, more than {MOST_CELLS:,}")
     read = [_cell(number, cell) for number, cell in enumerate(found, 1) if isinstance(cell, dict)]
     if sum(len(cell["source"]) for cell in read) > LARGEST_SOURCE:
         raise ValueError(f"its cells hold more than {LARGEST_SOURCE:,} characters of code")

@@ -75,7 +75,7 @@ def student_of(inside: Path, chapters: Sequence[str], students: Sequence[str] = 
         return inside.as_posix(), (f"The path has the name {whose}.",)
     folders = [part for part in inside.parts[:-1] if not _is_chapter(part, chapters)]
     if folders:
-        return folders[0], ()
+        return re.sub(r"_\d+_assignsubmission_.*", "", folders[0]), ()  # what Moodle adds to a name
     stem = re.sub(r"\s*\(\d+\)$", "", stem)  # what browsers add to a second download, and below, "-1", Canvas
     for chapter in chapters:
         stem = re.sub(rf"[\W_]*{re.escape(chapter)}(-\d+$|[\W_]*)", " ", stem, flags=re.IGNORECASE)

@@ -13,8 +13,9 @@ from typing import Any
 
 from IPython.display import display
 
-from pocketgpt.course.check import compared
+from pocketgpt.course.check import compared, diagnose
 from pocketgpt.course.exercise import Exercise
+from pocketgpt.course.exercises import exercises
 from pocketgpt.course.grading import REPLY
 from pocketgpt.course.grading.arrays import decode, encode
 from pocketgpt.course.run import Run, run
@@ -66,6 +67,16 @@ def judge(questions: Questions, text: str | None) -> str | None:
         return "What it gave back when it was asked again with new inputs cannot be read."
     problem = next(filter(None, problems), None)
     return f"It is wrong when it is asked again with new inputs. {problem}" if problem else None
+
+
+def empty(name: str) -> str:
+    """What the check of an exercise says about an answer that was not written."""
+
+    def unwritten(*_: object) -> None:
+        raise NotImplementedError
+
+    with ONE_AT_A_TIME:
+        return diagnose(exercises()[name], unwritten).shown(exercises()[name])
 
 
 def _wrong(exercise: Exercise, inputs: tuple, answer: dict) -> str | None:

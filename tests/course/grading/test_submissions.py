@@ -111,7 +111,7 @@ def test_a_pipe_is_said_and_not_opened(tmp_path):
         ("02_attention/ada/02_attention.ipynb", "ada"),
         ("02_Attention/ada/x.ipynb", "ada"),
         ("02_attention/ada.ipynb", "ada"),
-        ("Ada Lovelace_123456_assignsubmission_file_/02_attention.ipynb", "Ada Lovelace_123456_assignsubmission_file_"),
+        ("Ada Lovelace_123456_assignsubmission_file_/02_attention.ipynb", "Ada Lovelace"),
         ("lovelaceada_1234_567890_02_attention.ipynb", "lovelaceada_1234_567890"),  # Canvas
         ("lovelaceada_1234_567890_02_attention-1.ipynb", "lovelaceada_1234_567890"),  # Canvas, handed in again
         ("lovelaceada_1234_567890_02_attention-12.ipynb", "lovelaceada_1234_567890"),
