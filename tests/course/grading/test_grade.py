@@ -507,7 +507,8 @@ def test_no_grader_failed(results):
 def test_one_file_gives_the_same_verdicts_as_the_folder(results, folder, capsys):
     assert main(["grade", str(folder / "compared" / "wrong.ipynb")]) == 1
     printed = capsys.readouterr().out
-    assert all(message in printed for message in failures(results["compared/wrong.ipynb"]).values())
+    for message in failures(results["compared/wrong.ipynb"]).values():
+        assert "\n".join(message.split("\n")[:2]) in printed  # below the sentence stand new random inputs
     assert "02_attention: 0 of 8 points" in printed
 
 
