@@ -5,7 +5,6 @@ elsewhere; behind it in the folder stands an honest notebook. The whole folder i
 """
 
 import json
-import os
 import re
 import signal
 import socket
@@ -712,7 +711,7 @@ def world(tmp_path_factory) -> Iterator[World]:
     connections: list[object] = []
     with serve(connections) as server:
         cases = {**CASES, "spies, calls and writes outside": spying(folder, out, server.getsockname()[1])}
-        chosen = [each for each in cases.values() if re.search(os.environ.get("HOSTILE", ""), each.name)]
+        chosen = list(cases.values())
         for number, each in enumerate(chosen):
             notebook(folder / f"{number:02}-hostile.ipynb", each)
             answers = {name: f"# {SECRET}, notebook {number}\n{right(name)}" for name in CHAPTER}
