@@ -88,10 +88,9 @@ def end(running: Running) -> None:
     found: set[psutil.Process] = set()
     patience = time.monotonic() + _PATIENCE_SECONDS
     while found := {process for process in found if _alive(process)} | _members(running):
-        for act in (psutil.Process.suspend, psutil.Process.kill):  # first none of them can start another
-            for process in found:
-                with suppress(psutil.Error):
-                    act(process)
+        for process in found:
+            with suppress(psutil.Error):
+                process.kill()
         if time.monotonic() > patience:  # without a sandbox: a program of another user, which we may not kill
             break
         time.sleep(0.002)

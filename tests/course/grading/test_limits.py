@@ -54,6 +54,11 @@ def test_a_file_that_is_too_large_is_an_error(tmp_path):
 
 
 @linux
+def test_a_crash_writes_no_memory_to_disk():
+    assert said("import resource;" + APPLY + "print(resource.getrlimit(resource.RLIMIT_CORE))") == "(0, 0)"
+
+
+@linux
 def test_a_lower_limit_of_the_system_stays():
     code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5, 9));"
     assert said(code + APPLY + "print(resource.getrlimit(resource.RLIMIT_FSIZE))") == "(5, 9)"
