@@ -49,7 +49,6 @@ def main(plan: dict, command: list[str]) -> int:
 
 def inside(plan: dict, command: list[str]) -> int:
     die_with_parent()
-    os.setsid()
     limit_namespace(plan["processes"])
     raise_loopback()
     build_root(plan["mounts"])

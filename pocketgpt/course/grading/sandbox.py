@@ -176,7 +176,7 @@ def _bubblewrap(mounts: list[list[str]]) -> list[str]:
     """The same as enter.py does. What bubblewrap makes can be written to until it is sealed, all but devices."""
     options = ["--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
     # As the first process, a worker has no other around it that holds its pipes and lets the notebook look into it.
-    options += ["--die-with-parent", "--new-session", "--as-pid-1"]
+    options += ["--die-with-parent", "--as-pid-1"]
     words = {"bind": "--ro-bind", "link": "--symlink", "empty": "--tmpfs", "dev": "--dev", "proc": "--proc"}
     sealed = ["/"]
     for how, what, where in mounts:

@@ -245,9 +245,17 @@ def test_nothing_can_be_unmounted_and_no_namespace_made(answer):
     assert answer["setuid"] != "done"
 
 
+CAPABILITIES = ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")
+
+
 def test_no_capability_is_left(answer):
-    assert all(int(answer["status"][name], 16) == 0 for name in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"))
+    assert all(int(answer["status"][name], 16) == 0 for name in CAPABILITIES)
     assert answer["status"]["NoNewPrivs"].strip() == "1"
+
+
+def test_the_worker_has_no_capability_from_the_start(sandbox):
+    status = said(sandbox, "print(open('/proc/self/status').read())")
+    assert all(f"{name}:\t{0:016x}\n" in status for name in CAPABILITIES)
 
 
 def test_the_environment_holds_nothing_of_the_instructors_shell(answer):
