@@ -94,7 +94,7 @@ def raise_loopback() -> None:
 
 def build_root(mounts: list[list[str]]) -> None:
     """Mount what the plan says below an empty folder, and make that the root; the old one is gone."""
-    mount(None, "/", None, _REC | _PRIVATE)
+    mount(None, "/", None, _REC | _PRIVATE)  # what the machine mounts later stays outside
     mount("tmpfs", "/tmp", "tmpfs", _NO_SUID | _NO_DEV, "mode=755,size=1m")  # any folder that every system has
     os.mkdir("/tmp/old")
     os.mkdir("/tmp/new")

@@ -20,7 +20,7 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix
 _LINKER, _NAMES = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d"), ("passwd", "group", "nsswitch.conf", "hosts")
 _SETTINGS = (*_LINKER, *_NAMES, "localtime", "fonts", "alternatives")
 _PARTS_OF_PREFIX = ("bin", "lib", "lib64", "share", "etc", "ssl", "pyvenv.cfg")
-_CPUS = Path("/sys/devices/system/cpu")  # PyTorch counts the processors there
+_CPUS = Path("/sys/devices/system/cpu")  # on ARM, PyTorch looks for the processors there
 
 
 def plan(scratch: int, hidden: Sequence[Path], proc: bool) -> list[list[str]]:

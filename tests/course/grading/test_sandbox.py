@@ -37,7 +37,7 @@ sys.exit(subprocess.run([sys.executable, "-c", *sys.argv[1:]]).returncode)
 """
 PROBE = """
 import ctypes, glob, json, os, resource, socket, sys
-question = json.load(sys.stdin)
+question = json.load(open("/dev/stdin"))
 libc = ctypes.CDLL(None, use_errno=True)
 
 def result(act, *values):
@@ -56,7 +56,7 @@ def system(name, *values):
     return "done" if getattr(libc, name)(*values) == 0 else os.strerror(ctypes.get_errno())
 
 def echo():
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as one:
+    with socket.create_server(("localhost", 0)) as server, socket.create_connection(server.getsockname()) as one:
         other, _ = server.accept()
         one.sendall(b"hello")
         return other.recv(5).decode()
@@ -165,6 +165,8 @@ def answer(request) -> dict:
             "above the root": f"/../old{ROOT}",
             "package": str(ROOT / "pocketgpt"),
             "assets": str(ROOT / "assets"),
+            "processors": "/sys/devices/system/cpu",
+            "the rest of /sys": "/sys/kernel",
         }
         package = ROOT / "pocketgpt" / "course"
         outside = [
@@ -215,6 +217,11 @@ def test_the_package_and_its_assets_are_visible(answer):
     assert "shakespeare-tokenizer.json" in answer["read"]["assets"]
 
 
+def test_the_processors_are_visible_and_no_other_device(answer):
+    assert "cpu0" in answer["read"]["processors"]
+    assert answer["read"]["the rest of /sys"] == "FileNotFoundError"
+
+
 def test_nothing_outside_the_scratch_folder_can_be_written(answer):
     inside = {path for path, result in answer["write"].items() if not result.endswith("Error")}
     assert inside == {"mine", "/tmp/mine"}
@@ -253,9 +260,9 @@ def test_no_capability_is_left(answer):
     assert answer["status"]["NoNewPrivs"].strip() == "1"
 
 
-def test_the_worker_has_no_capability_from_the_start(sandbox):
-    status = said(sandbox, "print(open('/proc/self/status').read())")
-    assert all(f"{name}:\t{0:016x}\n" in status for name in CAPABILITIES)
+def test_the_worker_has_no_capability_from_the_start_nor_has_what_reaps_orphans(sandbox):
+    status = said(sandbox, "print(open('/proc/self/status').read(), open('/proc/1/status').read())")
+    assert all(status.count(f"{name}:\t{0:016x}\n") == 2 for name in CAPABILITIES)
 
 
 def test_the_environment_holds_nothing_of_the_instructors_shell(answer):
@@ -334,6 +341,11 @@ def test_a_command_that_does_not_end_is_ended_by_leaving_the_block(kind, word):
     assert alive(word) == []
 
 
+def test_a_command_that_is_killed_does_not_look_as_if_it_had_ended_well():
+    with run(working("namespaces"), [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) as running:
+        assert running.process.wait() == 128 + 9
+
+
 BOMB = """
 import os, time
 for _ in range(300):
@@ -351,7 +363,7 @@ time.sleep(60)
 def test_a_fork_bomb_is_stopped_with_its_sentence(kind, word):
     found = working(kind)
     with run(found, [sys.executable, "-c", BOMB, word]) as running:
-        running.process.wait()
+        assert running.process.wait() != 0
     assert running.stopped.endswith("100 is the limit.")
     assert alive(word) == []
 
@@ -384,7 +396,7 @@ def test_too_much_memory_is_stopped_with_its_sentence(kind):
     found = working(kind)
     found = replace(found, limits=replace(found.limits, memory=200 * MIB))
     with run(found, [sys.executable, "-c", HOG]) as running:
-        running.process.wait()
+        assert running.process.wait() != 0
     assert running.stopped.endswith("200 MiB is the limit.")
 
 
@@ -438,7 +450,7 @@ time.sleep(60)
 """
     with run(working("none"), [sys.executable, "-c", code]) as running:
         folder = Path(running.process.stdout.readline().decode().strip())
-        running.process.wait()
+        assert running.process.wait() != 0
     assert running.stopped.endswith("8 MiB, the limit of its scratch folder.")
     assert not folder.exists()
     assert working("none").lines[0].startswith("No sandbox")
