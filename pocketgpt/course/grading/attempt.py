@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pocketgpt.course.grading.limits import Limits
-from pocketgpt.course.grading.sandbox import Sandbox, run
+from pocketgpt.course.grading.protection.limits import Limits
+from pocketgpt.course.grading.protection.sandbox import Sandbox, run
 from pocketgpt.course.grading.worker import IMPORT_SECONDS
 
 LARGEST_LINE = 16 << 20

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pocketgpt.course.grading.flags.suspicions import flags
 from pocketgpt.course.grading.isolate import NotGraded, run_pieces
 from pocketgpt.course.grading.kept import Outcome, keep, key, recall
-from pocketgpt.course.grading.limits import Limits
 from pocketgpt.course.grading.master import Master
 from pocketgpt.course.grading.needed import needed
+from pocketgpt.course.grading.protection.limits import Limits
+from pocketgpt.course.grading.protection.sandbox import Sandbox
 from pocketgpt.course.grading.rebuild import Rebuilt, chapter_of, rebuild
 from pocketgpt.course.grading.results import Result, Verdict
-from pocketgpt.course.grading.sandbox import Sandbox
 from pocketgpt.course.grading.submissions import Cell, Submission, read
-from pocketgpt.course.grading.suspicions import flags
 from pocketgpt.course.grading.verify import empty
 
 

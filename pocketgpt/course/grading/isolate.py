@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from pocketgpt.course.exercises import exercises
 from pocketgpt.course.grading.attempt import Attempt, Task, attempt
-from pocketgpt.course.grading.limits import Limits
 from pocketgpt.course.grading.master import Master
+from pocketgpt.course.grading.protection.limits import Limits
+from pocketgpt.course.grading.protection.sandbox import Sandbox
 from pocketgpt.course.grading.rebuild import Piece
 from pocketgpt.course.grading.results import Verdict
-from pocketgpt.course.grading.sandbox import Sandbox
 from pocketgpt.course.grading.verify import Questions, judge
 from pocketgpt.errors import PocketError
 

@@ -17,7 +17,8 @@ from typing import Any, TextIO
 
 import pytest
 
-from pocketgpt.course.grading import REPLY, limits
+from pocketgpt.course.grading import REPLY
+from pocketgpt.course.grading.protection import limits
 
 LARGEST_MESSAGE = 20_000  # characters
 LARGEST_REPLY = 1_000_000  # characters; those of the course have up to 7,000

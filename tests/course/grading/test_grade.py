@@ -13,9 +13,9 @@ from pocketgpt.cli import main
 from pocketgpt.course.build import ROOT
 from pocketgpt.course.exercises import exercises
 from pocketgpt.course.grading.grade import Grader, grade_all
-from pocketgpt.course.grading.limits import Limits
 from pocketgpt.course.grading.master import masters
-from pocketgpt.course.grading.sandbox import choose
+from pocketgpt.course.grading.protection.limits import Limits
+from pocketgpt.course.grading.protection.sandbox import choose
 from pocketgpt.course.grading.submissions import submissions
 
 CHAPTERS = masters()

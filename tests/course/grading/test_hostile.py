@@ -25,14 +25,14 @@ from pocketgpt.course.build import ROOT
 from pocketgpt.course.exercises import exercises
 from pocketgpt.course.grading import attempt as attempts
 from pocketgpt.course.grading.grade import Grader, grade_all
-from pocketgpt.course.grading.gradebook import write_csv, write_junit, write_results
-from pocketgpt.course.grading.limits import MIB, Limits
 from pocketgpt.course.grading.master import masters
-from pocketgpt.course.grading.pages import write_pages
+from pocketgpt.course.grading.protection.limits import MIB, Limits
+from pocketgpt.course.grading.protection.sandbox import choose
+from pocketgpt.course.grading.report.gradebook import write_csv, write_junit, write_results
+from pocketgpt.course.grading.report.pages import write_pages
+from pocketgpt.course.grading.report.terms import Terms
 from pocketgpt.course.grading.results import Result
-from pocketgpt.course.grading.sandbox import choose
 from pocketgpt.course.grading.submissions import submissions
-from pocketgpt.course.grading.terms import Terms
 
 if sys.platform != "linux":
     pytest.skip("These notebooks are run in the sandbox of Linux alone.", allow_module_level=True)
@@ -680,7 +680,7 @@ def spying(folder: Path, out: Path, port: int) -> Case:
         },
         earns=("attention",),
         says={
-            "attention_scores": f"RuntimeError.*{re.escape(str(out))} False",
+            "attention_scores": r"RuntimeError.*grades\d* False",
             "masked_softmax": "ConnectionRefusedError|OSError",
             "causal_mask": "RuntimeError.*(FileNotFoundError|OSError)",
         },
@@ -819,9 +819,9 @@ import resource, sys
 from pathlib import Path
 from pocketgpt.course.grading import attempt as attempts
 from pocketgpt.course.grading.grade import Grader, grade_all
-from pocketgpt.course.grading.limits import Limits
+from pocketgpt.course.grading.protection.limits import Limits
 from pocketgpt.course.grading.master import masters
-from pocketgpt.course.grading.sandbox import choose
+from pocketgpt.course.grading.protection.sandbox import choose
 from pocketgpt.course.grading.submissions import submissions
 limits, folder = Limits(), Path(sys.argv[1])
 grader = Grader(masters=masters(), sandbox=choose(limits), limits=limits)

@@ -8,7 +8,7 @@ import pytest
 
 from pocketgpt.course.grading import kept
 from pocketgpt.course.grading.kept import Outcome, keep, key, recall, versions
-from pocketgpt.course.grading.limits import Limits
+from pocketgpt.course.grading.protection.limits import Limits
 from pocketgpt.course.grading.rebuild import Piece
 from pocketgpt.course.grading.results import Verdict
 

@@ -9,12 +9,13 @@ from dataclasses import asdict
 import psutil
 import pytest
 
-from pocketgpt.course.grading.limits import MIB, Limits
-from pocketgpt.course.grading.watch import overuse
+from pocketgpt.course.grading.protection.limits import MIB, Limits
+from pocketgpt.course.grading.protection.watch import overuse
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="what the system limits differs; this is what Linux does")
 APPLY = (
-    "from pocketgpt.course.grading.limits import MIB, Limits, apply; apply(Limits(memory=300 * MIB, file_size=MIB));"
+    "from pocketgpt.course.grading.protection.limits import MIB, Limits, apply; "
+    "apply(Limits(memory=300 * MIB, file_size=MIB));"
 )
 
 
@@ -33,7 +34,9 @@ def test_limits_survive_json():
 
 
 def test_limits_are_imported_with_the_standard_library_alone():
-    code = "import sys, pocketgpt.course.grading.limits; print({'torch', 'numpy', 'psutil'} & set(sys.modules))"
+    code = (
+        "import sys, pocketgpt.course.grading.protection.limits; print({'torch', 'numpy', 'psutil'} & set(sys.modules))"
+    )
     assert said(code) == "set()"
 
 
@@ -89,8 +92,8 @@ def test_overuse_names_the_limit_that_is_exceeded():
 def test_memory_that_processes_share_counts_once():
     code = """
 import os, psutil, time
-from pocketgpt.course.grading.limits import MIB, Limits
-from pocketgpt.course.grading.watch import overuse
+from pocketgpt.course.grading.protection.limits import MIB, Limits
+from pocketgpt.course.grading.protection.watch import overuse
 kept = bytearray(os.urandom(1) * 100 * MIB)
 for _ in range(5):
     if os.fork() == 0:

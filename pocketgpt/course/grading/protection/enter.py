@@ -21,7 +21,7 @@ import struct
 import sys
 from pathlib import Path
 
-from pocketgpt.course.grading.limits import kernel_release, prctl, renounce
+from pocketgpt.course.grading.protection.limits import kernel_release, prctl, renounce
 
 # From linux/sched.h, mount.h, prctl.h, if.h and sockios.h.
 _NEW_ALL = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # user mount pid net ipc uts

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import cache
 
 from pocketgpt.course.exercises import exercises
-from pocketgpt.course.grading.aliases import Names, imported, text_of
-from pocketgpt.course.grading.names import (
+from pocketgpt.course.grading.flags.aliases import Names, imported, text_of
+from pocketgpt.course.grading.flags.names import (
     ATTRIBUTES,
     BUILTINS,
     CHECK,

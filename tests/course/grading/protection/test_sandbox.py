@@ -18,10 +18,10 @@ import psutil
 import pytest
 
 import pocketgpt
-from pocketgpt.course.grading import sandbox as sandboxes
-from pocketgpt.course.grading import visible, watch
-from pocketgpt.course.grading.limits import MIB, Limits, kernel_release
-from pocketgpt.course.grading.sandbox import Sandbox, choose, run
+from pocketgpt.course.grading.protection import sandbox as sandboxes
+from pocketgpt.course.grading.protection import visible, watch
+from pocketgpt.course.grading.protection.limits import MIB, Limits, kernel_release
+from pocketgpt.course.grading.protection.sandbox import Sandbox, choose, run
 from pocketgpt.errors import PocketError
 
 KINDS = ["bubblewrap", "namespaces"]
@@ -31,7 +31,7 @@ LIMITS = Limits(scratch=8 * MIB, processes=100)
 # A trusted worker, which starts the hostile code as a kernel is started.
 WORKER = """
 import subprocess, sys
-from pocketgpt.course.grading.limits import Limits, apply
+from pocketgpt.course.grading.protection.limits import Limits, apply
 apply(Limits(processes=100))
 sys.exit(subprocess.run([sys.executable, "-c", *sys.argv[1:]]).returncode)
 """
@@ -402,8 +402,8 @@ def test_too_much_memory_is_stopped_with_its_sentence(kind):
 
 GRADER = """
 import sys
-from pocketgpt.course.grading.limits import Limits
-from pocketgpt.course.grading.sandbox import choose, run
+from pocketgpt.course.grading.protection.limits import Limits
+from pocketgpt.course.grading.protection.sandbox import choose, run
 with run(choose(Limits(), kind=sys.argv[1]), [sys.executable, "-c", sys.argv[2], sys.argv[3]]) as running:
     print(running.process.stdout.readline().decode(), flush=True)
     running.process.wait()

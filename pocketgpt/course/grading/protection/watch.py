@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from pocketgpt.course.grading.limits import MIB, Limits
+from pocketgpt.course.grading.protection.limits import MIB, Limits
 
 _POLL_SECONDS, _PATIENCE_SECONDS = 0.2, 20.0
 _KEPT_OF_STDERR = 20_000  # bytes

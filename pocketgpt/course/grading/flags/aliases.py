@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pocketgpt.course.grading.names import EVERYWHERE, SHORT
+from pocketgpt.course.grading.flags.names import EVERYWHERE, SHORT
 
 LONGEST_NAME = 500  # characters
 

@@ -6,7 +6,7 @@ import warnings
 
 from IPython.core.inputtransformer2 import TransformerManager
 
-from pocketgpt.course.grading.names import HARMLESS_MAGICS, words
+from pocketgpt.course.grading.flags.names import HARMLESS_MAGICS, words
 
 SHELL, INSTALLS = "runs a shell command", "installs a package"
 SHELLS = words("bash sh script system sx sc cmd perl ruby python python2 python3 pypy !")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pocketgpt.course.grading.gradebook import handed_in_nothing
-from pocketgpt.course.grading.pages import page_name, write_pages
+from pocketgpt.course.grading.report.gradebook import handed_in_nothing
+from pocketgpt.course.grading.report.pages import page_name, write_pages
+from pocketgpt.course.grading.report.terms import Terms, exercises_of
 from pocketgpt.course.grading.results import Flag, Result, Verdict
-from pocketgpt.course.grading.terms import Terms, exercises_of
 
 MESSAGE = "✗ 2.3 causal_mask\nA query may look at its own position.\n\nyour mask    expected\n· · ·        ■ · ·  <&>"
 FLAG = Flag(7, 3, "import subprocess", "starts a process")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from pocketgpt.course.build import ROOT
 from pocketgpt.course.exercises import exercises
+from pocketgpt.course.grading.flags.pasted import PASTED
+from pocketgpt.course.grading.flags.suspicions import LONGEST_CELL, MOST_FLAGS, flags
 from pocketgpt.course.grading.master import masters
-from pocketgpt.course.grading.pasted import PASTED
-from pocketgpt.course.grading.suspicions import LONGEST_CELL, MOST_FLAGS, flags
 
 CHAPTERS = masters()
 ATTENTION = CHAPTERS["02_attention"]

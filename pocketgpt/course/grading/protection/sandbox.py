@@ -17,13 +17,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketgpt.course.grading import enter
-from pocketgpt.course.grading.limits import MIB, Limits
-from pocketgpt.course.grading.visible import INSIDE, SCRATCH, environment, font_caches, plan
-from pocketgpt.course.grading.watch import Running, watched
+from pocketgpt.course.grading.protection import enter
+from pocketgpt.course.grading.protection.limits import MIB, Limits
+from pocketgpt.course.grading.protection.visible import INSIDE, SCRATCH, environment, font_caches, plan
+from pocketgpt.course.grading.protection.watch import Running, watched
 from pocketgpt.errors import PocketError
 
-_TRIAL = "import pocketgpt.course.grading.limits, socket; socket.create_server(('127.0.0.1', 0)); print('entered')"
+_TRIAL = (
+    "import pocketgpt.course.grading.protection.limits, socket; "
+    "socket.create_server(('127.0.0.1', 0)); print('entered')"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

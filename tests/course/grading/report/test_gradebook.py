@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pocketgpt.course.grading.gradebook import (
+from pocketgpt.course.grading.report.gradebook import (
     clean,
     defused,
     handed_in_nothing,
@@ -15,8 +15,8 @@ from pocketgpt.course.grading.gradebook import (
     write_junit,
     write_results,
 )
+from pocketgpt.course.grading.report.terms import Terms, exercises_of
 from pocketgpt.course.grading.results import Flag, Result, Verdict, from_json
-from pocketgpt.course.grading.terms import Terms, exercises_of
 
 HOSTILE = {
     "markup": "<script>alert(1)</script>]]>&amp;\"'",

@@ -15,9 +15,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from pocketgpt.course.exercises import exercises
-from pocketgpt.course.grading.gradebook import clean, cut, line, ordered
+from pocketgpt.course.grading.report.gradebook import clean, cut, line, ordered
+from pocketgpt.course.grading.report.terms import Terms, amount, duration
 from pocketgpt.course.grading.results import Result, number
-from pocketgpt.course.grading.terms import Terms, amount, duration
 from pocketgpt.files import replacing
 
 MOST_FLAGS = 50

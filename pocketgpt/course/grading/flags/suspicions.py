@@ -11,12 +11,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from pocketgpt.course.grading.aliases import Names
-from pocketgpt.course.grading.constructions import MARK, MARKS, found
-from pocketgpt.course.grading.magics import LINE_END, NOT_PYTHON, SHELL, magic_of, parsed, places, python_of, reason_of
+from pocketgpt.course.grading.flags.aliases import Names
+from pocketgpt.course.grading.flags.constructions import MARK, MARKS, found
+from pocketgpt.course.grading.flags.magics import (
+    LINE_END,
+    NOT_PYTHON,
+    SHELL,
+    magic_of,
+    parsed,
+    places,
+    python_of,
+    reason_of,
+)
+from pocketgpt.course.grading.flags.names import AUTOMATIC_MAGICS, BUILTINS, NOTEBOOK, READ_ON, reason_for
+from pocketgpt.course.grading.flags.pasted import our_answers, pasted
 from pocketgpt.course.grading.master import Master
-from pocketgpt.course.grading.names import AUTOMATIC_MAGICS, BUILTINS, NOTEBOOK, READ_ON, reason_for
-from pocketgpt.course.grading.pasted import our_answers, pasted
 from pocketgpt.course.grading.results import Flag
 
 TOO_LONG, TOO_DEEP = "is too long to be read", "is nested too deeply to be read"

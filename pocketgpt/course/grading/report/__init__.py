@@ -1,0 +1,1 @@
+"""Results for people and programs: gradebook, pages, JUnit XML, JSON; and what they are worth."""
