@@ -161,7 +161,7 @@ def grade(
     """
     try:
         from pocketgpt.commands.grade import grade_folder, grade_one
-        from pocketgpt.course.grading.limits import Limits
+        from pocketgpt.course.grading.protection.limits import Limits
     except ImportError as error:
         raise PocketError(f"Grading needs {error.name}: pip install 'pocketgpt[course]'") from error
     limits = Limits(memory=int(memory * 2**30), cell_seconds=cell_seconds, notebook_seconds=notebook_seconds)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from pocketgpt.course.build import ROOT
 from pocketgpt.course.grading.grade import Grader, grade_all
-from pocketgpt.course.grading.gradebook import handed_in_nothing, line, write_csv, write_junit, write_results
 from pocketgpt.course.grading.kept import versions
-from pocketgpt.course.grading.limits import Limits
 from pocketgpt.course.grading.master import masters
-from pocketgpt.course.grading.pages import write_pages
+from pocketgpt.course.grading.protection.limits import Limits
+from pocketgpt.course.grading.protection.sandbox import Sandbox, choose
+from pocketgpt.course.grading.report.gradebook import handed_in_nothing, line, write_csv, write_junit, write_results
+from pocketgpt.course.grading.report.pages import write_pages
+from pocketgpt.course.grading.report.terms import Terms, amount
 from pocketgpt.course.grading.results import Result
-from pocketgpt.course.grading.sandbox import Sandbox, choose
 from pocketgpt.course.grading.submissions import Submission, class_list, submissions
-from pocketgpt.course.grading.terms import Terms, amount
 from pocketgpt.errors import PocketError
 
 SECRET = ("solutions", "tests", ".git")  # of a checkout

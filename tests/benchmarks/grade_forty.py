@@ -17,9 +17,9 @@ from pocketgpt.course.build import ROOT
 from pocketgpt.course.grading.attempt import Task, attempt
 from pocketgpt.course.grading.grade import Grader, grade_all
 from pocketgpt.course.grading.isolate import BEGIN
-from pocketgpt.course.grading.limits import Limits
 from pocketgpt.course.grading.master import masters
-from pocketgpt.course.grading.sandbox import choose
+from pocketgpt.course.grading.protection.limits import Limits
+from pocketgpt.course.grading.protection.sandbox import choose
 from pocketgpt.course.grading.submissions import submissions
 
 STUDENTS, RUNS = 40, 5
