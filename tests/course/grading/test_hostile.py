@@ -38,7 +38,7 @@ if sys.platform != "linux":
     pytest.skip("These notebooks are run in the sandbox of Linux alone.", allow_module_level=True)
 
 LIMITS = Limits(
-    memory=1024 * MIB, file_size=64 * MIB, processes=128, scratch=64 * MIB, cell_seconds=8.0, notebook_seconds=90.0
+    memory=1024 * MIB, file_size=64 * MIB, processes=128, scratch=64 * MIB, cell_seconds=6.0, notebook_seconds=90.0
 )
 SECRET = "gudgeon-4471"  # stands in files that no notebook may read
 DAEMON = "halibut-9052"  # stands in the command line of a process that wants to live on
@@ -300,7 +300,7 @@ case(
         + function("masked_softmax", "raise Mute()"),
         "causal_mask": function("causal_mask", "return causal_mask(query_positions, key_positions)"),
         "attention": function(
-            "attention", "raise ValueError('</pre><script>alert(1)</script>\\x1b[31m\\ud800' * 500_000)"
+            "attention", "raise ValueError('</pre><script>alert(1)</script>\\x1b[31m\\ud800' * 50_000)"
         ),
     },
     says={"attention_scores": "Weird", "causal_mask": "RecursionError"},
@@ -709,7 +709,8 @@ def world(tmp_path_factory) -> Iterator[World]:
     for secret in (folder / "SECRET.txt", out / "gradebook.csv", folder.parent / "SECRET.txt"):
         secret.write_text(SECRET)
     connections: list[object] = []
-    with serve(connections) as server:
+    with serve(connections) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempts, "GRACE_SECONDS", 3)
         cases = {**CASES, "spies, calls and writes outside": spying(folder, out, server.getsockname()[1])}
         chosen = list(cases.values())
         for number, each in enumerate(chosen):
