@@ -145,13 +145,13 @@ case(
     "never ends when it is called for the second time, and swallows interrupts",
     answers={"masked_softmax": right("masked_softmax", before="calls = []", first=STUBBORN)},
     earns=("attention_scores", "causal_mask", "attention"),
-    says={"masked_softmax": "did not finish within 8 seconds"},
+    says={"masked_softmax": "did not finish within 6 seconds"},
 )
 case(
     "waits for ever, beside right answers",
     extras={"check-attention_scores": "import asyncio\nawait asyncio.sleep(1e9)"},
     earns=CHAPTER,
-    notes=r"Cell \d+ was left out. It did not finish within 8 seconds",
+    notes=r"Cell \d+ was left out. It did not finish within 6 seconds",
     flagged=True,
 )
 case(
