@@ -16,8 +16,8 @@ from pocketgpt.course.grading.results import Verdict
 from pocketgpt.course.grading.verify import Questions, judge
 from pocketgpt.errors import PocketError
 
-# Whatever the student's code made of the name `check`, here it is ours again.
 BEGIN = Task("from pocketgpt.course import check")  # if this fails, it is not the notebook's fault
+# Whatever the student's code made of the name `check`, here it is ours again.
 CHECK = "from pocketgpt.course import check\ncheck.{0}({0})"
 ASK = "from pocketgpt.course.grading.verify import reply\nreply({0}, {1!r})"
 
