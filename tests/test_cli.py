@@ -42,7 +42,7 @@ def message_of(capsys, *argv):
 def test_help_names_every_command(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for command in ("train", "generate", "info", "doctor", "build", "fetch", "bench"):
+    for command in ("train", "generate", "info", "doctor", "build", "release", "grade", "fetch", "bench"):
         assert command in out
 
 
@@ -84,7 +84,7 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["info", "gpt5"], "no preset 'gpt5': choose one of pocket, pocket-shakespeare"),
         (["fetch", "shakespeer"], "'shakespeer' is neither a corpus (shakespeare"),
         (["bench", "--runs", "0"], "runs = 0 cannot work: use a whole number of at least 1"),
-        (["trian"], "train, generate, info, doctor, build, fetch, bench"),
+        (["trian"], "train, generate, info, doctor, build, release, grade, fetch, bench"),
     ],
 )
 def test_a_mistake_is_answered_with_what_would_work(capsys, monkeypatch, tmp_path, argv, said):

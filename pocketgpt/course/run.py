@@ -79,8 +79,16 @@ def blamed(error: Exception) -> traceback.FrameSummary:
 
 def blame(error: Exception) -> str:
     """'RuntimeError in line 3, `return q @ k`: …': an error as the learner reads it."""
-    frame, said = blamed(error), str(error).strip().splitlines()
+    frame, said = blamed(error), _said(error).strip().splitlines()
     return f"{type(error).__name__} in line {frame.lineno}, `{frame.line}`" + (f": {said[0]}" if said else "")
+
+
+def _said(error: Exception) -> str:
+    """Its text, which a learner's own class may be unable to give."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 @contextlib.contextmanager

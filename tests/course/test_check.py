@@ -67,6 +67,17 @@ def test_an_empty_stub_uses_up_no_hint():
     assert "open hint 1" in said("attention_scores", lambda q, k: q @ k.mT + 1)
 
 
+def test_an_error_that_cannot_say_its_text_is_named():
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError
+
+    def answer(q, k):
+        raise Mute
+
+    assert "Mute in line" in said("attention_scores", answer)
+
+
 def test_what_a_library_has_not_implemented_is_not_an_empty_stub():
     def asks(q, k):
         raise NotImplementedError("not implemented for 'Half'")

@@ -51,7 +51,9 @@ def run_pieces(
     else:
         grading.notes.append(f"It was stopped after {limits.notebook_seconds:g} seconds.")
     answered = [piece.exercise for piece in pieces if piece.role == "answer" and piece.origin]
-    for name in [each for each in answered if grading.left_out and each not in grading.passed]:  # was it really theirs?
+    for name in [
+        each for each in answered if grading.left_out and each not in grading.settled | grading.passed
+    ]:  # was it really theirs?
         alone = {i for i, piece in enumerate(pieces) if not piece.origin or piece.exercise == name}
         if len(alone) < len(pieces) and time.monotonic() < until:
             why = grading.failed.pop(name, None)
@@ -63,7 +65,12 @@ def run_pieces(
 
 @dataclass
 class Grading:
-    """What is known so far about one notebook. passed and failed: messages by exercise; left_out: pieces, and why."""
+    """What is known so far about one notebook.
+
+    passed    exercises, and `failed` those that did not pass so far, with what was said
+    settled   exercises that were judged while nothing was left out
+    left_out  the indices of pieces, and why
+    """
 
     master: Master
     pieces: Sequence[Piece]
@@ -73,6 +80,7 @@ class Grading:
     stop: threading.Event
     passed: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
     left_out: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     begun: bool = False
@@ -104,11 +112,15 @@ class Grading:
             self.failed[name] = message  # what the check says about a cell that does not run is of no use
         if not task.prints or number not in result.passed or name in self.passed:
             return
+        if not self.left_out:
+            self.settled.add(name)
         if not result.passed[number]:
             self.failed.setdefault(name, message or "The check ran, and did not say that the answer is right.")
         elif name not in self.questions:
             self.passed.add(name)
-        elif number + 1 in result.passed:
+        elif number + 1 not in result.passed:
+            self.settled.discard(name)  # its questions were not answered
+        else:
             if problem := judge(self.questions[name], result.replies.get(name)):
                 self.failed[name] = f"The check passed, but the answer is not right. {problem}"
             else:
@@ -149,7 +161,7 @@ def _tasks(piece: Piece, questions: Mapping[str, Questions]) -> list[Task]:
     if piece.role != "check":
         return [Task(piece.source)]
     name = piece.exercise
-    check = Task(CHECK.format(name), prints=exercises()[name].success + "\n")
+    check = Task(CHECK.format(name), prints=exercises()[name].success)
     return [check, Task(ASK.format(name, str(questions[name])), reply=name)] if name in questions else [check]
 
 
