@@ -24,7 +24,7 @@ WORKER = (
 
 @dataclass(frozen=True)
 class Task:
-    """A code cell to run. prints: what it has to print, exactly; reply: the exercise whose questions it answers."""
+    """A code cell to run. prints: what has to be in what it prints; reply: the exercise whose questions it answers."""
 
     source: str
     prints: str = ""
