@@ -1,21 +1,38 @@
 """What the tests share: one thread, a seed, hypothesis without a clock, and small models whose every part matters."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor
 
-from pocketgpt.config import ModelConfig, preset
-from pocketgpt.gpt import GPT
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import preset
 
 torch.set_num_threads(1)  # tiny models: a second thread costs more than it brings
 # Times never decide a test, and a run is the same run tomorrow.
 settings.register_profile("pocketgpt", deadline=None, derandomize=True, database=None)
 settings.load_profile("pocketgpt")
 
-SMALL = {"vocab_size": 61, "d_model": 48, "n_layers": 2, "n_heads": 6, "d_head": 8, "d_ff": 64, "max_seq_len": 24}
+SMALL = {"vocab_size": 61, "d_model": 48, "n_layers": 2, "max_seq_len": 24}
+SMALL_PARTS = {
+    "attention": {"n_heads": 6, "d_head": 8},
+    "feedforward": {"d_ff": 64},
+}
+
+
+def shrink(part, changes: dict):
+    """The config of a part in small, with those of the changes that it has fields for."""
+    if isinstance(part, tuple):
+        return tuple(shrink(each, changes) for each in part)
+    if part is None:
+        return None
+    sizes = SMALL_PARTS[part.kind]
+    if part.kind == "attention":
+        sizes = sizes | {"n_kv_heads": 2 if part.n_kv_heads else 6}
+    return replace(part, **sizes | {name: value for name, value in changes.items() if hasattr(part, name)})
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +46,13 @@ def small():
 
     def small(name: str, **changes) -> ModelConfig:
         original = preset(name)
-        kv_heads = 2 if original.n_kv_heads < original.n_heads else 6
+        own = {field.name for field in fields(ModelConfig)}
+        inner = {name: changes.pop(name) for name in list(changes) if name not in own}  # of mixer and feed-forward
+        parts = {part: shrink(getattr(original, part), inner) for part in ("mixer", "feedforward")}
         rope = original.rope
         if rope.original_max_seq_len:
             rope = replace(rope, original_max_seq_len=10)  # stretches within the small context
-        return preset(name, **{**SMALL, "n_kv_heads": kv_heads, "rope": rope, **changes})
+        return preset(name, **{**SMALL, **parts, "rope": rope, **changes}).resolved()
 
     return small
 

@@ -7,7 +7,7 @@ import torch
 
 from pocketgpt.cli import main
 from pocketgpt.config import PRESETS, ModelConfig
-from pocketgpt.gpt import GPT
+from pocketgpt.models.gpt import GPT
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import save_checkpoint
 

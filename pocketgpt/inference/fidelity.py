@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Integer
 from torch.nn import functional as F
 
-from pocketgpt.gpt import GPT
+from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import sequential_windows
 
 

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pocketgpt.errors import PocketError
-from pocketgpt.gpt import GPT
-from pocketgpt.inference.cache import Cache, new_cache
+from pocketgpt.inference.kv_cache import KVCache, new_cache
 from pocketgpt.inference.sampling import Sampler
+from pocketgpt.models.gpt import GPT
 
 DEFAULT_SAMPLER = Sampler()
 
@@ -19,7 +19,7 @@ DEFAULT_SAMPLER = Sampler()
 @torch.no_grad()
 def prefill(
     model: GPT, prompts: Sequence[Sequence[int]], capacity: int | None = None
-) -> tuple[Cache, Float[Tensor, "batch vocab"]]:
+) -> tuple[KVCache, Float[Tensor, "batch vocab"]]:
     """Read prompts of any lengths in one pass; returns the filled cache and the logits after each prompt's last
     token."""
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
@@ -42,7 +42,7 @@ def uncompiled(model: GPT) -> AbstractContextManager:
 
 
 @torch.no_grad()  # not inference_mode, whose tensors torch.compile cannot take views of
-def decode_step(model: GPT, tokens: Int[Tensor, "batch"], cache: Cache) -> Float[Tensor, "batch vocab"]:
+def decode_step(model: GPT, tokens: Int[Tensor, "batch"], cache: KVCache) -> Float[Tensor, "batch vocab"]:
     """Logits after one more token in every row."""
     cache.reserve(1)
     return model(tokens[:, None], cache)[:, -1]

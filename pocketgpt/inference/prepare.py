@@ -1,13 +1,12 @@
-"""A model made ready to write fast: weights in fewer bytes, steps compiled."""
+"""Prepare a model for fast decoding: weights in fewer bytes, compiled steps."""
 
-from pocketgpt.gpt import GPT
-from pocketgpt.inference.decode_attention import decode_attention
-from pocketgpt.inference.weights import WeightFormat, store_weights
+from pocketgpt.inference.quantization import WeightFormat, quantize
+from pocketgpt.models.gpt import GPT
 
 
 def prepare_for_decoding(model: GPT, weights: WeightFormat | str = "float32", compiled: bool = False) -> GPT:
-    """A copy of the model for `generate` and `stream`: matrices stored as `weights`, keys and values in bf16 unless
-    that is float32, and with `compiled` the work of a step in generated code.
+    """Copy the model for `generate` and `stream`: matrices stored as `weights`, keys and values in bf16 unless that is
+    float32, and with `compiled` the work of a step in generated code.
 
     The first token after that takes longer: the code is made then, and kept on disk for the next time. Prompts are
     read without it, since every length would need its own.
@@ -19,9 +18,7 @@ def prepare_for_decoding(model: GPT, weights: WeightFormat | str = "float32", co
 
     Raises PocketError for an unknown format.
     """
-    copy = store_weights(model, weights)
-    for block in copy.blocks:
-        block.attention.core = decode_attention
+    copy = quantize(model, weights).use_attention("decode")
     if compiled and model.device.type == "cuda":
         copy.compile(fullgraph=True, mode="reduce-overhead")
     elif compiled:

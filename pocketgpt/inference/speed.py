@@ -5,16 +5,16 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from pocketgpt.gpt import GPT
 from pocketgpt.machine import memory_bandwidth
+from pocketgpt.models.gpt import GPT
 
 
 def bytes_per_step(model: GPT, seq: int, batch: int = 1) -> int:
     """Bytes that a decode step reads with `seq` tokens in the cache: every weight but the embedding table, of which it
     takes one row, and all keys and values."""
-    parts = (*model.blocks, model.final_norm, model.head)
-    weights = sum(parameter.nbytes for part in parts for parameter in part.parameters())
-    return weights + model.kv_cache_bytes(batch, seq, model.dtype)
+    modules = (*model.blocks, model.final_norm, model.head)
+    weights = sum(parameter.nbytes for module in modules for parameter in module.parameters())
+    return weights + model.cache_bytes(batch, seq, model.dtype)
 
 
 def decode_limit(model: GPT, seq: int) -> float:

@@ -1,140 +1,146 @@
-"""Attention: every position looks at the positions it may see and takes a weighted mean of their values.
+"""Attention: every position takes a weighted mean of the values at the positions it may attend to."""
 
-`attention` is the readable form; `fused_attention` computes the same with PyTorch's fused operator, and is what the
-model runs. Multi-head, grouped-query and multi-query attention are one code path: n_kv_heads equal to n_heads,
-between, or 1.
-"""
-
-import math
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from pocketgpt.config import ModelConfig
+from pocketgpt.checked import ConfigError
+from pocketgpt.layers.attention_backends import causal_mask, fused_attention
+from pocketgpt.layers.context import Context, TokenStore
 from pocketgpt.layers.norm import RMSNorm
-from pocketgpt.layers.rope import Rotation, apply_rope
+from pocketgpt.layers.part import Mixer, ModelShape, PartConfig, PerToken
+from pocketgpt.layers.rope import apply_rope
 
 
-def causal_mask(
-    query_positions: Int[Tensor, "*rows seq"], key_positions: Int[Tensor, "*rows keys"], window: int | None = None
-) -> Bool[Tensor, "*rows seq keys"]:
-    """True where a query may look at a key: at itself and earlier, and with a window not more than window − 1 back."""
-    distance = query_positions[..., :, None] - key_positions[..., None, :]
-    visible = distance >= 0
-    return visible if window is None else visible & (distance < window)
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig(PartConfig):
+    """Multi-head attention; with fewer key/value heads grouped-query or multi-query attention."""
+
+    kind: ClassVar[str] = "attention"
+
+    n_heads: int
+    """Query heads."""
+    n_kv_heads: int | None = None
+    """Key/value heads: equal to n_heads is multi-head attention (the default), 1 is multi-query, between is grouped."""
+    d_head: int | None = None
+    """Width of a head; d_model // n_heads if not given."""
+    window: int | None = None
+    """Sliding window: a token sees itself and the window − 1 tokens before it."""
+    bias: bool = False
+    """Biases on q_proj, k_proj and v_proj."""
+    output_bias: bool = False
+    """A bias on o_proj."""
+    qk_norm: bool = False
+    """RMS-normalize queries and keys per head before they are rotated (Qwen 3)."""
+
+    def __post_init__(self) -> None:
+        self._require_positive_integers("n_heads")
+        for name in ("n_kv_heads", "d_head", "window"):
+            if getattr(self, name) is not None:
+                self._require_positive_integers(name)
+        divisors = [str(n) for n in range(1, self.n_heads + 1) if self.n_heads % n == 0]
+        divides = self.n_kv_heads is None or self.n_heads % self.n_kv_heads == 0
+        self._require(divides, "n_kv_heads", f"a divisor of n_heads = {self.n_heads}: {', '.join(divisors)}")
+
+    def resolved(self, model: ModelShape) -> "AttentionConfig":
+        """The same config with `n_kv_heads` and `d_head` filled in. Raises ConfigError if d_model has no such heads."""
+        if self.d_head is None:
+            # Twice n_heads, so that a head can be halved into pairs.
+            multiple = -(-model.d_model // (2 * self.n_heads)) * 2 * self.n_heads
+            if model.d_model % self.n_heads:
+                raise ConfigError(
+                    f"ModelConfig.d_model = {model.d_model} cannot work: use a multiple of n_heads = {self.n_heads}, "
+                    f"such as {multiple}, or give d_head."
+                )
+        d_head = self.d_head or model.d_model // self.n_heads
+        full = replace(self, n_kv_heads=self.n_kv_heads or self.n_heads, d_head=d_head)
+        if model.positions == "rope":
+            full._require(d_head % 2 == 0, "d_head", f"an even number, such as {d_head + 1}: RoPE turns pairs")
+            stretched = model.rope.scaling in ("ntk", "dynamic")
+            full._require(d_head > 2 or not stretched, "d_head", "4 or more: a single pair has no slower one")
+        full._require(model.causal or self.window is None, "window", "None, or causal = True: a window looks back")
+        return full
 
 
-def expand_kv_heads(
-    x: Float[Tensor, "batch kv_heads keys d_head"], n_heads: int
-) -> Float[Tensor, "batch heads keys d_head"]:
-    """Give every query head its key/value head: 0 0 0 1 1 1, not 0 1 0 1 0 1.
-
-    Source: Ainslie et al. 2023, GQA (arXiv 2305.13245).
-    """
-    return x.repeat_interleave(n_heads // x.shape[1], dim=1)
-
-
-def attention(
-    q: Float[Tensor, "batch heads seq d_head"],
-    k: Float[Tensor, "batch kv_heads keys d_head"],
-    v: Float[Tensor, "batch kv_heads keys d_head"],
-    mask: Bool[Tensor, "*#batch seq keys"] | None = None,
-) -> tuple[Float[Tensor, "batch heads seq d_head"], Float[Tensor, "batch heads seq keys"]]:
-    """softmax(QKᵀ/√d_head + M) V, step by step; returns the output and the weights. True in the mask: may look.
-
-    Source: Vaswani et al. 2017 (arXiv 1706.03762), eq. 1.
-    """
-    k, v = expand_kv_heads(k, q.shape[1]), expand_kv_heads(v, q.shape[1])
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
-    weights = scores.softmax(dim=-1)
-    return weights @ v, weights
-
-
-def fused_attention(
-    q: Float[Tensor, "batch heads seq d_head"],
-    k: Float[Tensor, "batch kv_heads keys d_head"],
-    v: Float[Tensor, "batch kv_heads keys d_head"],
-    mask: Bool[Tensor, "*#batch seq keys"] | None = None,
-    is_causal: bool = False,
-    dropout: float = 0.0,
-) -> Float[Tensor, "batch heads seq d_head"]:
-    """`attention` through PyTorch's fused operator (FlashAttention and its kin), which never stores the weights.
-
-    is_causal aligns to the top left corner: right only when queries and keys start at the same position.
-    Source: Dao et al. 2022, FlashAttention (arXiv 2205.14135).
-    """
-    return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal, enable_gqa=q.shape[1] != k.shape[1])
-
-
-@runtime_checkable
-class LayerCache(Protocol):
-    """What attention asks of a cache: keep these keys and values, and give back all that may be looked at, with a mask
-    unless it is the causal one of a sequence that begins."""
-
-    def update(
-        self, k: Float[Tensor, "batch kv_heads seq d_head"], v: Float[Tensor, "batch kv_heads seq d_head"]
-    ) -> tuple[
-        Float[Tensor, "batch kv_heads keys d_head"],
-        Float[Tensor, "batch kv_heads keys d_head"],
-        Bool[Tensor, "rows 1 seq keys"] | None,
-    ]: ...
-
-
-class Attention(nn.Module):
+class Attention(Mixer):
     """Project to queries, keys and values; rotate; attend; project back.
 
-    `core` and `rotate` are the two steps in the middle, kept as attributes so that another function can take their
-    place.
+    `attend` is the backend (`attention_backends`), changed by `model.use_attention`.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: AttentionConfig, model: ModelShape) -> None:
         super().__init__()
-        self.d_head, self.causal, self.window, self.dropout = (
-            config.d_head,
-            config.causal,
-            config.window,
-            config.dropout,
-        )
+        self.config = config
+        self.d_head = config.d_head
+        self.causal = model.causal
+        self.dropout = model.dropout
+        self.rotary_width = config.d_head if model.positions == "rope" else 0
         q_width, kv_width = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
-        self.q_proj = nn.Linear(config.d_model, q_width, bias=config.attention_bias)
-        self.k_proj = nn.Linear(config.d_model, kv_width, bias=config.attention_bias)
-        self.v_proj = nn.Linear(config.d_model, kv_width, bias=config.attention_bias)
-        self.o_proj = nn.Linear(q_width, config.d_model, bias=config.output_bias)
+        self.q_proj = nn.Linear(model.d_model, q_width, bias=config.bias)
+        self.k_proj = nn.Linear(model.d_model, kv_width, bias=config.bias)
+        self.v_proj = nn.Linear(model.d_model, kv_width, bias=config.bias)
+        self.o_proj = nn.Linear(q_width, model.d_model, bias=config.output_bias)
         # QK-norm: Dehghani et al. 2023 (arXiv 2302.05442), with RMSNorm as in Qwen 3 (arXiv 2505.09388).
-        self.q_norm = RMSNorm(config.d_head, config.norm_eps) if config.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(config.d_head, config.norm_eps) if config.qk_norm else nn.Identity()
-        self.core = fused_attention
-        self.rotate = apply_rope
+        self.q_norm = RMSNorm(config.d_head, model.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(config.d_head, model.norm_eps) if config.qk_norm else nn.Identity()
+        self.attend = fused_attention
 
     def forward(
-        self, x: Float[Tensor, "batch seq d_model"], rope: Rotation | None, cache: LayerCache | None = None
+        self, x: Float[Tensor, "batch seq d_model"], context: Context, cache: TokenStore | None = None
     ) -> Float[Tensor, "batch seq d_model"]:
+        # project and split into heads
         q = self.q_norm(self.split_heads(self.q_proj(x)))  # (B, H, T, d_head)
         k = self.k_norm(self.split_heads(self.k_proj(x)))  # (B, H_kv, T, d_head)
-        v = self.split_heads(self.v_proj(x))
-        if rope is not None:
-            q, k = self.rotate(q, *rope), self.rotate(k, *rope)
+        v = self.split_heads(self.v_proj(x))  # (B, H_kv, T, d_head)
+        # rotate by position; keys only once, before they are cached
+        if self.rotary_width:
+            q = self.rotate(q, *context.rotations[self.rotary_width])
+            k = self.rotate(k, *context.rotations[self.rotary_width])
+        # attend to these tokens, or to these and the cached ones
         if cache is None:
             mask = self.window_mask(x)
         else:
-            k, v, mask = cache.update(k, v)  # keys are rotated once, at their own position, before they are kept
+            (k, v), mask = cache.update(k, v)  # (B, H_kv, S, d_head)
         is_causal = self.causal and mask is None
-        y = self.core(q, k, v, mask=mask, is_causal=is_causal, dropout=self.dropout if self.training else 0.0)
+        y = self.attend(q, k, v, mask=mask, is_causal=is_causal, dropout=self.dropout if self.training else 0.0)
+        # merge heads: (B, H, T, d_head) → (B, T, H · d_head)
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
     def split_heads(self, x: Float[Tensor, "batch seq width"]) -> Float[Tensor, "batch heads seq d_head"]:
         """(B, T, H · d_head) → (B, H, T, d_head)."""
         return x.unflatten(-1, (-1, self.d_head)).transpose(1, 2)
 
+    def rotate(
+        self,
+        x: Float[Tensor, "batch heads seq d_head"],
+        cos: Float[Tensor, "rows 1 seq half"],
+        sin: Float[Tensor, "rows 1 seq half"],
+    ) -> Float[Tensor, "batch heads seq d_head"]:
+        return apply_rope(x, cos, sin)
+
     def window_mask(self, x: Float[Tensor, "batch seq d_model"]) -> Bool[Tensor, "seq seq"] | None:
         """The mask of a sliding window, or None where the sequence fits into it (is_causal is faster than a mask)."""
-        seq = x.shape[1]
-        if self.window is None or seq <= self.window:
+        seq, window = x.shape[1], self.config.window
+        if window is None or seq <= window:
             return None
         positions = torch.arange(seq, device=x.device)
-        return causal_mask(positions, positions, self.window)
+        return causal_mask(positions, positions, window)
+
+    def flops_per_token(self, seq: int) -> int:
+        """Projections 2 · d_model · d_head · (2 · n_heads + 2 · n_kv_heads); QKᵀ and the weighted sum 4 · n_heads ·
+        d_head · seq, over the whole square, as attention kernels are usually counted."""
+        config, d_model = self.config, self.o_proj.out_features
+        projections = 2 * d_model * config.d_head * (2 * config.n_heads + 2 * config.n_kv_heads)
+        return projections + 4 * config.n_heads * config.d_head * seq
+
+    def output_weights(self) -> Iterator[nn.Parameter]:
+        yield self.o_proj.weight
+
+    def cached(self) -> PerToken:
+        """Keys and values: 2 · n_kv_heads · d_head values per token."""
+        size = (self.config.n_kv_heads, self.config.d_head)
+        return PerToken((size, size), self.config.window)

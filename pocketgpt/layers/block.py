@@ -1,25 +1,35 @@
-"""A block: attention, then feed-forward, each added to the residual stream. The norm stands before or after."""
+"""A block: a mixer, then a feed-forward, each added to the residual stream."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pocketgpt.config import ModelConfig
-from pocketgpt.layers.attention import Attention, LayerCache
-from pocketgpt.layers.feedforward import build_feedforward
+from pocketgpt.layers.attention import Attention, AttentionConfig
+from pocketgpt.layers.context import Context, StateStore, TokenStore
+from pocketgpt.layers.feedforward import FeedForwardConfig, build_feedforward
 from pocketgpt.layers.norm import build_norm
-from pocketgpt.layers.rope import Rotation
+from pocketgpt.layers.part import ModelShape
+
+MIXERS = {AttentionConfig: Attention}
+"""From the config of a mixer to its module."""
+
+FEEDFORWARDS = {FeedForwardConfig: build_feedforward}
+"""From the config of a feed-forward to its module."""
+
+MixerConfig = AttentionConfig
+FeedForwardPartConfig = FeedForwardConfig
 
 
 class Block(nn.Module):
-    """The four parts of a block; the two classes below say in which order they act."""
+    """The four parts of a block; the classes below say in which order they act."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, mixer: MixerConfig, feedforward: FeedForwardPartConfig | None, model: ModelShape) -> None:
         super().__init__()
-        self.attention_norm = build_norm(config)
-        self.attention = Attention(config)
-        self.feedforward_norm = build_norm(config)
-        self.feedforward = build_feedforward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.mixer_norm = build_norm(model)
+        self.mixer = MIXERS[type(mixer)](mixer, model)
+        if feedforward is not None:
+            self.feedforward_norm = build_norm(model)
+            self.feedforward = FEEDFORWARDS[type(feedforward)](feedforward, model)
+        self.dropout = nn.Dropout(model.dropout)
 
 
 class PreNormBlock(Block):
@@ -29,9 +39,9 @@ class PreNormBlock(Block):
     """
 
     def forward(
-        self, x: Float[Tensor, "batch seq d_model"], rope: Rotation | None, cache: LayerCache | None = None
+        self, x: Float[Tensor, "batch seq d_model"], context: Context, cache: TokenStore | StateStore | None = None
     ) -> Float[Tensor, "batch seq d_model"]:
-        x = x + self.dropout(self.attention(self.attention_norm(x), rope, cache))
+        x = x + self.dropout(self.mixer(self.mixer_norm(x), context, cache))
         return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
 
 
@@ -42,10 +52,26 @@ class PostNormBlock(Block):
     """
 
     def forward(
-        self, x: Float[Tensor, "batch seq d_model"], rope: Rotation | None, cache: LayerCache | None = None
+        self, x: Float[Tensor, "batch seq d_model"], context: Context, cache: TokenStore | StateStore | None = None
     ) -> Float[Tensor, "batch seq d_model"]:
-        x = self.attention_norm(x + self.dropout(self.attention(x, rope, cache)))
+        x = self.mixer_norm(x + self.dropout(self.mixer(x, context, cache)))
         return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
 
 
-BLOCKS = {"pre": PreNormBlock, "post": PostNormBlock}
+class MixerOnlyBlock(Block):
+    """x + f(norm(x)) with a mixer and no feed-forward, as in Mamba, whose mixer does the work of both.
+
+    Source: Gu and Dao 2023, Mamba (arXiv 2312.00752), section 3.4.
+    """
+
+    def forward(
+        self, x: Float[Tensor, "batch seq d_model"], context: Context, cache: TokenStore | StateStore | None = None
+    ) -> Float[Tensor, "batch seq d_model"]:
+        return x + self.dropout(self.mixer(self.mixer_norm(x), context, cache))
+
+
+def build_block(mixer: MixerConfig, feedforward: FeedForwardPartConfig | None, model: ModelShape) -> Block:
+    """The block with these parts, in the model's norm order."""
+    if feedforward is None:
+        return MixerOnlyBlock(mixer, None, model)
+    return {"pre": PreNormBlock, "post": PostNormBlock}[model.norm_order](mixer, feedforward, model)

@@ -1,15 +1,15 @@
-"""Normalization: keep every token's vector at a steady size, so that depth does not blow it up or fade it out."""
+"""Normalization: scales every token's vector to a steady size, so that it neither grows nor fades with depth."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketgpt.config import ModelConfig
+from pocketgpt.layers.part import ModelShape
 
 
 class RMSNorm(nn.Module):
-    """x / √(mean(x²) + eps), over the last axis, then a learned scale where asked for. eps stands inside the root.
+    """x / √(mean(x²) + eps), over the last axis, then a learned scale where configured. eps is inside the root.
 
     Source: Zhang and Sennrich 2019 (arXiv 1910.07467).
     """
@@ -24,11 +24,11 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, (self.width,), self.weight, self.eps)
 
 
-def build_norm(config: ModelConfig) -> nn.Module:
-    """The norm over d_model that the config asks for.
+def build_norm(config: ModelShape) -> nn.Module:
+    """The configured norm over d_model.
 
     LayerNorm is PyTorch's: (x − mean) / √(variance + eps), the variance divided by d and not d − 1, then scale and
-    shift where asked for. Source: Ba, Kiros and Hinton 2016 (arXiv 1607.06450).
+    shift where configured. Source: Ba, Kiros and Hinton 2016 (arXiv 1607.06450).
     """
     if config.norm == "rmsnorm":
         return RMSNorm(config.d_model, config.norm_eps, config.norm_weight)

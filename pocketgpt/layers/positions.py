@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pocketgpt.config import ModelConfig
+from pocketgpt.layers.part import ModelShape
 
 
 class LearnedPositions(nn.Module):
@@ -51,8 +51,8 @@ class NoPositions(nn.Module):
         return x
 
 
-def build_positions(config: ModelConfig) -> nn.Module:
-    """What the config adds to the embedding."""
+def build_positions(config: ModelShape) -> nn.Module:
+    """The configured positions, which are added to the embedding."""
     if config.positions == "learned":
         return LearnedPositions(config.max_seq_len, config.d_model)
     if config.positions == "sinusoidal":

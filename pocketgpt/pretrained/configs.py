@@ -7,8 +7,11 @@ not to the weights.
 from collections.abc import Callable
 from typing import Any
 
-from pocketgpt.config import ModelConfig, RopeConfig
 from pocketgpt.errors import PocketError
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.layers.rope_scaling import RopeConfig
+from pocketgpt.models.config import ModelConfig, NormOrder
 
 Values = dict[str, Any]
 Translation = Callable[[Values], ModelConfig]
@@ -19,19 +22,21 @@ def gpt2(hf: Values) -> ModelConfig:
     _only(hf, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
     gelus = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
     d_ff = hf.get("n_inner") or 4 * hf["n_embd"]
-    return _gpt(hf, d_ff=d_ff, feedforward=_choice(hf, "activation_function", "gelu_new", gelus))
+    activation = _choice(hf, "activation_function", "gelu_new", gelus)
+    return _gpt(hf, FeedForwardConfig(activation=activation, d_ff=d_ff, bias=True))
 
 
 def openai_gpt(hf: Values) -> ModelConfig:
     """Radford et al. 2018, the first GPT: post-norm, and what it calls gelu is the tanh form."""
-    feedforward = _choice(hf, "afn", "gelu", {"gelu": "gelu_tanh"})
-    return _gpt(hf, d_ff=4 * hf["n_embd"], feedforward=feedforward, norm_order="post")
+    activation = _choice(hf, "afn", "gelu", {"gelu": "gelu_tanh"})
+    feedforward = FeedForwardConfig(activation=activation, d_ff=4 * hf["n_embd"], bias=True)
+    return _gpt(hf, feedforward, norm_order="post")
 
 
 def llama(hf: Values) -> ModelConfig:
     """Touvron et al. 2023 (arXiv 2302.13971), with the RoPE scalings that came later."""
     bias = hf.get("attention_bias", False)
-    return _llama(hf, attention_bias=bias, output_bias=bias, feedforward_bias=hf.get("mlp_bias", False))
+    return _llama(hf, bias=bias, output_bias=bias, feedforward_bias=hf.get("mlp_bias", False))
 
 
 def mistral(hf: Values) -> ModelConfig:
@@ -43,46 +48,46 @@ def qwen3(hf: Values) -> ModelConfig:
     """Yang et al. 2025 (arXiv 2505.09388)."""
     _only(hf, use_sliding_window=False)
     bias = hf.get("attention_bias", False)
-    return _llama({"head_dim": 128, **hf}, attention_bias=bias, output_bias=bias, qk_norm=True)
+    return _llama({"head_dim": 128, **hf}, bias=bias, output_bias=bias, qk_norm=True)
 
 
-def _gpt(hf: Values, **ours: Any) -> ModelConfig:
-    """What both GPTs share."""
+def _gpt(hf: Values, feedforward: FeedForwardConfig, norm_order: NormOrder = "pre") -> ModelConfig:
+    """The config of either GPT."""
     _only(hf, quantization_config=None)
     return ModelConfig(
         vocab_size=hf["vocab_size"],
         d_model=hf["n_embd"],
         n_layers=hf["n_layer"],
-        n_heads=hf["n_head"],
         max_seq_len=hf["n_positions"],
+        mixer=AttentionConfig(n_heads=hf["n_head"], bias=True, output_bias=True),
+        feedforward=feedforward,
         positions="learned",
         norm="layernorm",
         norm_bias=True,
         norm_eps=float(hf.get("layer_norm_epsilon", 1e-5)),
-        feedforward_bias=True,
-        attention_bias=True,
-        output_bias=True,
+        norm_order=norm_order,
         tie_embeddings=hf.get("tie_word_embeddings", True),
-        **ours,
     )
 
 
-def _llama(hf: Values, **ours: Any) -> ModelConfig:
-    """What Llama and those after it share."""
+def _llama(hf: Values, feedforward_bias: bool = False, **attention: Any) -> ModelConfig:
+    """The config of Llama and the models that follow it; `attention` are further fields of AttentionConfig."""
     _only(hf, hidden_act="silu", quantization_config=None, partial_rotary_factor=1.0)
     return ModelConfig(
         vocab_size=hf["vocab_size"],
         d_model=hf["hidden_size"],
         n_layers=hf["num_hidden_layers"],
-        n_heads=hf["num_attention_heads"],
-        n_kv_heads=hf.get("num_key_value_heads"),
-        d_head=hf.get("head_dim"),
-        d_ff=hf["intermediate_size"],
         max_seq_len=hf["max_position_embeddings"],
+        mixer=AttentionConfig(
+            n_heads=hf["num_attention_heads"],
+            n_kv_heads=hf.get("num_key_value_heads"),
+            d_head=hf.get("head_dim"),
+            **attention,
+        ),
+        feedforward=FeedForwardConfig(d_ff=hf["intermediate_size"], bias=feedforward_bias),
         rope=rope(hf),
         norm_eps=float(hf.get("rms_norm_eps", 1e-6)),
         tie_embeddings=hf.get("tie_word_embeddings", False),
-        **ours,
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, read_safetensors
-from pocketgpt.gpt import GPT
+from pocketgpt.models.gpt import GPT
 from pocketgpt.pretrained.configs import Translation, gpt2, llama, mistral, openai_gpt, qwen3
 
 
@@ -27,9 +27,9 @@ class Architecture:
 
 # Both store matrices as (in, out), the transpose of nn.Linear, and queries, keys and values as one.
 _GPT_BLOCK = {
-    "ln_1": "attention_norm",
-    "attn.c_attn": "attention.q_proj attention.k_proj attention.v_proj",
-    "attn.c_proj": "attention.o_proj",
+    "ln_1": "mixer_norm",
+    "attn.c_attn": "mixer.q_proj mixer.k_proj mixer.v_proj",
+    "attn.c_proj": "mixer.o_proj",
     "ln_2": "feedforward_norm",
     "mlp.c_fc": "feedforward.up_proj",
     "mlp.c_proj": "feedforward.down_proj",
@@ -41,13 +41,13 @@ _TRANSPOSED = {"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"}
 
 _LLAMA = {
     "embed_tokens": "embedding",
-    "input_layernorm": "attention_norm",
-    "self_attn.q_proj": "attention.q_proj",
-    "self_attn.k_proj": "attention.k_proj",
-    "self_attn.v_proj": "attention.v_proj",
-    "self_attn.o_proj": "attention.o_proj",
-    "self_attn.q_norm": "attention.q_norm",
-    "self_attn.k_norm": "attention.k_norm",
+    "input_layernorm": "mixer_norm",
+    "self_attn.q_proj": "mixer.q_proj",
+    "self_attn.k_proj": "mixer.k_proj",
+    "self_attn.v_proj": "mixer.v_proj",
+    "self_attn.o_proj": "mixer.o_proj",
+    "self_attn.q_norm": "mixer.q_norm",
+    "self_attn.k_norm": "mixer.k_norm",
     "post_attention_layernorm": "feedforward_norm",  # the norm before the feed-forward, in spite of its name
     "mlp.gate_proj": "feedforward.gate_proj",
     "mlp.up_proj": "feedforward.up_proj",

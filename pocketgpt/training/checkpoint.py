@@ -27,7 +27,7 @@ import torch
 from pocketgpt.assets import asset
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, replacing_folder, write_json, write_torch
-from pocketgpt.gpt import GPT
+from pocketgpt.models.gpt import GPT
 from pocketgpt.text.tokenizer import Tokenizer
 
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "training.json")

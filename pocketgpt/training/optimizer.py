@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from pocketgpt.layers.part import Part
 from pocketgpt.training.recipe import TrainConfig
 
 
@@ -12,9 +13,9 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
     | parameters                             | optimizer "adamw"    | optimizer "muon"    |
     |----------------------------------------|----------------------|---------------------|
     | matrices inside the blocks             | AdamW, decay         | Muon, decay         |
-    | an untied head                         | AdamW, decay         | AdamW, decay        |
+    | an untied head, matrices in Part.adamw | AdamW, decay         | AdamW, decay        |
     | embeddings (a tied head is one)        | AdamW, no decay      | AdamW, no decay     |
-    | norms, biases and all other vectors    | AdamW, no decay      | AdamW, no decay     |
+    | norms, biases, what is in Part.no_decay| AdamW, no decay      | AdamW, no decay     |
 
     Embeddings are not decayed: a row moves only when its token is in the batch but would shrink at every step, so that
     rare words fade (OLMo 2, Walsh et al. 2025, arXiv 2501.00656). A norm's scale or a bias that is pulled toward zero
@@ -28,16 +29,16 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
     Sources: Loshchilov and Hutter 2017, AdamW (arXiv 1711.05101); Jordan et al. 2024, Muon
     (https://kellerjordan.github.io/posts/muon/).
     """
-    hidden, head, rest = split_parameters(model)
+    hidden, others, rest = split_parameters(model)
     adamw_groups = [
-        {"params": head, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": config.weight_decay},
         {"params": rest, "weight_decay": 0.0},
     ]
     optimizers: list[torch.optim.Optimizer] = []
     if config.optimizer == "muon" and hidden:
         optimizers.append(torch.optim.Muon(hidden, lr=config.muon_lr, weight_decay=config.weight_decay))
     else:
-        adamw_groups[0]["params"] = hidden + head
+        adamw_groups[0]["params"] = hidden + others
     adamw_groups = [group for group in adamw_groups if group["params"]]
     optimizers.append(torch.optim.AdamW(adamw_groups, lr=config.lr, betas=(config.beta1, config.beta2)))
     for optimizer in optimizers:
@@ -47,19 +48,25 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """Trainable parameters as (matrices inside the blocks, matrices outside, embeddings and vectors).
+    """Trainable parameters as (matrices inside the blocks, other matrices, embeddings and vectors).
 
-    A tied head is the embedding itself and is listed once, as an embedding.
+    A layer lists its exceptions in `Part.adamw` and `Part.no_decay`. A tied head is the embedding itself and is listed
+    once, as an embedding.
     """
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    hidden, outside, rest = [], [], []
+    no_decay = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    adamw = set()
+    for part in model.modules():
+        if isinstance(part, Part):
+            no_decay |= {id(part.get_parameter(name)) for name in part.no_decay}
+            adamw |= {id(part.get_parameter(name)) for name in part.adamw}
+    hidden, others, rest = [], [], []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if parameter.ndim < 2 or id(parameter) in embeddings:
+        if parameter.ndim < 2 or id(parameter) in no_decay:
             rest.append(parameter)
-        elif name.startswith("blocks."):
+        elif name.startswith("blocks.") and id(parameter) not in adamw:
             hidden.append(parameter)
         else:
-            outside.append(parameter)
-    return hidden, outside, rest
+            others.append(parameter)
+    return hidden, others, rest

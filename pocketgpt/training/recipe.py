@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pocketgpt.config import Checked, ConfigError
-from pocketgpt.config import preset as check_preset
+from pocketgpt.checked import Checked, ConfigError
+from pocketgpt.models.presets import preset as check_preset
 
 Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["cosine", "wsd"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from pocketgpt.config import preset
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_torch
-from pocketgpt.gpt import GPT
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import preset
 from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.text.shards import TokenFolder
 from pocketgpt.text.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from pocketgpt.gpt import GPT
+from pocketgpt.models.gpt import GPT
 from pocketgpt.training.distributed import full_state, gather_objects, is_main, load_full_state, rank, world_size
 
 NOTHING = nn.Identity()  # a model without weights: those of the real one are in model.safetensors

@@ -13,8 +13,8 @@ from torch import nn
 from tqdm import tqdm
 
 from pocketgpt.errors import PocketError
-from pocketgpt.gpt import GPT
 from pocketgpt.machine import matmul_flops
+from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import Batch, Tokens
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import latest_intact, prune, save_checkpoint, sweep
@@ -23,11 +23,10 @@ from pocketgpt.training.distributed import any_rank, is_main, seed_everything, w
 from pocketgpt.training.evaluate import Evaluation, evaluate, token_lengths
 from pocketgpt.training.failures import explained
 from pocketgpt.training.interrupt import interrupt_after_step
-from pocketgpt.training.kernels import prepare_for_training
 from pocketgpt.training.loss import NextTokenLoss
-from pocketgpt.training.memory import checkpoint_blocks
 from pocketgpt.training.optimizer import build_optimizers
 from pocketgpt.training.precision import autocast, choose_device, grad_scaler
+from pocketgpt.training.prepare import prepare_for_training
 from pocketgpt.training.recipe import TrainConfig
 from pocketgpt.training.runlog import RunLog
 from pocketgpt.training.schedule import warmup_cosine, warmup_stable_decay
@@ -223,9 +222,8 @@ class Trainer:
 
     def build_loss(self) -> nn.Module:
         """What a step calls: model and loss, with all that makes them faster, smaller, or spread over processes."""
-        prepare_for_training(self.model, self.device, self.config.precision)
-        if self.config.activation_checkpointing:
-            checkpoint_blocks(self.model)
+        self.model = prepare_for_training(self.model, self.device, self.config.precision)
+        self.model.recompute_blocks = self.config.activation_checkpointing
         loss = NextTokenLoss(self.model, self.config.head_chunk)
         if self.config.compile:
             compile_loss(loss, by_block=self.config.fsdp)

@@ -13,17 +13,18 @@ import pytest
 DECODE = """
 import sys
 import torch
-from pocketgpt.config import preset
-from pocketgpt.gpt import GPT
-from pocketgpt.inference import cache as caches
+from pocketgpt.models.presets import preset
+from pocketgpt.models.gpt import GPT
+from pocketgpt.inference import kv_cache as caches
 from pocketgpt.inference.generate import decode_step
 from pocketgpt.inference.prepare import prepare_for_decoding
 
 caches.SLOT_STEP = 8  # so that the cache grows on the way
-kind, window = {"static": (caches.StaticCache, None), "sliding": (caches.SlidingWindowCache, 4)}[sys.argv[1]]
-small = dict(vocab_size=31, d_model=16, n_layers=3, n_heads=4, n_kv_heads=2, d_ff=32, max_seq_len=32)
+window = {"static": None, "sliding": 4}[sys.argv[1]]
+small = dict(vocab_size=31, d_model=16, n_layers=3, max_seq_len=32, feedforward={"d_ff": 32})
+mixer = {"n_heads": 4, "n_kv_heads": 2, "window": window}
 torch.manual_seed(0)
-model = GPT(preset("llama", window=window, **small)).eval()
+model = GPT(preset("llama", mixer=mixer, **small)).eval()
 rows = 2 if sys.argv[2] == "aot_eager" else 1
 prompt, steps = torch.randint(31, (rows, 5)), torch.randint(31, (22, rows))
 if sys.argv[2] == "aot_eager":  # the whole step, as on a GPU
@@ -34,7 +35,7 @@ else:
     compiled, eager = (prepare_for_decoding(model, sys.argv[2], compiled=on) for on in (True, False))
 
 def logits_of(model):
-    cache = kind(model.config, rows, 32, dtype=model.dtype)
+    cache = caches.new_cache(model, rows, 32)
     with torch.no_grad():
         cache.added = torch.tensor([5, 3][:rows])
         with torch.compiler.set_stance("force_eager"):

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from pocketgpt.errors import PocketError
-from pocketgpt.gpt import GPT
 from pocketgpt.inference.generate import generate, prefill, stream
 from pocketgpt.inference.sampling import Sampler
+from pocketgpt.models.gpt import GPT
 
 GREEDY = Sampler(temperature=0.0)
 WILD = Sampler(temperature=1.5, top_k=None)

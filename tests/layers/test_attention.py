@@ -4,10 +4,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketgpt.config import ModelConfig
-from pocketgpt.layers.attention import Attention, attention, causal_mask
+from pocketgpt.layers.attention import Attention, AttentionConfig
+from pocketgpt.layers.attention_backends import attention, causal_mask
+from pocketgpt.layers.context import Context
+from pocketgpt.models.config import ModelConfig
 
-SIZES = {"vocab_size": 9, "d_model": 24, "n_layers": 1, "n_heads": 6, "n_kv_heads": 2, "max_seq_len": 16}
+SIZES = {"vocab_size": 9, "d_model": 24, "n_layers": 1, "max_seq_len": 16, "positions": "none"}
+
+
+def layer_of(window: int | None = None, **changes) -> Attention:
+    config = ModelConfig(**SIZES | changes, mixer=AttentionConfig(n_heads=6, n_kv_heads=2, window=window)).resolved()
+    return Attention(config.mixer, config)
+
+
+def context(seq: int, rotations: dict | None = None) -> Context:
+    return Context(torch.arange(seq)[None], rotations or {})
 
 
 @given(places=st.lists(st.integers(0, 30), min_size=1, max_size=8), window=st.none() | st.integers(1, 10))
@@ -46,28 +57,27 @@ def test_scores_are_divided_by_the_root_of_d_head():
     torch.testing.assert_close(weights.flatten(), torch.tensor([0.75, 0.25]))
 
 
-def test_another_core_and_another_rotation_take_their_place():
-    layer, x = Attention(ModelConfig(**SIZES)), torch.randn(1, 5, 24)
-    rope = (torch.ones(5, 2), torch.zeros(5, 2))
+def test_another_backend_and_another_rotation_take_their_place():
+    layer, x = layer_of(positions="rope"), torch.randn(1, 5, 24)
+    rotation = (torch.ones(1, 1, 5, 2), torch.zeros(1, 1, 5, 2))
     seen = []
     layer.rotate = lambda x, cos, sin: seen.append(x.shape[1]) or x
-    layer.core = lambda q, k, v, mask=None, is_causal=False, dropout=0.0: torch.zeros_like(q)
-    assert layer(x, rope).abs().max() == 0
+    layer.attend = lambda q, k, v, mask=None, is_causal=False, dropout=0.0: torch.zeros_like(q)
+    assert layer(x, context(5, {4: rotation})).abs().max() == 0
     assert seen == [6, 2]  # queries and keys; values are not rotated
 
 
 def test_dropout_acts_in_training_only():
-    layer, x = Attention(ModelConfig(**SIZES, dropout=0.5)), torch.randn(1, 8, 24)
-    assert not torch.equal(layer(x, None), layer(x, None))
+    layer, x = layer_of(dropout=0.5), torch.randn(1, 8, 24)
+    assert not torch.equal(layer(x, context(8)), layer(x, context(8)))
     layer.eval()
-    assert torch.equal(layer(x, None), layer(x, None))
+    assert torch.equal(layer(x, context(8)), layer(x, context(8)))
 
 
 def test_window_of_the_whole_sequence_changes_nothing():
-    layer, x = Attention(ModelConfig(**SIZES)), torch.randn(1, 8, 24)
-    full = layer(x, None)
-    layer.window = 8
-    assert torch.equal(layer(x, None), full)
-    layer.window = 7
-    changed = (layer(x, None) - full).abs().amax(-1)[0] > 0
-    assert changed.tolist() == [False] * 7 + [True]
+    layer, x = layer_of(), torch.randn(1, 8, 24)
+    full = layer(x, context(8))
+    for window, changed in ((8, [False] * 8), (7, [False] * 7 + [True])):
+        other = layer_of(window)
+        other.load_state_dict(layer.state_dict())
+        assert ((other(x, context(8)) - full).abs().amax(-1)[0] > 0).tolist() == changed

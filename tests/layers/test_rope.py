@@ -1,21 +1,17 @@
 import math
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketgpt.config import ModelConfig, RopeConfig, preset
-from pocketgpt.layers.rope import (
-    Rope,
-    apply_rope,
-    attention_warmth,
-    frequencies,
-    half_to_interleaved,
-    interleaved_to_half,
-    rotation,
-)
+from pocketgpt.layers.context import Context
+from pocketgpt.layers.rope import apply_rope, half_to_interleaved, interleaved_to_half, rotation
+from pocketgpt.layers.rope_scaling import RopeConfig, attention_factor, frequencies
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import preset
 
 TRAINED = 512
 SCALINGS = {
@@ -159,20 +155,34 @@ def test_llama3_keeps_short_waves_and_stretches_long_ones():
     assert middle.any() and ((stretched < kept) & (stretched > kept / 4))[middle].all()
 
 
-def test_only_yarn_warms_attention():
-    assert attention_warmth(SCALINGS["yarn"]) == pytest.approx(1.1386, abs=1e-4)  # 0.1 · ln 4 + 1
-    assert all(attention_warmth(rope) == 1 for name, rope in SCALINGS.items() if name != "yarn")
+def test_only_yarn_sharpens_attention():
+    assert attention_factor(SCALINGS["yarn"]) == pytest.approx(1.1386, abs=1e-4)  # 0.1 · ln 4 + 1
+    assert all(attention_factor(rope) == 1 for name, rope in SCALINGS.items() if name != "yarn")
 
 
-def test_warmth_multiplies_cos_and_sin():
-    config = preset("llama", rope=SCALINGS["yarn"])
-    cos, sin = Rope(config)(torch.arange(3)[None], 3)
+def context_of(rope: RopeConfig, positions: torch.Tensor) -> Context:
+    """The context of a pass in which the tokens of each row are at these positions."""
+
+    class Clock:
+        layers: ClassVar = []
+        capacity = 8
+
+        def begin(self, seq):
+            return positions
+
+        def finish(self): ...
+
+    model = GPT(preset("pocket-shakespeare", d_model=16, n_layers=1, mixer={"n_heads": 2}, rope=rope))
+    return model.context(torch.zeros_like(positions), Clock())
+
+
+def test_attention_factor_multiplies_cos_and_sin():
+    cos, sin = context_of(SCALINGS["yarn"], torch.arange(3)[None]).rotations[8]
     torch.testing.assert_close(cos.square() + sin.square(), torch.full_like(cos, (0.1 * math.log(4) + 1) ** 2))
 
 
 def test_rows_of_a_batch_have_angles_of_their_own():
-    config = ModelConfig(vocab_size=9, d_model=16, n_layers=1, n_heads=2, max_seq_len=8)
-    cos, _ = Rope(config)(torch.tensor([[0, 1], [5, 6]]), 8)
+    cos, _ = context_of(RopeConfig(), torch.tensor([[0, 1], [5, 6]])).rotations[8]
     assert cos.shape == (2, 1, 2, 4)
-    alone, _ = Rope(config)(torch.tensor([[5, 6]]), 8)
+    alone, _ = context_of(RopeConfig(), torch.tensor([[5, 6]])).rotations[8]
     assert torch.equal(cos[1:], alone)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pocketgpt.config import ModelConfig
-from pocketgpt.layers.attention import attention, causal_mask, expand_kv_heads, fused_attention
-from pocketgpt.layers.feedforward import ACTIVATIONS, build_feedforward
+from pocketgpt.layers.attention_backends import attention, causal_mask, expand_kv_heads, fused_attention
+from pocketgpt.layers.feedforward import ACTIVATIONS, FeedForwardConfig, build_feedforward
 from pocketgpt.layers.norm import RMSNorm, build_norm
+from pocketgpt.models.presets import preset
 
 HEADS = [(6, 6), (6, 2), (6, 1)]
 X = torch.linspace(-6, 6, 1001)
@@ -77,8 +77,8 @@ def test_rms_norm_is_the_formula(assert_equal):
 
 @pytest.mark.parametrize(("weight", "bias"), [(True, True), (True, False), (False, False)])
 def test_layer_norm_is_the_formula(weight, bias, assert_equal):
-    sizes = {"vocab_size": 9, "d_model": 16, "n_layers": 1, "n_heads": 2, "max_seq_len": 8}
-    config = ModelConfig(**sizes, norm="layernorm", norm_weight=weight, norm_bias=bias, norm_eps=0.5)
+    changes = {"norm": "layernorm", "norm_weight": weight, "norm_bias": bias, "norm_eps": 0.5}
+    config = preset("llama", d_model=16, mixer={"n_heads": 2}, **changes)
     x, norm = 3 * torch.randn(4, 7, 16) + 1, build_norm(config)
     for parameter in norm.parameters():
         torch.nn.init.normal_(parameter)
@@ -107,8 +107,8 @@ def test_relu2_squares_after_the_relu():
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("kind", ["swiglu", "gelu", "gelu_tanh", "relu2"])
 def test_feedforward_is_the_formula(kind, bias, assert_equal):
-    sizes = {"vocab_size": 9, "d_model": 16, "n_layers": 1, "n_heads": 2, "max_seq_len": 8, "d_ff": 24}
-    layer = build_feedforward(ModelConfig(**sizes, feedforward=kind, feedforward_bias=bias)).double()
+    config = FeedForwardConfig(activation=kind, d_ff=24, bias=bias)
+    layer = build_feedforward(config, preset("llama", d_model=16, mixer={"n_heads": 2})).double()
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter)
     x = torch.randn(3, 5, 16).double()

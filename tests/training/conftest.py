@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from pocketgpt.config import ModelConfig
-from pocketgpt.gpt import GPT
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
 from pocketgpt.text.tokenizer import Tokenizer
 
 
@@ -16,7 +18,14 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def config() -> ModelConfig:
-    return ModelConfig(vocab_size=257, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=64, max_seq_len=32)
+    return ModelConfig(
+        vocab_size=257,
+        d_model=32,
+        n_layers=2,
+        max_seq_len=32,
+        mixer=AttentionConfig(n_heads=4, n_kv_heads=2),
+        feedforward=FeedForwardConfig(d_ff=64),
+    )
 
 
 @pytest.fixture

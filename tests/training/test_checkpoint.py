@@ -12,7 +12,7 @@ import torch
 
 from pocketgpt import files
 from pocketgpt.errors import PocketError
-from pocketgpt.gpt import GPT
+from pocketgpt.models.gpt import GPT
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import (
     CheckpointError,
@@ -156,12 +156,13 @@ def test_a_file_that_may_not_grow_is_answered_alike(tmp_path):
     script = """
 import resource, signal, sys, torch
 from pathlib import Path
-from pocketgpt.config import ModelConfig
-from pocketgpt.gpt import GPT
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import CheckpointError, save_checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-model = GPT(ModelConfig(vocab_size=257, d_model=64, n_layers=1, n_heads=2, max_seq_len=8))
+model = GPT(ModelConfig(vocab_size=257, d_model=64, n_layers=1, max_seq_len=8, mixer=AttentionConfig(n_heads=2)))
 tokenizer = Tokenizer([bytes([byte]) for byte in range(256)])
 for limit, state in ((100_000, {}), (1_000_000, {"moments": torch.zeros(1_000_000)})):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -179,11 +180,12 @@ def test_a_process_that_is_killed_while_it_saves_leaves_whole_checkpoints_and_a_
     script = """
 import sys, torch
 from pathlib import Path
-from pocketgpt.config import ModelConfig
-from pocketgpt.gpt import GPT
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import prune, save_checkpoint
-model = GPT(ModelConfig(vocab_size=257, d_model=32, n_layers=1, n_heads=2, max_seq_len=8))
+model = GPT(ModelConfig(vocab_size=257, d_model=32, n_layers=1, max_seq_len=8, mixer=AttentionConfig(n_heads=2)))
 tokenizer = Tokenizer([bytes([byte]) for byte in range(256)])
 for step in range(10_000_000):
     save_checkpoint(Path(sys.argv[1]) / f"step-{step:06}", model, tokenizer, {"step": step}, {"step": step})

@@ -9,13 +9,12 @@ import sys
 COMPILED = """
 import torch
 from torch.nn import functional as F
-from pocketgpt.config import ModelConfig
-from pocketgpt.gpt import GPT
+from pocketgpt.models.presets import preset
+from pocketgpt.models.gpt import GPT
 from pocketgpt.training.loss import NextTokenLoss
-from pocketgpt.training.memory import checkpoint_blocks
 
 torch.manual_seed(0)
-model = GPT(ModelConfig(vocab_size=61, d_model=16, n_layers=2, n_heads=2, d_ff=32, max_seq_len=8))
+model = GPT(preset("llama", vocab_size=61, d_model=16, n_layers=2, mixer={"n_heads": 2}, feedforward={"d_ff": 32}, max_seq_len=8))
 tokens = torch.randint(61, (3, 8))
 
 def loss_and_gradients(loss):
@@ -24,7 +23,7 @@ def loss_and_gradients(loss):
     return [loss.detach(), *(parameter.grad.clone() for parameter in model.parameters())]
 
 expected = loss_and_gradients(F.cross_entropy(model(tokens).transpose(1, 2), tokens))
-checkpoint_blocks(model)
+model.recompute_blocks = True
 compiled = torch.compile(NextTokenLoss(model, chunk=10), fullgraph=True, backend="aot_eager")
 torch.testing.assert_close(loss_and_gradients(compiled(tokens, tokens)), expected)
 """

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pocketgpt.errors import PocketError
-from pocketgpt.gpt import GPT
-from pocketgpt.inference.cache import new_cache
+from pocketgpt.inference.kv_cache import new_cache
+from pocketgpt.models.gpt import GPT
 from pocketgpt.training.loss import NextTokenLoss
-from pocketgpt.training.memory import checkpoint_blocks, peak_memory
+from pocketgpt.training.memory import peak_memory
 
 TOKENS = torch.arange(4 * 25).reshape(4, 25)
 
@@ -22,7 +22,7 @@ def pair(config):
     """Twice the same model, with dropout; the blocks of the second one are checkpointed."""
     model = GPT(replace(config, dropout=0.2)).train()
     checkpointed = deepcopy(model)
-    checkpoint_blocks(checkpointed)
+    checkpointed.recompute_blocks = True
     return model, checkpointed
 
 
@@ -64,7 +64,7 @@ def test_a_checkpointed_block_keeps_what_enters_it_and_nothing_else(config):
     for n_layers in (2, 5):
         model = GPT(replace(config, n_layers=n_layers)).train()
         plain = saved_bytes(model)
-        checkpoint_blocks(model)
+        model.recompute_blocks = True
         kept = saved_bytes(model)
         assert kept < plain / 3
         stream = TOKENS.numel() * config.d_model * 4
@@ -79,13 +79,13 @@ def test_names_of_weights_stay(pair):
 
 def test_a_copy_of_a_checkpointed_model_runs_its_own_blocks(pair):
     copy = deepcopy(pair[1])
-    copy.blocks[0].attention.o_proj.weight.data.zero_()
+    copy.blocks[0].mixer.o_proj.weight.data.zero_()
     assert not torch.equal(copy.eval()(TOKENS), pair[1].eval()(TOKENS))
 
 
 def test_a_checkpointed_model_decodes_with_a_cache(pair, monkeypatch):
     model, checkpointed = pair
-    monkeypatch.setattr("pocketgpt.training.memory.checkpoint", None)  # a block run twice would fill the cache twice
+    monkeypatch.setattr("pocketgpt.models.stack.checkpoint", None)  # a block run twice would fill the cache twice
     checkpointed.eval()
     with torch.no_grad():
         logits = checkpointed(TOKENS, new_cache(checkpointed, 4, 32))

@@ -5,8 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from pocketgpt.config import PRESETS, ModelConfig
-from pocketgpt.gpt import GPT
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import PRESETS
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
 from pocketgpt.training.recipe import TrainConfig
@@ -21,15 +24,12 @@ def gpt2_like() -> GPT:
             vocab_size=50,
             d_model=16,
             n_layers=2,
-            n_heads=2,
             max_seq_len=8,
+            mixer=AttentionConfig(n_heads=2, bias=True, output_bias=True),
+            feedforward=FeedForwardConfig(activation="gelu", bias=True),
             positions="learned",
             norm="layernorm",
             norm_bias=True,
-            feedforward="gelu",
-            feedforward_bias=True,
-            attention_bias=True,
-            output_bias=True,
         )
     )
 

@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from pocketgpt.config import PRESETS, ConfigError
+from pocketgpt.checked import ConfigError
+from pocketgpt.models.presets import PRESETS
 from pocketgpt.training.recipe import RECIPES, TrainConfig, recipe
 
 # For each field a value that cannot work.

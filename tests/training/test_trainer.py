@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from pocketgpt.errors import PocketError
-from pocketgpt.gpt import GPT
+from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.training import trainer as trainer_module
 from pocketgpt.training.checkpoint import checkpoints, latest_intact, load_checkpoint

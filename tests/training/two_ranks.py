@@ -6,11 +6,10 @@ import torch
 from torch import distributed as dist
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-from pocketgpt.config import ModelConfig
-from pocketgpt.gpt import GPT
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import preset
 from pocketgpt.training import distributed
 from pocketgpt.training.loss import IGNORE, NextTokenLoss
-from pocketgpt.training.memory import checkpoint_blocks
 from pocketgpt.training.optimizer import build_optimizers
 from pocketgpt.training.recipe import TrainConfig
 
@@ -19,8 +18,8 @@ PARTS = 3  # passes that one step adds up, on each of two ranks
 
 def model(**changes) -> GPT:
     torch.manual_seed(0)
-    sizes = {"vocab_size": 61, "d_model": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "d_ff": 48}
-    return GPT(ModelConfig(**sizes, max_seq_len=16, **changes))
+    parts = {"mixer": {"n_heads": 4, "n_kv_heads": 2}, "feedforward": {"d_ff": 48}}
+    return GPT(preset("llama", vocab_size=61, d_model=32, n_layers=2, max_seq_len=16, **parts, **changes))
 
 
 def step_of_text() -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,7 +61,7 @@ def case(fsdp: bool, optimizer: str, chunk: int | None = None, checkpointed: boo
     config = TrainConfig(optimizer=optimizer)
     loss = NextTokenLoss(model(**changes), chunk)
     if checkpointed:
-        checkpoint_blocks(loss.model)
+        loss.model.recompute_blocks = True
     wrapped = distributed.wrap(loss, fsdp)
     optimizers = build_optimizers(loss.model, config)
     result = train(wrapped, loss, optimizers)
@@ -75,7 +74,7 @@ def case(fsdp: bool, optimizer: str, chunk: int | None = None, checkpointed: boo
     result["state"], result["state elsewhere"] = state
     fresh = NextTokenLoss(model(**changes))
     distributed.wrap(fresh, fsdp)
-    torch.nn.init.zeros_(fresh.model.blocks[0].attention.q_proj.weight)
+    torch.nn.init.zeros_(fresh.model.blocks[0].mixer.q_proj.weight)
     fresh_optimizers = build_optimizers(fresh.model, TrainConfig(optimizer=optimizer, lr=0.7, muon_lr=0.7))
     distributed.load_full_state(fresh.model, fresh_optimizers, state[0])
     result["state again"] = distributed.full_state(fresh.model, fresh_optimizers)

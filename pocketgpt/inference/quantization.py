@@ -1,4 +1,4 @@
-"""A model's weights in fewer bytes.
+"""Quantization: a model's weights in fewer bytes.
 
 To write one token, every weight is read once and used once, so decoding runs at the speed at which memory delivers
 weights: half the bytes, twice the tokens. Activations are small and stay in float32.
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketgpt.errors import PocketError
-from pocketgpt.gpt import GPT
 from pocketgpt.machine import bf16_is_native
+from pocketgpt.models.gpt import GPT
 
 WeightFormat = Literal["float32", "bf16", "int8"]
 
 
-def store_weights(model: GPT, weights: WeightFormat | str) -> GPT:
-    """A copy of the model for inference whose matrices are stored as `weights` and whose activations are float32.
+def quantize(model: GPT, weights: WeightFormat | str) -> GPT:
+    """Copy the model for inference, with matrices stored as `weights` and activations in float32.
 
     | weights | bytes each | stored                                             |
     |---------|------------|----------------------------------------------------|
@@ -28,7 +28,8 @@ def store_weights(model: GPT, weights: WeightFormat | str) -> GPT:
     | bf16    | 2          | rounded to 8 bits of precision                     |
     | int8    | 1          | whole numbers from −127 to 127, and a scale a row  |
 
-    Norms and biases stay as they are; the embedding is stored in bf16 with int8, because a step reads one row of it.
+    Norms, biases and the projections that a layer lists as `full_precision` stay as they are; with int8 the embedding
+    is stored in bf16, because a step reads one row of it.
     Raises PocketError for another format.
     """
     if weights not in get_args(WeightFormat):
@@ -36,18 +37,21 @@ def store_weights(model: GPT, weights: WeightFormat | str) -> GPT:
     copy = deepcopy(model).eval().requires_grad_(False)
     for module in list(copy.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.Linear):
-                setattr(module, name, StoredLinear(child, weights))
-    copy.embedding = StoredEmbedding(copy.embedding, torch.float32 if weights == "float32" else torch.bfloat16)
+            if isinstance(child, nn.Linear) and name not in getattr(module, "full_precision", ()):
+                setattr(module, name, QuantizedLinear(child, weights))
+    copy.embedding = QuantizedEmbedding(copy.embedding, torch.float32 if weights == "float32" else torch.bfloat16)
     return copy
 
 
-class StoredLinear(nn.Module):
+class QuantizedLinear(nn.Module):
     """x Wᵀ + b, with W stored in any of the formats; float32 in, float32 out."""
 
     def __init__(self, linear: nn.Linear, weights: WeightFormat) -> None:
         super().__init__()
-        self.bias, self.scale = linear.bias, None
+        self.in_features = linear.in_features
+        self.out_features = linear.out_features
+        self.bias = linear.bias
+        self.scale = None
         if weights == "int8":
             values, scale = quantize_rows(linear.weight.data.float())
             self.weight, self.scale = _constant(values), _constant(scale)
@@ -69,8 +73,8 @@ class StoredLinear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
-class StoredEmbedding(nn.Embedding):
-    """A lookup in a table of `dtype`; the rows come out in float32."""
+class QuantizedEmbedding(nn.Embedding):
+    """Lookup in a table of `dtype`; the rows are returned in float32."""
 
     def __init__(self, embedding: nn.Embedding, dtype: torch.dtype) -> None:
         super().__init__(*embedding.weight.shape, _weight=embedding.weight.data.to(dtype))

@@ -8,11 +8,14 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from pocketgpt.config import PRESETS, ModelConfig, RopeConfig, preset
 from pocketgpt.errors import PocketError
-from pocketgpt.gpt import GPT, ContextError
-from pocketgpt.inference.cache import new_cache
-from pocketgpt.layers.attention import attention
+from pocketgpt.inference.kv_cache import new_cache
+from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.layers.rope_scaling import RopeConfig
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import PRESETS, preset
+from pocketgpt.models.stack import ContextError
 
 V = 50_257  # GPT-2's vocabulary
 
@@ -42,17 +45,14 @@ def test_n_params_is_the_count_by_hand(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_flops_per_token_is_what_pytorch_counts(name, batch, seq):
     model = on_meta(preset(name))
-    for block in model.blocks:  # PyTorch's counter sees plain products, and not all fused kernels
-        block.attention.core = lambda q, k, v, mask=None, is_causal=False, dropout=0.0: attention(q, k, v, mask)[0]
+    model.use_attention("step_by_step")  # PyTorch's counter sees plain products, and not all fused kernels
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(batch, seq, dtype=torch.long, device="meta"))
     assert model.flops_per_token(seq) * batch * seq == counter.get_total_flops()
 
 
 def test_training_takes_three_times_the_flops(small, lively):
-    model = lively(small("llama"))
-    for block in model.blocks:
-        block.attention.core = lambda q, k, v, mask=None, is_causal=False, dropout=0.0: attention(q, k, v, mask)[0]
+    model = lively(small("llama")).use_attention("step_by_step")
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(2, 10, dtype=torch.long)).sum().backward()
     assert 3 * model.flops_per_token(10) * 20 == counter.get_total_flops()
@@ -62,11 +62,11 @@ def test_training_takes_three_times_the_flops(small, lively):
 @pytest.mark.parametrize("capacity", [1, 5, 6, 24])
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("name", PRESETS)
-def test_kv_cache_bytes_is_what_a_cache_allocates(name, window, capacity, dtype, small):
+def test_cache_bytes_is_what_a_cache_allocates(name, window, capacity, dtype, small):
     model = GPT(small(name, window=window)).to(dtype)
-    tensors = [tensor for layer in new_cache(model, 3, capacity).layers for tensor in (layer.keys, layer.values)]
+    tensors = [tensor for layer in new_cache(model, 3, capacity).layers for tensor in layer.tensors]
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    assert model.kv_cache_bytes(3, capacity, dtype) == sum(storages.values())
+    assert model.cache_bytes(3, capacity, dtype) == sum(storages.values())
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -135,8 +135,8 @@ def test_embedding_norm_comes_before_the_first_block_and_the_final_norm_before_t
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_initial_weights_are_as_in_the_table(name):
-    config = preset(name, vocab_size=1000, d_model=192, n_layers=2, n_heads=6, n_kv_heads=2, d_ff=512)
+def test_initial_weights_are_as_in_the_table(name, small):
+    config = small(name, vocab_size=1000, d_model=192, n_heads=6, n_kv_heads=2, d_head=32, d_ff=512)
     model = GPT(config)
     for parameter_name, parameter in model.named_parameters():
         if parameter.ndim == 1:
@@ -228,9 +228,9 @@ def test_a_damaged_file_is_named(file, content, message, small, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"d_ff": 65}, "size mismatch for blocks.0.feedforward"),
-        ({"n_layers": 3}, "Missing key.*blocks.2.attention"),
-        ({"n_layers": 1}, "Unexpected key.*blocks.1.attention"),
+        ({"feedforward": FeedForwardConfig(d_ff=65)}, "size mismatch for blocks.0.feedforward"),
+        ({"n_layers": 3}, "Missing key.*blocks.2.mixer"),
+        ({"n_layers": 1}, "Unexpected key.*blocks.1.mixer"),
         ({"tie_embeddings": False}, "Missing key.*head.weight"),
     ],
 )
@@ -238,7 +238,7 @@ def test_weights_of_another_config_are_named(changes, message, small, tmp_path):
     config = small("llama")
     GPT(config).save(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(replace(config, **changes).to_dict()))
-    with pytest.raises(PocketError, match=f"(?s)model.safetensors does not belong to .*config.json: .*{message}"):
+    with pytest.raises(PocketError, match=f"(?s)model.safetensors does not belong to config.json .*: .*{message}"):
         GPT.load(tmp_path)
 
 

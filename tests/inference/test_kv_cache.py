@@ -1,5 +1,6 @@
 """With a cache the logits are those without, however the sequence is cut into calls."""
 
+from dataclasses import replace
 from functools import cache as remember
 
 import pytest
@@ -8,14 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pocketgpt.config import PRESETS, RopeConfig
 from pocketgpt.errors import PocketError
-from pocketgpt.gpt import GPT, ContextError
-from pocketgpt.inference.cache import SlidingWindowCache, StaticCache, new_cache
+from pocketgpt.inference.kv_cache import Ring, Slots, new_cache
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.layers.rope_scaling import RopeConfig
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import PRESETS
+from pocketgpt.models.stack import ContextError
 
 SEQ = 24  # max_seq_len of the small presets
 LONG = 40  # beyond it
 STRETCHED = {"factor": 4.0, "original_max_seq_len": 10}
+LOCAL = AttentionConfig(n_heads=6, n_kv_heads=2, d_head=8, window=5)
+FULL = AttentionConfig(n_heads=6, d_head=8)
 VARIANTS = {
     **{name: (name, {}) for name in PRESETS},
     "window 1": ("llama", {"window": 1}),
@@ -26,6 +32,8 @@ VARIANTS = {
     "sinusoidal": ("gpt2", {"positions": "sinusoidal"}),
     "no positions": ("gpt2", {"positions": "none"}),
     "post-norm": ("gpt2", {"norm_order": "post"}),
+    "local and full": ("llama", {"mixer": (LOCAL, LOCAL, FULL), "n_layers": 3}),
+    "two windows and full": ("llama", {"mixer": (LOCAL, replace(LOCAL, window=3), FULL), "n_layers": 4}),
     "qk-norm": ("llama", {"qk_norm": True}),
     "one kv head": ("llama", {"n_kv_heads": 1}),
     "linear": ("llama", {"rope": RopeConfig(scaling="linear", factor=4.0)}),
@@ -46,10 +54,6 @@ def model_of(small, lively):
         return lively(small(name, **changes))
 
     return model_of
-
-
-def kinds(model: GPT) -> list[type]:
-    return [StaticCache, SlidingWindowCache] if model.config.window else [StaticCache]
 
 
 def tokens_for(model: GPT, batch: int, seq: int, seed: int = 0) -> Tensor:
@@ -79,8 +83,7 @@ def test_any_way_of_cutting(variant, model_of, assert_equal):
     def check(chunks):
         tokens = tokens_for(model, 2, sum(chunks))
         expected = without_cache(model, tokens, SEQ)
-        for kind in kinds(model):
-            assert_equal(with_cache(model, tokens, chunks, kind(model.config, 2, SEQ)), expected)
+        assert_equal(with_cache(model, tokens, chunks, new_cache(model, 2)), expected)
 
     check()
 
@@ -90,8 +93,7 @@ def test_one_token_at_a_time_to_the_last_position(variant, model_of, assert_equa
     model = model_of(variant)
     tokens = tokens_for(model, 1, SEQ)
     expected = without_cache(model, tokens, SEQ)
-    for kind in kinds(model):
-        assert_equal(with_cache(model, tokens, [1] * SEQ, kind(model.config, 1, SEQ)), expected)
+    assert_equal(with_cache(model, tokens, [1] * SEQ, new_cache(model, 1, SEQ)), expected)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -107,31 +109,30 @@ def test_rows_of_different_lengths_padded_on_the_right(variant, model_of, assert
     @torch.no_grad()
     def check(rounds, seed):
         texts = [tokens_for(model, 1, SEQ, seed + row) for row in range(batch)]
-        for kind in kinds(model):
-            cache, read = kind(model.config, batch, SEQ), [0] * batch
-            logits = [[] for _ in range(batch)]
-            for added in rounds:
-                tokens = tokens_for(model, batch, max(added), seed=100 + seed)  # any tokens are padding
-                for row, n in enumerate(added):
-                    tokens[row, :n] = texts[row][0, read[row] : read[row] + n]
-                    read[row] += n
-                cache.added = torch.tensor(added)
-                out = model(tokens, cache)
-                for row, n in enumerate(added):
-                    logits[row].append(out[row, :n])
-            assert cache.lengths.tolist() == read
-            for row in range(batch):
-                if read[row]:
-                    expected = without_cache(model, texts[row][:, : read[row]], SEQ)[0]
-                    assert_equal(torch.cat(logits[row]), expected)
+        cache, read = new_cache(model, batch, SEQ), [0] * batch
+        logits = [[] for _ in range(batch)]
+        for added in rounds:
+            tokens = tokens_for(model, batch, max(added), seed=100 + seed)  # any tokens are padding
+            for row, n in enumerate(added):
+                tokens[row, :n] = texts[row][0, read[row] : read[row] + n]
+                read[row] += n
+            cache.added = torch.tensor(added)
+            out = model(tokens, cache)
+            for row, n in enumerate(added):
+                logits[row].append(out[row, :n])
+        assert cache.lengths.tolist() == read
+        for row in range(batch):
+            if read[row]:
+                expected = without_cache(model, texts[row][:, : read[row]], SEQ)[0]
+                assert_equal(torch.cat(logits[row]), expected)
 
     check()
 
 
-@pytest.mark.parametrize("kind", [StaticCache, SlidingWindowCache])
-def test_padding_is_announced_for_one_call(kind, model_of):
-    model = model_of("window 5")
-    cache = kind(model.config, 2, SEQ)
+@pytest.mark.parametrize("variant", ["llama", "window 5"])
+def test_padding_is_announced_for_one_call(variant, model_of):
+    model = model_of(variant)
+    cache = new_cache(model, 2, SEQ)
     cache.added = torch.tensor([2, 4])
     model(tokens_for(model, 2, 4), cache)
     model(tokens_for(model, 2, 3), cache)
@@ -141,9 +142,8 @@ def test_padding_is_announced_for_one_call(kind, model_of):
 @pytest.mark.parametrize("variant", sorted(set(VARIANTS) - set(DYNAMIC)))
 def test_beyond_max_seq_len_is_an_error(variant, model_of):
     model = model_of(variant)
-    for kind in kinds(model):
-        with pytest.raises(ContextError, match=f"{SEQ + 1} tokens are more than the {SEQ} .*max_seq_len"):
-            kind(model.config, 1, SEQ + 1)
+    with pytest.raises(ContextError, match=f"{SEQ + 1} tokens are more than the {SEQ} .*max_seq_len"):
+        new_cache(model, 1, SEQ + 1)
     with pytest.raises(ContextError, match=f"{SEQ + 1} tokens are more than the {SEQ} .*max_seq_len"):
         model(tokens_for(model, 1, SEQ + 1))
 
@@ -157,9 +157,8 @@ def test_dynamic_rope_goes_beyond_max_seq_len(variant, model_of, assert_equal):
     def check(chunks):
         tokens = tokens_for(model, 2, LONG)
         expected = without_cache(model, tokens, LONG)
-        for kind in kinds(model):
-            cache = kind(model.config, 2, LONG)
-            assert_equal(with_cache(model, tokens, [*chunks, LONG - sum(chunks)], cache), expected)
+        cache = new_cache(model, 2, LONG)
+        assert_equal(with_cache(model, tokens, [*chunks, LONG - sum(chunks)], cache), expected)
 
     check()
 
@@ -168,37 +167,40 @@ def test_dynamic_rope_goes_beyond_max_seq_len(variant, model_of, assert_equal):
 def test_more_tokens_than_the_cache_takes_are_an_error_that_changes_nothing(variant, model_of, assert_equal):
     model = model_of(variant)
     tokens = tokens_for(model, 1, 9)
-    for kind in kinds(model):
-        cache = kind(model.config, 1, 8)
-        with_cache(model, tokens[:, :7], [7], cache)
-        with pytest.raises(ContextError, match="holds 7 of at most 8 tokens and cannot take 2 more"):
-            model(tokens[:, 7:], cache)
-        assert_equal(with_cache(model, tokens[:, 7:8], [1], cache), without_cache(model, tokens[:, :8], 8)[:, 7:])
+    cache = new_cache(model, 1, 8)
+    with_cache(model, tokens[:, :7], [7], cache)
+    with pytest.raises(ContextError, match="contains 7 of at most 8 tokens and cannot take 2 more"):
+        model(tokens[:, 7:], cache)
+    assert_equal(with_cache(model, tokens[:, 7:8], [1], cache), without_cache(model, tokens[:, :8], 8)[:, 7:])
 
 
-def test_a_window_forgets_what_lies_behind_it(model_of):
-    # Two layers see twice as far, so the test looks at the first one's keys: the ring holds the last five.
-    model = model_of("window 5")
-    cache = SlidingWindowCache(model.config, 1, SEQ)
-    static = StaticCache(model.config, 1, SEQ)
+def test_a_window_forgets_what_lies_behind_it(model_of, small, lively):
+    # Two layers see twice as far, so the test looks at the first one's keys: the ring contains the last five.
+    model, full = model_of("window 5"), lively(small("llama"))  # of the same weights
+    ring, slots = new_cache(model, 1, SEQ), new_cache(full, 1, SEQ)
     tokens = tokens_for(model, 1, 13)
-    with_cache(model, tokens, [4, 9], cache)
-    with_cache(model, tokens, [4, 9], static)
+    with_cache(model, tokens, [4, 9], ring)
+    with_cache(full, tokens, [4, 9], slots)
     for position in range(8, 13):
-        torch.testing.assert_close(cache.layers[0].keys[:, :, position % 5], static.layers[0].keys[:, :, position])
+        for ours, theirs in zip(ring.layers[0].tensors, slots.layers[0].tensors, strict=True):
+            torch.testing.assert_close(ours[:, :, position % 5], theirs[:, :, position])
 
 
-def test_the_cache_that_suits_the_model(model_of):
-    assert isinstance(new_cache(model_of("llama"), 1), StaticCache)
-    assert isinstance(new_cache(model_of("window 5"), 1), SlidingWindowCache)
-    assert isinstance(new_cache(model_of("window 5"), 1, capacity=5), StaticCache)  # the ring would not be shorter
+def test_each_layer_has_the_store_that_suits_it(model_of, small):
+    def stores(model: GPT, capacity: int | None = None) -> list[type]:
+        return [type(store) for store in new_cache(model, 1, capacity).layers]
+
+    assert stores(model_of("llama")) == [Slots, Slots]
+    assert stores(model_of("window 5")) == [Ring, Ring]
+    assert stores(model_of("window 5"), capacity=5) == [Slots, Slots]  # the ring would not be shorter
+    assert stores(model_of("local and full")) == [Ring, Ring, Slots]
     assert new_cache(model_of("llama"), 1).capacity == SEQ
 
 
 def test_the_cache_holds_the_dtype_of_the_model(model_of, small, lively):
     model = lively(small("llama")).to(torch.bfloat16)
     cache = new_cache(model, 1)
-    assert cache.layers[0].keys.dtype == torch.bfloat16
+    assert cache.layers[0].tensors[0].dtype == torch.bfloat16
     assert model(torch.tensor([[1, 2]]), cache).dtype == torch.bfloat16
 
 
@@ -208,10 +210,9 @@ def test_a_later_token_changes_no_earlier_logits(model_of):
         tokens = tokens_for(model, 1, SEQ)
         changed = tokens.clone()
         changed[0, 15] = (tokens[0, 15] + 1) % model.config.vocab_size
-        for kind in kinds(model):
-            one, other = (with_cache(model, x, [6, 6, 6, 6], kind(model.config, 1, SEQ)) for x in (tokens, changed))
-            assert torch.equal(one[:, :15], other[:, :15])
-            assert not torch.equal(one[:, 15], other[:, 15])
+        one, other = (with_cache(model, x, [6, 6, 6, 6], new_cache(model, 1, SEQ)) for x in (tokens, changed))
+        assert torch.equal(one[:, :15], other[:, :15])
+        assert not torch.equal(one[:, 15], other[:, 15])
 
 
 def test_a_model_that_looks_ahead_has_no_cache(small, lively):
@@ -220,14 +221,14 @@ def test_a_model_that_looks_ahead_has_no_cache(small, lively):
 
 
 def test_a_static_cache_grows_in_steps_and_keeps_what_it_holds(small, lively, monkeypatch, assert_equal):
-    monkeypatch.setattr("pocketgpt.inference.cache.SLOT_STEP", 4)
+    monkeypatch.setattr("pocketgpt.inference.kv_cache.SLOT_STEP", 4)
     model = lively(small("llama"))
     tokens = torch.randint(61, (2, 24))
     cache, slots, logits = new_cache(model, 2), [], []
     with torch.no_grad():
         for part in tokens.split([3, 1, 1, 7, 12], dim=1):
             logits.append(model(part, cache))
-            slots.append(cache.layers[0].keys.shape[2])
+            slots.append(cache.layers[0].tensors[0].shape[2])
     assert slots == [4, 4, 8, 12, 24]
     assert_equal(torch.cat(logits, dim=1), model(tokens))
 
@@ -239,5 +240,5 @@ def test_the_first_tokens_need_no_mask_and_see_what_they_would_with_one(small, l
     with torch.no_grad():
         at_once = model(tokens, first)
         in_parts = torch.cat([model(tokens[:, :1], second), model(tokens[:, 1:], second)], dim=1)
-    assert first.layers[0].cache.first and not second.first
+    assert first.first and not second.first
     assert_equal(at_once, in_parts)

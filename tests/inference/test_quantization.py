@@ -6,14 +6,14 @@ import torch
 from torch.nn import functional as F
 
 from pocketgpt.errors import PocketError
-from pocketgpt.gpt import GPT
-from pocketgpt.inference.decode_attention import decode_attention
 from pocketgpt.inference.fidelity import fidelity
 from pocketgpt.inference.generate import generate
 from pocketgpt.inference.prepare import prepare_for_decoding
+from pocketgpt.inference.quantization import quantize, quantize_rows
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.speed import Stopwatch, bytes_per_step
-from pocketgpt.inference.weights import quantize_rows, store_weights
+from pocketgpt.layers.attention_backends import decode_attention
+from pocketgpt.models.gpt import GPT
 
 GREEDY = Sampler(temperature=0.0)
 TEXT = np.random.default_rng(0).integers(61, size=100)
@@ -45,12 +45,12 @@ def test_int8_agrees_with_the_quantized_weights_of_pytorch():
 
 def test_float32_changes_nothing(model):
     tokens = torch.randint(61, (2, 9))
-    torch.testing.assert_close(store_weights(model, "float32")(tokens), model(tokens), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(quantize(model, "float32")(tokens), model(tokens), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("weights", "most"), [("bf16", 2e-3), ("int8", 2e-2)])
 def test_fewer_bits_change_the_predictions_a_little(model, weights, most):
-    found = fidelity(store_weights(model, weights), model, TEXT, seq_len=32)
+    found = fidelity(quantize(model, weights), model, TEXT, seq_len=32)
     assert 0 < found.kl < most
     assert found.perplexity == pytest.approx(found.reference_perplexity, rel=0.1)
 
@@ -69,7 +69,7 @@ def test_the_original_is_left_alone(model):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     prepare_for_decoding(model, "int8")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert model.blocks[0].attention.core is not decode_attention
+    assert model.blocks[0].mixer.attend is not decode_attention
 
 
 @pytest.mark.parametrize(("weights", "each"), [("float32", 4), ("bf16", 2), ("int8", 1)])
@@ -79,7 +79,7 @@ def test_a_step_reads_every_weight_once_in_its_format(small, lively, weights, ea
     matrices = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     scales = sum(4 * matrix.out_features for matrix in matrices) if each == 1 else 0
     norms = 4 * 48 * (2 * 2 + 1)
-    cache = model.kv_cache_bytes(1, 7, torch.float32 if each == 4 else torch.bfloat16)
+    cache = model.cache_bytes(1, 7, torch.float32 if each == 4 else torch.bfloat16)
     expected = each * sum(matrix.weight.numel() for matrix in matrices) + scales + norms + cache
     assert bytes_per_step(prepared, 7) == expected
 
@@ -92,7 +92,7 @@ def test_text_of_a_prepared_model_is_that_of_the_model(model):
 
 def test_an_unknown_format_is_answered_with_those_there_are(model):
     with pytest.raises(PocketError, match=r"weights = 'int4' cannot work: use one of float32, bf16, int8"):
-        store_weights(model, "int4")
+        quantize(model, "int4")
 
 
 def test_one_query_attends_as_the_fused_operator_does(monkeypatch):

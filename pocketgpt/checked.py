@@ -1,0 +1,52 @@
+"""Configs of plain values: frozen dataclasses that validate themselves and round-trip through JSON."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_args
+
+from pocketgpt.errors import PocketError
+
+
+class ConfigError(PocketError, ValueError):
+    """A config value that cannot work; the message names the field, the value, and a value that would work."""
+
+
+Config = TypeVar("Config", bound="Checked")
+
+
+class Checked:
+    """Base class of every config: checks for `__post_init__`, and conversion to and from dictionaries for JSON."""
+
+    def _require(self, condition: bool, name: str, instead: str) -> None:
+        if not condition:
+            raise ConfigError(f"{type(self).__name__}.{name} = {getattr(self, name)!r} cannot work: use {instead}.")
+
+    def _require_choice(self, name: str, kind: Any) -> None:
+        choices = get_args(kind)
+        self._require(getattr(self, name) in choices, name, "one of " + ", ".join(repr(choice) for choice in choices))
+
+    def _require_positive_integers(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            self._require(type(value) is int and value >= 1, name, "a whole number of at least 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, nested, ready for JSON. A config that is one of several kinds says which under `kind`."""
+        kind = {"kind": self.kind} if hasattr(self, "kind") else {}
+        return kind | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
+        """The config that `to_dict` described. Raises ConfigError for a field that does not exist."""
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            names, fields_known = ", ".join(map(repr, unknown)), ", ".join(sorted(known))
+            raise ConfigError(f"{cls.__name__} has no field {names}: its fields are {fields_known}.")
+        return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return value.to_dict()
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value

@@ -1,0 +1,46 @@
+"""What is passed down the layers besides the residual stream: the context of a pass, and a place in the cache."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Rotation = tuple[Float[Tensor, "rows 1 seq half"], Float[Tensor, "rows 1 seq half"]]
+"""cos and sin of every position's angles, in float32; they broadcast over heads."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Values that all layers share in one forward pass; the model computes them once.
+
+    `rows` is 1 where all sequences of the batch have the same positions, else the batch.
+    """
+
+    positions: Int[Tensor, "rows seq"]
+    rotations: dict[int, Rotation]
+    """By the number of coordinates that are rotated (`Mixer.rotary_width`)."""
+
+
+@runtime_checkable
+class TokenStore(Protocol):
+    """One layer's place in the cache for tensors with a value per token: keys and values, or a latent."""
+
+    def update(
+        self, *new: Float[Tensor, "batch heads seq width"]
+    ) -> tuple[list[Float[Tensor, "batch heads keys width"]], Bool[Tensor, "rows 1 seq keys"] | None]:
+        """Append the new tokens; return all tokens that the new ones may attend to, and the mask that says which may
+        attend to which. No mask means the causal one of a sequence that begins."""
+        ...
+
+
+@runtime_checkable
+class StateStore(Protocol):
+    """One layer's place in the cache for a state of fixed size. Before the first token it is zero."""
+
+    real: Bool[Tensor, "batch seq"]
+    """False for the padding of a batch of unequal prompts, which comes last and must not change the state."""
+
+    def read(self) -> list[Float[Tensor, "batch ..."]]: ...
+
+    def write(self, *state: Float[Tensor, "batch ..."]) -> None: ...

@@ -1,0 +1,109 @@
+"""Named model configs. `preset("llama", n_layers=6, mixer={"n_kv_heads": 2})` changes any field of any part."""
+
+from dataclasses import replace
+from typing import Any
+
+from pocketgpt.checked import ConfigError
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.layers.part import PartConfig
+from pocketgpt.layers.rope_scaling import RopeConfig
+from pocketgpt.models.config import KINDS, ModelConfig
+
+# GPT-2's vocabulary, the one most of the presets share.
+_GPT2_VOCAB = 50_257
+
+PRESETS: dict[str, ModelConfig] = {
+    # The pocket configuration: GQA 6/2, squared ReLU, norms without weights, an untied head.
+    "pocket": ModelConfig(
+        vocab_size=_GPT2_VOCAB,
+        d_model=384,
+        n_layers=6,
+        max_seq_len=256,
+        mixer=AttentionConfig(n_heads=6, n_kv_heads=2),
+        feedforward=FeedForwardConfig(activation="relu2"),
+        norm_weight=False,
+        embedding_norm=True,
+        tie_embeddings=False,
+    ),
+    # The embedded default: small enough to train on two cores while you make coffee.
+    "pocket-shakespeare": ModelConfig(
+        vocab_size=4096,
+        d_model=192,
+        n_layers=4,
+        max_seq_len=256,
+        mixer=AttentionConfig(n_heads=6, n_kv_heads=2),
+    ),
+    # Radford et al. 2019, the smallest of the four.
+    "gpt2": ModelConfig(
+        vocab_size=_GPT2_VOCAB,
+        d_model=768,
+        n_layers=12,
+        max_seq_len=1024,
+        mixer=AttentionConfig(n_heads=12, bias=True, output_bias=True),
+        feedforward=FeedForwardConfig(activation="gelu_tanh", bias=True),
+        positions="learned",
+        norm="layernorm",
+        norm_bias=True,
+        dropout=0.1,
+    ),
+    # The parts of LLaMA (Touvron et al. 2023, arXiv 2302.13971) at the size of GPT-2.
+    "llama": ModelConfig(
+        vocab_size=_GPT2_VOCAB, d_model=768, n_layers=12, max_seq_len=2048, mixer=AttentionConfig(n_heads=12)
+    ),
+    # GPT-2's blocks with rotary positions that stretch past the trained length.
+    "brain": ModelConfig(
+        vocab_size=_GPT2_VOCAB,
+        d_model=768,
+        n_layers=12,
+        max_seq_len=2048,
+        mixer=AttentionConfig(n_heads=12),
+        feedforward=FeedForwardConfig(activation="gelu", bias=True),
+        rope=RopeConfig(scaling="dynamic", original_max_seq_len=2048),
+        norm="layernorm",
+        norm_bias=True,
+    ),
+    # Published weights: Allal et al. 2025 (arXiv 2502.02737).
+    "smollm2-135m": ModelConfig(
+        vocab_size=49_152,
+        d_model=576,
+        n_layers=30,
+        max_seq_len=8192,
+        mixer=AttentionConfig(n_heads=9, n_kv_heads=3),
+        feedforward=FeedForwardConfig(d_ff=1536),
+        rope=RopeConfig(theta=100_000.0),
+    ),
+}
+
+
+def preset(name: str, **changes: Any) -> ModelConfig:
+    """The preset of that name, with fields changed: `preset("gpt2", d_model=384, mixer={"window": 64})`.
+
+    A dictionary changes fields of a part (of each one, where the preset has a tuple); a dictionary with another `kind`,
+    or a config, replaces it. Widths that the preset leaves open (d_head, d_ff, n_kv_heads) follow from the others.
+    Raises ConfigError if there is no such preset or field.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"There is no preset {name!r}: choose one of {', '.join(PRESETS)}.")
+    original = PRESETS[name]
+    for field, change in changes.items():
+        if isinstance(change, dict):
+            changes[field] = _changed(getattr(original, field, None), change)
+    try:
+        return replace(original, **changes)
+    except TypeError as error:
+        raise ConfigError(f"{error}: the fields are {', '.join(original.to_dict())}.") from error
+
+
+def _changed(part: Any, changes: dict[str, Any]) -> Any:
+    """A config with some fields changed, or another kind of part."""
+    if isinstance(part, tuple):
+        return tuple(_changed(each, changes) for each in part)
+    if "kind" in changes and changes["kind"] != getattr(part, "kind", None):
+        if changes["kind"] not in KINDS:
+            raise ConfigError(f"There is no layer of kind {changes['kind']!r}: use one of {', '.join(KINDS)}.")
+        return KINDS[changes["kind"]].from_dict({key: value for key, value in changes.items() if key != "kind"})
+    values = part.to_dict() if isinstance(part, PartConfig | RopeConfig) else {}
+    values.pop("kind", None)
+    changes = {key: value for key, value in changes.items() if key != "kind"}
+    return type(part).from_dict(values | changes)
