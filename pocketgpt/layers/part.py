@@ -57,7 +57,7 @@ class PerToken:
 
 @dataclass(frozen=True)
 class State:
-    """Cached once, whatever the length: tensors of shape (batch, *shape), in float32 because every token adds to them."""
+    """Cached once, whatever the length: tensors of shape (batch, *shape), in float32 as every token adds to them."""
 
     shapes: tuple[tuple[int, ...], ...]
 

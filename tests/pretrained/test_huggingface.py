@@ -101,7 +101,7 @@ def test_tied_head_stays_one_tensor_even_if_the_file_holds_it_twice():
         ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "full_attention"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
         ({"rope_scaling": {"type": "linear"}}, "should have a field 'factor'"),
-        ({"num_key_value_heads": 4}, "ModelConfig.n_kv_heads = 4 cannot work"),
+        ({"num_key_value_heads": 4}, "AttentionConfig.n_kv_heads = 4 cannot work"),
         ({"model_type": "qwen3", "use_sliding_window": True}, "use_sliding_window = True"),
         ({"tie_word_embeddings": False}, "Missing key.*head.weight"),
         ({"attention_bias": True}, "Missing key.*q_proj.bias"),
@@ -140,7 +140,7 @@ def test_unexpected_weight_is_named():
 
 
 def test_weight_of_a_layer_too_many_is_named():
-    with pytest.raises(PocketError, match=r"(?s)Unexpected key.*blocks\.1\.attention\.q_proj\.weight"):
+    with pytest.raises(PocketError, match=r"(?s)Unexpected key.*blocks\.1\.mixer\.q_proj\.weight"):
         from_huggingface(TINY, published({"model.layers.1.self_attn.q_proj.weight": torch.zeros(18, 18)}))
 
 

@@ -14,7 +14,8 @@ from pocketgpt.models.gpt import GPT
 from pocketgpt.training.loss import NextTokenLoss
 
 torch.manual_seed(0)
-model = GPT(preset("llama", vocab_size=61, d_model=16, n_layers=2, mixer={"n_heads": 2}, feedforward={"d_ff": 32}, max_seq_len=8))
+parts = {"mixer": {"n_heads": 2}, "feedforward": {"d_ff": 32}}
+model = GPT(preset("llama", vocab_size=61, d_model=16, n_layers=2, max_seq_len=8, **parts))
 tokens = torch.randint(61, (3, 8))
 
 def loss_and_gradients(loss):
