@@ -3,19 +3,30 @@ PYTHON ?= python3
 BIN := .venv/bin
 # CI runs without a terminal; one thread per test worker keeps two workers from fighting over the cores.
 TEST_THREADS ?= 1
+PYTEST = OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -n 2 --dist loadgroup --durations 15
 
-.PHONY: lab test notebooks train bench clean
+.PHONY: lab test check test-grading test-notebooks notebooks train bench clean
 
 lab: .venv/stamp
 	$(BIN)/jupyter lab chapters/00_start_here.ipynb
 
-test: .venv/stamp
+test: check test-grading test-notebooks
+
+# What to run while working.
+check: .venv/stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pocketgpt build --check
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -n 2 --dist loadscope
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -n 2 --dist loadscope --nbval --nbval-current-env solutions
+	$(PYTEST) --ignore tests/grading
+
+# Real submissions in the sandbox.
+test-grading: .venv/stamp
+	$(PYTEST) tests/grading
+
+# Every cell of every solution gives its stored output.
+test-notebooks: .venv/stamp
+	$(PYTEST) --dist loadscope --nbval --nbval-current-env solutions
 
 notebooks: .venv/stamp
 	$(BIN)/pocketgpt build

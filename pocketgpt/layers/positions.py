@@ -1,4 +1,4 @@
-"""Positions that are added to the embedding: learned, sinusoidal, or none (then attention does not know the order)."""
+"""Positions that are added to the embedding, learned or sinusoidal. Without any, attention does not know the order."""
 
 import torch
 from jaxtyping import Float, Int
@@ -42,19 +42,9 @@ class SinusoidalPositions(nn.Module):
         return x + sinusoids(positions, x.shape[-1]).to(x.dtype)
 
 
-class NoPositions(nn.Module):
-    """Adds nothing: for RoPE, which acts inside attention, and for models without positions."""
-
-    def forward(
-        self, x: Float[Tensor, "batch seq d_model"], positions: Int[Tensor, "rows seq"]
-    ) -> Float[Tensor, "batch seq d_model"]:
-        return x
-
-
-def build_positions(config: ModelShape) -> nn.Module:
-    """The configured positions, which are added to the embedding."""
+def build_positions(config: ModelShape) -> nn.Module | None:
+    """The configured positions, which are added to the embedding; None for RoPE, which acts inside attention, and for
+    models without positions."""
     if config.positions == "learned":
         return LearnedPositions(config.max_seq_len, config.d_model)
-    if config.positions == "sinusoidal":
-        return SinusoidalPositions()
-    return NoPositions()
+    return SinusoidalPositions() if config.positions == "sinusoidal" else None

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pocketgpt.layers.rope_scaling import SCALINGS, RopeConfig
+
 
 def apply_rope(
     x: Float[Tensor, "batch heads seq d_head"], cos: Float[Tensor, "... seq half"], sin: Float[Tensor, "... seq half"]
@@ -26,6 +28,19 @@ def apply_rope(
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
     return turned.type_as(x)
+
+
+def frequencies(
+    d_head: int, rope: RopeConfig, length: int, device: torch.device | None = None
+) -> Float[Tensor, "half"]:
+    """Radians per position of every pair, fastest first: theta^(−2i/d_head), scaled as `rope.scaling` says.
+
+    `length` is the context in tokens that the angles are for; only `dynamic` uses it.
+    """
+    exponents = torch.arange(0, d_head, 2, device=device, dtype=torch.float32) / d_head
+    if rope.scaling == "none":
+        return rope.theta**-exponents
+    return SCALINGS[rope.scaling](exponents, rope, d_head, length)
 
 
 def rotation(

@@ -1,11 +1,10 @@
-"""The frequencies of rotary positions, and how they are stretched beyond the trained length."""
+"""RoPE beyond the trained length: how the frequencies of the pairs are scaled."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from pocketgpt.checked import Checked
@@ -59,27 +58,6 @@ class RopeConfig(Checked):
         )
 
 
-def frequencies(
-    d_head: int, rope: RopeConfig, length: int, device: torch.device | None = None
-) -> Float[Tensor, "half"]:
-    """Radians per position of every pair, fastest first: theta^(−2i/d_head), stretched as `rope.scaling` says.
-
-    `length` is the context in tokens that the angles are for; only `dynamic` uses it.
-    """
-    exponents = torch.arange(0, d_head, 2, device=device, dtype=torch.float32) / d_head
-    return SCALINGS[rope.scaling](exponents, rope, d_head, length)
-
-
-def attention_factor(rope: RopeConfig) -> float:
-    """YaRN's factor on cos and sin, 0.1 · ln(factor) + 1: longer contexts need sharper scores. 1 for every other
-    scaling."""
-    return 0.1 * math.log(rope.factor) + 1.0 if rope.scaling == "yarn" else 1.0
-
-
-def _unscaled(exponents: Tensor, rope: RopeConfig, d_head: int, length: int) -> Tensor:
-    return rope.theta**-exponents
-
-
 def _linear(exponents: Tensor, rope: RopeConfig, d_head: int, length: int) -> Tensor:
     return rope.theta**-exponents / rope.factor
 
@@ -118,11 +96,17 @@ def _llama3(exponents: Tensor, rope: RopeConfig, d_head: int, length: int) -> Te
     return unscaled * unchanged + unscaled / rope.factor * (1 - unchanged)
 
 
+# From the exponents 2i/d_head to radians per position.
 SCALINGS = {
-    "none": _unscaled,
     "linear": _linear,
     "ntk": _ntk,
     "dynamic": _dynamic,
     "yarn": _yarn,
     "llama3": _llama3,
 }
+
+
+def attention_factor(rope: RopeConfig) -> float:
+    """YaRN's factor on cos and sin, 0.1 · ln(factor) + 1: longer contexts need sharper scores. 1 for every other
+    scaling."""
+    return 0.1 * math.log(rope.factor) + 1.0 if rope.scaling == "yarn" else 1.0

@@ -17,8 +17,8 @@ from pocketgpt.layers.context import Context, StateStore, TokenStore
 from pocketgpt.layers.norm import build_norm
 from pocketgpt.layers.part import Mixer, Part
 from pocketgpt.layers.positions import build_positions
-from pocketgpt.layers.rope import rotation
-from pocketgpt.layers.rope_scaling import attention_factor, frequencies
+from pocketgpt.layers.rope import frequencies, rotation
+from pocketgpt.layers.rope_scaling import attention_factor
 from pocketgpt.models.config import ModelConfig
 
 
@@ -57,6 +57,7 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(build_block(*parts, config) for parts in config.layers())
         # A post-norm block ends with a norm already.
         self.final_norm = build_norm(config) if config.norm_order == "pre" else nn.Identity()
+        self.attention_factor = attention_factor(config.rope)
         self.rotary_widths = sorted({mixer.rotary_width for mixer in self.mixers()} - {0})
 
     def features(
@@ -67,7 +68,9 @@ class Stack(nn.Module):
         Raises ContextError for more tokens than there are positions for.
         """
         context = self.context(tokens, cache)
-        x = self.positions(self.embedding(tokens), context.positions)  # (B, T, d_model)
+        x = self.embedding(tokens)  # (B, T, d_model)
+        if self.positions is not None:
+            x = self.positions(x, context.positions)
         x = self.dropout(self.embedding_norm(x))
         recompute = self.recompute_blocks and self.training and torch.is_grad_enabled()
         for i, block in enumerate(self.blocks):
@@ -86,10 +89,10 @@ class Stack(nn.Module):
         else:
             length = cache.capacity
             positions = cache.begin(tokens.shape[1])
-        rope, rotations = self.config.rope, {}
+        rotations = {}
         for width in self.rotary_widths:
-            per_pair = frequencies(width, rope, length, positions.device)
-            rotations[width] = rotation(positions[:, None], per_pair, attention_factor(rope))
+            per_pair = frequencies(width, self.config.rope, length, positions.device)
+            rotations[width] = rotation(positions[:, None], per_pair, self.attention_factor)
         return Context(positions, rotations)
 
     def use_attention(self, backend: str | Backend) -> "Stack":

@@ -1,10 +1,13 @@
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketgpt.layers.positions import LearnedPositions, NoPositions, SinusoidalPositions, sinusoids
+from pocketgpt.layers.positions import LearnedPositions, SinusoidalPositions, sinusoids
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import preset
 
 
 @given(position=st.integers(0, 2000), half=st.integers(1, 32))
@@ -37,6 +40,10 @@ def test_learned_positions_add_the_vector_of_each_position():
     assert torch.equal(layer(x, positions)[1, 2], x[1, 2] + layer.embedding.weight[7])
 
 
-def test_no_positions_add_nothing():
-    x = torch.randn(2, 3, 8)
-    assert torch.equal(NoPositions()(x, torch.arange(3)[None]), x)
+@pytest.mark.parametrize("positions", ["rope", "none"])
+def test_nothing_is_added_to_the_embedding_for_rope_and_without_positions(positions):
+    model, seen = GPT(preset("pocket-shakespeare", positions=positions)).eval(), []
+    model.blocks[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    tokens = torch.arange(3)[None]
+    model(tokens)
+    assert torch.equal(seen[0], model.embedding(tokens))

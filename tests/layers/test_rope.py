@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketgpt.layers.context import Context
-from pocketgpt.layers.rope import apply_rope, half_to_interleaved, interleaved_to_half, rotation
-from pocketgpt.layers.rope_scaling import RopeConfig, attention_factor, frequencies
+from pocketgpt.layers.rope import apply_rope, frequencies, half_to_interleaved, interleaved_to_half, rotation
+from pocketgpt.layers.rope_scaling import RopeConfig, attention_factor
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
 
