@@ -1,4 +1,4 @@
-"""What is passed down the layers besides the residual stream: the context of a pass, and a place in the cache."""
+"""Inputs of every layer besides the residual stream: the context of the pass, and the layer's store in the cache."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -24,7 +24,7 @@ class Context:
 
 @runtime_checkable
 class TokenStore(Protocol):
-    """One layer's place in the cache for tensors with a value per token: keys and values, or a latent."""
+    """Interface of a layer's cache for tensors with one entry per token: keys and values, or a latent."""
 
     def update(
         self, *new: Float[Tensor, "batch heads seq width"]
@@ -36,7 +36,7 @@ class TokenStore(Protocol):
 
 @runtime_checkable
 class StateStore(Protocol):
-    """One layer's place in the cache for a state of fixed size. Before the first token it is zero."""
+    """Interface of a layer's cache for a state of fixed size, which is zero before the first token."""
 
     real: Bool[Tensor, "batch seq"]
     """False for the padding of a batch of unequal prompts, which comes last and must not change the state."""

@@ -67,7 +67,7 @@ class State:
 
 
 class Part(nn.Module):
-    """What mixers and feed-forwards answer."""
+    """Base class of mixers and feed-forwards: their cost, and how their parameters are trained and stored."""
 
     adamw: ClassVar[tuple[str, ...]] = ()
     """Names of matrices that Muon must leave to AdamW, such as a router's."""
@@ -103,5 +103,5 @@ class Mixer(Part):
     """Coordinates per head that RoPE rotates; the context has their angles. 0: none."""
 
     def cached(self) -> PerToken | State:
-        """What decoding must remember of the tokens so far."""
+        """Sizes of the tensors that decoding must cache."""
         raise NotImplementedError

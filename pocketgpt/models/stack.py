@@ -1,4 +1,4 @@
-"""The stack that all models share: embedding, blocks, last norm. It answers for their cost and their cache."""
+"""The stack that all models share: embedding, blocks, last norm; their cost, and the size of their cache."""
 
 import math
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class ContextError(PocketError, ValueError):
 
 @runtime_checkable
 class Cache(Protocol):
-    """Interface that the model expects of a cache: positions for the next tokens, a store per layer, and a `finish`
+    """Interface the model expects of a cache: positions for the next tokens, a store per layer, and a `finish`
     hook after the last layer. `pocketgpt.inference.kv_cache` implements it."""
 
     layers: list[TokenStore | StateStore]
