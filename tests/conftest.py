@@ -20,6 +20,9 @@ SMALL = {"vocab_size": 61, "d_model": 48, "n_layers": 2, "max_seq_len": 24}
 SMALL_PARTS = {
     "attention": {"n_heads": 6, "d_head": 8},
     "feedforward": {"d_ff": 64},
+    "latent_attention": {"n_heads": 6, "d_head": 8, "kv_rank": 20},
+    "mamba": {"d_state": 4},
+    "mixture_of_experts": {"d_ff": 24},
 }
 
 
@@ -52,7 +55,8 @@ def small():
         rope = original.rope
         if rope.original_max_seq_len:
             rope = replace(rope, original_max_seq_len=10)  # stretches within the small context
-        return preset(name, **{**SMALL, **parts, "rope": rope, **changes}).resolved()
+        n_layers = max([2, *(len(part) for part in parts.values() if isinstance(part, tuple))])
+        return preset(name, **{**SMALL, "n_layers": n_layers, **parts, "rope": rope, **changes}).resolved()
 
     return small
 

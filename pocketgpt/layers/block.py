@@ -6,17 +6,19 @@ from torch import Tensor, nn
 from pocketgpt.layers.attention import Attention, AttentionConfig
 from pocketgpt.layers.context import Context, StateStore, TokenStore
 from pocketgpt.layers.feedforward import FeedForwardConfig, build_feedforward
+from pocketgpt.layers.latent_attention import LatentAttention, LatentAttentionConfig
+from pocketgpt.layers.mamba import Mamba, MambaConfig
+from pocketgpt.layers.mixture_of_experts import MixtureOfExperts, MixtureOfExpertsConfig
 from pocketgpt.layers.norm import build_norm
 from pocketgpt.layers.part import ModelShape
 
-MIXERS = {AttentionConfig: Attention}
+MixerConfig = AttentionConfig | LatentAttentionConfig | MambaConfig
+MIXERS = {AttentionConfig: Attention, LatentAttentionConfig: LatentAttention, MambaConfig: Mamba}
 """From the config of a mixer to its module."""
 
-FEEDFORWARDS = {FeedForwardConfig: build_feedforward}
+FeedForwardPartConfig = FeedForwardConfig | MixtureOfExpertsConfig
+FEEDFORWARDS = {FeedForwardConfig: build_feedforward, MixtureOfExpertsConfig: MixtureOfExperts}
 """From the config of a feed-forward to its module."""
-
-MixerConfig = AttentionConfig
-FeedForwardPartConfig = FeedForwardConfig
 
 
 class Block(nn.Module):

@@ -4,12 +4,12 @@ A new kind of layer is one file: a config (`PartConfig`), a module (`Mixer` or `
 `block.py`. The model asks a part the questions below and needs to know nothing else about it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pocketgpt.checked import Checked
 from pocketgpt.layers.rope_scaling import RopeConfig
@@ -94,6 +94,13 @@ class Part(nn.Module):
 
     def init_weights(self, std: float, output_std: float) -> None:
         """Initialize the parameters that are not those of nn.Linear. `output_std` is for `output_weights`."""
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """A term that the last forward pass in training adds to the loss, such as a balancing loss; None for none."""
+        return None
+
+    def after_step(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> None:
+        """Update what is not learned by gradients, after each step of training, from sums over all processes."""
 
 
 class Mixer(Part):

@@ -6,6 +6,9 @@ from typing import Any
 from pocketgpt.checked import ConfigError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.layers.latent_attention import LatentAttentionConfig
+from pocketgpt.layers.mamba import MambaConfig
+from pocketgpt.layers.mixture_of_experts import MixtureOfExpertsConfig
 from pocketgpt.layers.part import PartConfig
 from pocketgpt.layers.rope_scaling import RopeConfig
 from pocketgpt.models.config import KINDS, ModelConfig
@@ -72,6 +75,52 @@ PRESETS: dict[str, ModelConfig] = {
         mixer=AttentionConfig(n_heads=9, n_kv_heads=3),
         feedforward=FeedForwardConfig(d_ff=1536),
         rope=RopeConfig(theta=100_000.0),
+    ),
+    # Latent attention with learned positions: the cache contains 256 numbers per token and layer instead of 1,536.
+    "latent": ModelConfig(
+        vocab_size=32_000,
+        d_model=768,
+        n_layers=12,
+        max_seq_len=512,
+        mixer=LatentAttentionConfig(n_heads=12, kv_rank=256),
+        feedforward=FeedForwardConfig(d_ff=4 * 768),
+        positions="learned",
+        norm="layernorm",
+        norm_bias=True,
+    ),
+    # The embedded default with eight experts, two of them active: as many active parameters, 2.4 times as many in all.
+    "pocket-moe": ModelConfig(
+        vocab_size=4096,
+        d_model=192,
+        n_layers=4,
+        max_seq_len=256,
+        mixer=AttentionConfig(n_heads=6, n_kv_heads=2),
+        feedforward=MixtureOfExpertsConfig(n_experts=8, top_k=2),
+    ),
+    # Blocks without attention and without a feed-forward, as in Mamba (Gu and Dao 2023, arXiv 2312.00752).
+    "pocket-mamba": ModelConfig(
+        vocab_size=4096,
+        d_model=192,
+        n_layers=6,
+        max_seq_len=256,
+        mixer=MambaConfig(),
+        feedforward=None,
+        positions="none",
+    ),
+    # A state, a window, a state, everything: Mamba and attention in turn, every second feed-forward a mixture of
+    # experts, as in Jamba (Lieber et al. 2024, arXiv 2403.19887).
+    "pocket-hybrid": ModelConfig(
+        vocab_size=4096,
+        d_model=192,
+        n_layers=4,
+        max_seq_len=256,
+        mixer=(
+            MambaConfig(),
+            AttentionConfig(n_heads=6, n_kv_heads=2, window=64),
+            MambaConfig(),
+            AttentionConfig(n_heads=6, n_kv_heads=2),
+        ),
+        feedforward=(FeedForwardConfig(), MixtureOfExpertsConfig(n_experts=4, top_k=1)),
     ),
 }
 

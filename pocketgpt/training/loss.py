@@ -37,16 +37,24 @@ class NextTokenLoss(nn.Module):
 
         Without `n_targets` it is divided by their own number: the mean, and NaN if there is none. A batch that is one
         part of a step, on several ranks or in an accumulation, is given the number of the whole.
+
+        In training, the auxiliary loss of the layers is added, such as the balancing loss of a mixture of experts,
+        weighted by the share of the step's targets that this batch has.
         """
+        counted = (targets != IGNORE).sum()
         if n_targets is None:
-            n_targets = (targets != IGNORE).sum()
+            n_targets = counted
         targets = targets.flatten()
         if self.chunk is None:
             # In bf16 the sum over the vocabulary inside the softmax would keep three digits.
             logits = self.model(tokens).float().flatten(0, 1)
-            return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum") / n_targets
-        features = self.model.features(tokens).flatten(0, 1)
-        return HeadLoss.apply(features, self.model.head.weight, targets, self.chunk) / n_targets
+            loss = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum") / n_targets
+        else:
+            features = self.model.features(tokens).flatten(0, 1)
+            loss = HeadLoss.apply(features, self.model.head.weight, targets, self.chunk) / n_targets
+        if self.training and (auxiliary := self.model.auxiliary_loss()) is not None:
+            loss = loss + auxiliary * (counted / n_targets)
+        return loss
 
 
 class HeadLoss(torch.autograd.Function):

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from pocketgpt.layers.part import Part
 from pocketgpt.training.distributed import clip_gradients, gradient_sync, sum_over_ranks, world_size
 from pocketgpt.training.loss import IGNORE
 
@@ -45,5 +46,8 @@ def update(
         if isfinite(mean) and isfinite(norm):
             scaler.step(optimizer)
         optimizer.zero_grad(set_to_none=True)
+    for module in loss.modules():
+        if isinstance(module, Part):
+            module.after_step(sum_over_ranks)
     scaler.update()  # in fp16 an overflow halves the scale
     return mean, norm

@@ -211,8 +211,10 @@ def test_a_later_token_changes_no_earlier_logits(model_of):
         changed = tokens.clone()
         changed[0, 15] = (tokens[0, 15] + 1) % model.config.vocab_size
         one, other = (with_cache(model, x, [6, 6, 6, 6], new_cache(model, 1, SEQ)) for x in (tokens, changed))
-        assert torch.equal(one[:, :15], other[:, :15])
-        assert not torch.equal(one[:, 15], other[:, 15])
+        # An expert's product rounds differently when another number of tokens takes part in it.
+        tolerance = 1e-5 if model.n_active_params() < model.n_params() else 0.0
+        torch.testing.assert_close(one[:, :15], other[:, :15], rtol=tolerance, atol=tolerance)
+        assert (one[:, 15] - other[:, 15]).abs().max() > 100 * tolerance
 
 
 def test_a_model_that_looks_ahead_has_no_cache(small, lively):

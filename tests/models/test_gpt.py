@@ -44,10 +44,11 @@ def test_n_params_is_the_count_by_hand(name):
 @pytest.mark.parametrize(("batch", "seq"), [(1, 1), (2, 96)])
 @pytest.mark.parametrize("name", PRESETS)
 def test_flops_per_token_is_what_pytorch_counts(name, batch, seq):
-    model = on_meta(preset(name))
+    small_enough = name.startswith("pocket-")  # which tokens an expert gets is not known without data
+    model = GPT(preset(name)) if small_enough else on_meta(preset(name))
     model.use_attention("step_by_step")  # PyTorch's counter sees plain products, and not all fused kernels
     with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(batch, seq, dtype=torch.long, device="meta"))
+        model(torch.zeros(batch, seq, dtype=torch.long, device=model.device))
     assert model.flops_per_token(seq) * batch * seq == counter.get_total_flops()
 
 
@@ -76,8 +77,10 @@ def test_a_later_token_changes_no_earlier_logits(name, small, lively):
     changed = tokens.clone()
     changed[0, 12] = (tokens[0, 12] + 1) % 61
     before, after = model(tokens), model(changed)
-    assert torch.equal(before[:, :12], after[:, :12])
-    assert (before[:, 12:] != after[:, 12:]).any(-1).all()
+    # An expert's product rounds differently when another number of tokens takes part in it.
+    tolerance = 1e-5 if model.n_active_params() < model.n_params() else 0.0
+    torch.testing.assert_close(before[:, :12], after[:, :12], rtol=tolerance, atol=tolerance)
+    assert ((before[:, 12:] - after[:, 12:]).abs().amax(-1) > 100 * tolerance).all()
 
 
 def test_without_the_causal_mask_a_later_token_changes_everything(small, lively):
@@ -138,12 +141,17 @@ def test_embedding_norm_comes_before_the_first_block_and_the_final_norm_before_t
 def test_initial_weights_are_as_in_the_table(name, small):
     config = small(name, vocab_size=1000, d_model=192, n_heads=6, n_kv_heads=2, d_head=32, d_ff=512)
     model = GPT(config)
+    outputs = {id(weight) for part in model.parts() for weight in part.output_weights()}
+    n_outputs = sum(1 if feedforward is None else 2 for _, feedforward in model.config.layers())
     for parameter_name, parameter in model.named_parameters():
+        if any(special in parameter_name for special in ("A_log", ".D", "dt_proj", "conv1d")):
+            continue  # of Mamba, whose own test looks at them
         if parameter.ndim == 1:
             assert (parameter == (0.0 if parameter_name.endswith("bias") else 1.0)).all(), parameter_name
         else:
-            std = 0.01 if "o_proj" in parameter_name or "down_proj" in parameter_name else 0.02  # 0.02 / √4
-            assert parameter.std().item() == pytest.approx(std, rel=0.03), parameter_name
+            std = 0.02 / math.sqrt(n_outputs) if id(parameter) in outputs else 0.02
+            noise = 5 / math.sqrt(2 * parameter.numel())
+            assert parameter.std().item() == pytest.approx(std, rel=noise), parameter_name
             assert abs(parameter.mean().item()) < 5 * std / math.sqrt(parameter.numel()), parameter_name
 
 
@@ -245,7 +253,7 @@ def test_weights_of_another_config_are_named(changes, message, small, tmp_path):
 def test_every_preset_takes_a_gradient_in_every_weight(small):
     for name in PRESETS:
         model = GPT(small(name))
-        model(torch.randint(61, (2, 10))).logsumexp(-1).sum().backward()
+        model(torch.randint(61, (40, 10))).logsumexp(-1).sum().backward()
         assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in model.parameters())
 
 
