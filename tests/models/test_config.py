@@ -117,8 +117,13 @@ ATTENTION = {"kind": "attention", "n_heads": 6}
 
 
 def model(mixer: dict | None = None, **changes) -> dict:
-    """The dictionary of a small model with some fields changed."""
-    return {**SIZES, "mixer": ATTENTION | (mixer or {}), **changes}
+    """The dictionary of a small model with some fields changed; another kind of mixer replaces the attention."""
+    mixer = mixer or {}
+    return {**SIZES, "mixer": mixer if "kind" in mixer else ATTENTION | mixer, **changes}
+
+
+LATENT = {"kind": "latent_attention", "n_heads": 6, "kv_rank": 8}
+MOE = {"kind": "mixture_of_experts"}
 
 
 WRONG = [
@@ -142,6 +147,20 @@ WRONG = [
     (model(dropout=1.0), "ModelConfig.dropout = 1.0 cannot work: use a number from 0 up to 1, such as 0.1."),
     (model({"window": 0}), "AttentionConfig.window = 0 cannot work: use a whole number of at least 1."),
     (model({"window": 4}, causal=False), "AttentionConfig.window = 4 cannot work: use None, or causal = True"),
+    (
+        model(LATENT | {"kv_rank": 0}),
+        "LatentAttentionConfig.kv_rank = 0 cannot work: use a whole number of",
+    ),
+    (model(LATENT), "LatentAttentionConfig.d_rope = 0 cannot work: use an even number of at least 4, such as 32"),
+    (model(LATENT | {"d_rope": 4}, positions="none"), "LatentAttentionConfig.d_rope = 4 cannot work: use 0 with"),
+    (model({"kind": "mamba", "d_conv": 0}), "MambaConfig.d_conv = 0 cannot work: use a whole number of at least 1."),
+    (model({"kind": "mamba"}, causal=False), "ModelConfig.causal = False cannot work: use True with Mamba"),
+    (model(feedforward=MOE | {"top_k": 9}), "MixtureOfExpertsConfig.top_k = 9 cannot work: use at most n_experts = 8"),
+    (model(feedforward=MOE | {"n_shared": -1}), "MixtureOfExpertsConfig.n_shared = -1 cannot work: use 0 or more"),
+    (
+        model(feedforward=MOE | {"balance": "hope"}),
+        "MixtureOfExpertsConfig.balance = 'hope' cannot work: use one of 'loss', 'bias', 'none'",
+    ),
     (model(mixer={"kind": "convolution"}), "There is no layer of kind 'convolution': use one of 'attention', "),
     (model(rope={"theta": 0.5}), "RopeConfig.theta = 0.5 cannot work: use a number above 1, such as 10000.0."),
     (model(rope={"scaling": "ntk-aware"}), "RopeConfig.scaling = 'ntk-aware' cannot work: use one of 'none', 'linear'"),
