@@ -15,7 +15,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from pocketgpt.errors import PocketError
-from pocketgpt.training.recipe import TrainConfig, recipe
+from pocketgpt.training.recipes import TrainConfig, recipe
 
 DESCRIPTION = "PocketGPT: train a small GPT, let it write, look at what it is made of. Begin with: pocketgpt doctor"
 DEFAULT = "pocket-shakespeare"

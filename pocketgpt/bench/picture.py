@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from pocketgpt.bench.report import Report, Row
-from pocketgpt.training.runlog import BLUE, ORANGE
+from pocketgpt.training.run_log import BLUE, ORANGE
 
 # One more of Okabe and Ito's palette, and a gray for what is only there to compare with.
 GREEN, GRAY = "#009E73", "#999999"

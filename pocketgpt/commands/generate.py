@@ -13,7 +13,7 @@ from pocketgpt.inference.speed import Stopwatch
 from pocketgpt.inference.weights import WeightFormat
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import load_checkpoint, load_shipped
-from pocketgpt.training.compiling import check_compiler, compiler_failure
+from pocketgpt.training.prepare import check_compiler, compiler_failure
 from pocketgpt.training.precision import choose_device
 
 

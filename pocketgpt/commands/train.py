@@ -8,7 +8,7 @@ from pocketgpt.inference.generate import generate
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import find_checkpoint, latest_intact, read_training
 from pocketgpt.training.distributed import is_main, process_group
-from pocketgpt.training.recipe import TrainConfig
+from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.run import WriteSample, free_folder, resume, train
 from pocketgpt.training.trainer import RunResult
 

@@ -135,11 +135,6 @@ class Stack(nn.Module):
         idle = sum(sum(p.numel() for p in part.parameters()) - part.n_active_params() for part in self.parts())
         return self.n_params() - idle
 
-    def auxiliary_loss(self) -> Float[Tensor, ""] | None:
-        """Sum of the terms that the layers add to the loss of the last forward pass in training; None for none."""
-        terms = [term for part in self.parts() if (term := part.auxiliary_loss()) is not None]
-        return torch.stack(terms).sum() if terms else None
-
     def flops_per_token(self, seq: int) -> int:
         """Floating-point operations of a forward pass over `seq` tokens through the blocks, divided by `seq`; training
         takes three times that.

@@ -39,7 +39,7 @@ class CheckpointError(PocketError):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a folder held."""
+    """A loaded checkpoint: model, tokenizer and training metadata."""
 
     folder: Path
     model: GPT
@@ -158,7 +158,7 @@ def prune(run: Path, step: int, keep_every: int | None = None) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep(run: Path) -> None:
+def remove_partial(run: Path) -> None:
     """Remove the unfinished checkpoints of processes that were killed."""
     for folder in run.glob(".step-*.partial"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""How well a model predicts text that it has not seen: loss, perplexity, bits per byte."""
+"""Evaluation on held-out text: loss, perplexity, bits per byte, and a sample of what the model writes."""
 
 from dataclasses import dataclass
 from math import exp, inf, log
@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Int, UInt
 from torch import Tensor, nn
 
+from pocketgpt.inference.generate import generate
+from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import sequential_windows
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.loss import NextTokenLoss
@@ -15,7 +17,7 @@ from pocketgpt.training.loss import NextTokenLoss
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What one pass over held-out text measured."""
+    """Measurements of one pass over held-out text."""
 
     loss: float
     """Mean of −log p(next token), in nats per token."""
@@ -68,6 +70,14 @@ def evaluate(
     model.train(was_training)
     loss = surprise / (len(tokens) - 1)
     return Evaluation(loss=loss, bits_per_byte=surprise / log(2) / max(1, n_bytes), tokens=len(tokens) - 1)
+
+
+def sample_text(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int, max_new_tokens: int = 100) -> str:
+    """The prompt, continued by the model in evaluation mode; the same seed gives the same text."""
+    tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    stop = (tokenizer.end_of_text,)
+    [written] = generate(model.eval(), [tokens], max_new_tokens=max_new_tokens, stop_tokens=stop, seed=seed)
+    return prompt + tokenizer.decode(written)
 
 
 def token_lengths(tokenizer: Tokenizer) -> Int[Tensor, " vocab"]:

@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pocketgpt.layers.part import Part
+
 IGNORE = -100
 """A target with this value counts for nothing: padding, or text that is not to be learned."""
 
@@ -52,9 +54,18 @@ class NextTokenLoss(nn.Module):
         else:
             features = self.model.features(tokens).flatten(0, 1)
             loss = HeadLoss.apply(features, self.model.head.weight, targets, self.chunk) / n_targets
-        if self.training and (auxiliary := self.model.auxiliary_loss()) is not None:
-            loss = loss + auxiliary * (counted / n_targets)
-        return loss
+        auxiliary = auxiliary_loss(self.model) if self.training else None
+        return loss if auxiliary is None else loss + auxiliary * (counted / n_targets)
+
+
+def auxiliary_loss(model: nn.Module) -> Float[Tensor, ""] | None:
+    """Sum of the terms that layers add to the loss of their last forward pass in training; None if there are none."""
+    total = None
+    for module in model.modules():
+        term = module.auxiliary_loss() if isinstance(module, Part) else None
+        if term is not None:
+            total = term if total is None else total + term
+    return total
 
 
 class HeadLoss(torch.autograd.Function):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from pocketgpt.layers.part import Part
-from pocketgpt.training.recipe import TrainConfig
+from pocketgpt.training.recipes import TrainConfig
 
 
 def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:

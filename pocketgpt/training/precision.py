@@ -6,7 +6,7 @@ import torch
 
 from pocketgpt.errors import PocketError
 from pocketgpt.machine import bf16_is_native
-from pocketgpt.training.recipe import Precision
+from pocketgpt.training.recipes import Precision
 
 
 class DeviceError(PocketError, ValueError):

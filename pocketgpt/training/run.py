@@ -1,8 +1,7 @@
-"""From a preset and a recipe to a trained model in a folder, and from where a run stopped to its end."""
+"""A whole run: from the configs of model and training to a trained model in a folder, and resuming one."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,61 +9,60 @@ import torch
 
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_torch
+from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
-from pocketgpt.models.presets import preset
 from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.text.shards import TokenFolder
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.text.tokens import prepare
 from pocketgpt.training.checkpoint import checkpoints, load_checkpoint
-from pocketgpt.training.compiling import check_compiler
 from pocketgpt.training.distributed import barrier, is_main, rank, world_size
 from pocketgpt.training.precision import autocast, choose_device
-from pocketgpt.training.recipe import TrainConfig
+from pocketgpt.training.prepare import check_compiler
+from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.trainer import RunResult, Trainer
 
-WriteSample = Callable[[GPT, Tokenizer], str]
-
-# What may be changed when a run goes on: where and how it is computed and looked at, but not what.
+# Settings that may change when a run is resumed: where and how it is computed and observed, but not what.
 MAY_CHANGE = {"device", "compile", "activation_checkpointing", "head_chunk", "fsdp", "max_skipped"}
 MAY_CHANGE |= {"eval_every", "save_every", "keep_every", "prompt", "batch_size", "accumulation"}
 
 
 def train(
-    preset_name: str,
+    model_config: ModelConfig,
     config: TrainConfig,
     folder: Path,
-    write_sample: WriteSample | None = None,
     device: torch.device | None = None,
+    preset_name: str | None = None,
 ) -> RunResult:
-    """Fetch and tokenize the corpus, build the model, train it, and leave everything in `folder`.
+    """Fetch and tokenize the corpus, build the model, train it, and save everything in `folder`.
 
     The vocabulary of the model is the tokenizer's, and its dropout the recipe's. On several ranks, `device` is the one
-    that `process_group` gave. Raises PocketError if the folder holds a run already, and for all that the parts raise.
+    that `process_group` gave. `preset_name` is written into the checkpoints. Raises PocketError if the folder contains
+    a run already.
     """
     check_folder(folder)
     device = device or choose_device(config.device)
     check_machine(config, device)
     tokenizer = Tokenizer.load(config.tokenizer)
-    model_config = preset(preset_name, vocab_size=tokenizer.vocab_size, dropout=config.dropout)
+    model_config = replace(model_config, vocab_size=tokenizer.vocab_size, dropout=config.dropout)
     if config.seq_len > model_config.max_seq_len:
         raise PocketError(
             f"TrainConfig.seq_len = {config.seq_len} cannot work: use at most {model_config.max_seq_len}, "
-            f"the max_seq_len of {preset_name}."
+            "the max_seq_len of the model."
         )
     data = prepare_both(config.corpus, tokenizer)
     torch.manual_seed(config.seed)
-    model, about = GPT(model_config), {"preset": preset_name, "data": fingerprints(data)}
-    return build_trainer(model, tokenizer, data, config, folder, device, about, write_sample).run()
+    model = GPT(model_config)
+    metadata = {"preset": preset_name, "data": fingerprints(data)}
+    return build_trainer(model, tokenizer, data, config, folder, device, metadata).run()
 
 
 def resume(
     checkpoint: Path,
     config: TrainConfig | None = None,
-    write_sample: WriteSample | None = None,
     device: torch.device | None = None,
 ) -> RunResult:
-    """Go on with a run from one of its checkpoints, as if it had never stopped.
+    """Resume a run from one of its checkpoints, as if it had never stopped.
 
     Bit for bit, if the device, the number of processes and `config` are those of before. Raises PocketError if `config`
     asks for something else to be computed, or the corpus is not the one that the run began with.
@@ -81,10 +79,8 @@ def resume(
             f"The text of corpus {config.corpus!r} has changed since {checkpoint.parent} began to train on it. "
             "Put the old text back, or train from the beginning into another folder."
         )
-    about = {name: loaded.training[name] for name in ("preset", "data")}
-    trainer = build_trainer(
-        loaded.model, loaded.tokenizer, data, config, checkpoint.parent, device, about, write_sample
-    )
+    metadata = {name: loaded.training[name] for name in ("preset", "data")}
+    trainer = build_trainer(loaded.model, loaded.tokenizer, data, config, checkpoint.parent, device, metadata)
     trainer.restore(state)
     return trainer.run()
 
@@ -96,9 +92,9 @@ def build_trainer(
     config: TrainConfig,
     folder: Path,
     device: torch.device,
-    about: dict[str, Any],
-    write_sample: WriteSample | None,
+    metadata: dict[str, Any],
 ) -> Trainer:
+    """The trainer of a run, with the windows of this rank."""
     batches = ShuffledWindows(
         data["train"].tokens, config.batch_size, config.seq_len, config.seed, rank=rank(), world_size=world_size()
     )
@@ -110,8 +106,7 @@ def build_trainer(
         config,
         folder,
         device=device,
-        about=about,
-        write_sample=write_sample and (lambda model: write_sample(model, tokenizer)),
+        metadata=metadata,
     )
 
 
@@ -145,7 +140,7 @@ def check_changes(saved: TrainConfig, config: TrainConfig, processes: int) -> No
     if changed:
         values = ", ".join(f"{name} = {old[name]!r} and not {new[name]!r}" for name in changed)
         raise PocketError(
-            f"This run was begun with {values}. Leave {'them' if len(changed) > 1 else 'it'} out to go on with it, or "
+            f"This run was begun with {values}. Leave {'them' if len(changed) > 1 else 'it'} out to resume it, or "
             "train from the beginning into another folder."
         )
     before, now = saved.tokens_per_step * processes, config.tokens_per_step * world_size()
@@ -158,10 +153,10 @@ def check_changes(saved: TrainConfig, config: TrainConfig, processes: int) -> No
 
 
 def check_folder(folder: Path) -> None:
-    """Raises PocketError if there is something in it already; halves of checkpoints are nothing."""
+    """Raises PocketError if the folder is not empty. Partial checkpoints do not count."""
     if not folder.exists() or all(file.name.endswith(".partial") for file in folder.iterdir()):
         return
-    go_on = f"go on with `pocketgpt train --resume {folder}`, or " if checkpoints(folder) else ""
+    go_on = f"resume it with `pocketgpt train --resume {folder}`, or " if checkpoints(folder) else ""
     raise PocketError(f"{folder} is not empty: {go_on}give the run a folder of its own, such as {free_folder(folder)}.")
 
 

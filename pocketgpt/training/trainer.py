@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -17,21 +16,19 @@ from pocketgpt.machine import matmul_flops
 from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import Batch, Tokens
 from pocketgpt.text.tokenizer import Tokenizer
-from pocketgpt.training.checkpoint import latest_intact, prune, save_checkpoint, sweep
-from pocketgpt.training.compiling import compile_loss
+from pocketgpt.training.checkpoint import latest_intact, prune, remove_partial, save_checkpoint
 from pocketgpt.training.distributed import any_rank, is_main, seed_everything, world_size, wrap
-from pocketgpt.training.evaluate import Evaluation, evaluate, token_lengths
-from pocketgpt.training.failures import explained
-from pocketgpt.training.interrupt import interrupt_after_step
+from pocketgpt.training.evaluate import Evaluation, evaluate, sample_text, token_lengths
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
 from pocketgpt.training.precision import autocast, choose_device, grad_scaler
-from pocketgpt.training.prepare import prepare_for_training
-from pocketgpt.training.recipe import TrainConfig
-from pocketgpt.training.runlog import RunLog
+from pocketgpt.training.prepare import compile_loss, prepare_for_training
+from pocketgpt.training.recipes import TrainConfig
+from pocketgpt.training.recovery import interrupt_after_step, with_recovery_hint
+from pocketgpt.training.run_log import RunLog
 from pocketgpt.training.schedule import warmup_cosine, warmup_stable_decay
-from pocketgpt.training.state import capture, restore, whole_model
-from pocketgpt.training.update import update
+from pocketgpt.training.step import training_step
+from pocketgpt.training.training_state import capture, restore, whole_model
 
 COUNTERS = ("step", "skipped", "skipped_in_a_row", "seconds")
 
@@ -53,7 +50,7 @@ class RunResult:
 
 @runtime_checkable
 class Batches(Protocol):
-    """What is trained on: batch number `step`, the same each time it is asked for."""
+    """Source of training data: batch number `step`, the same each time it is asked for."""
 
     def batch(self, step: int) -> Batch: ...
 
@@ -61,8 +58,8 @@ class Batches(Protocol):
 class Trainer:
     """One training run of a model, written to a folder: checkpoints, metrics.jsonl, samples, loss.png.
 
-    Where a run stands is one number, `step`: the learning rates and the place in the data follow from it. `about` is
-    noted in every checkpoint; `write_sample` turns the model into a text to look at.
+    The progress of a run is one number, `step`: the learning rates and the position in the data follow from it.
+    `metadata` is written into every checkpoint.
     """
 
     def __init__(
@@ -75,11 +72,13 @@ class Trainer:
         folder: Path,
         *,
         device: torch.device | None = None,
-        about: dict[str, Any] | None = None,
-        write_sample: Callable[[GPT], str] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
-        self.config, self.folder, self.tokenizer, self.batches = config, folder, tokenizer, batches
-        self.about, self.write_sample = about or {}, write_sample
+        self.config = config
+        self.folder = folder
+        self.tokenizer = tokenizer
+        self.batches = batches
+        self.metadata = metadata or {}
         self.device = device or choose_device(config.device)
         self.autocast = autocast(self.device, config.precision)
         self.scaler = grad_scaler(self.device, config.precision)
@@ -99,11 +98,11 @@ class Trainer:
     def run(self) -> RunResult:
         """Train until the last step, or until Ctrl-C or SIGTERM, which ends the step and saves.
 
-        Raises PocketError if the run cannot go on, with what was saved and how to go on from there.
+        Raises PocketError if the run cannot continue, with the last checkpoint and how to resume from it.
         """
-        with explained(self.folder, self.config):
+        with with_recovery_hint(self.folder, self.config):
             if is_main():
-                sweep(self.folder)
+                remove_partial(self.folder)
             if self.step == 0:
                 self.save()  # a folder that cannot be written shows now, and a kill at any moment loses nothing
             stopping = False
@@ -122,10 +121,10 @@ class Trainer:
         self.model.train()
         rates = self.set_learning_rates()
         first = self.step * self.config.accumulation
-        parts = [self.batches.batch(first + part) for part in range(self.config.accumulation)]
-        parts = [(tokens.to(self.device), targets.to(self.device)) for tokens, targets in parts]
-        loss, norm = update(
-            self.loss, parts, self.optimizers, autocast=self.autocast, scaler=self.scaler, clip=self.config.clip
+        batches = [self.batches.batch(first + number) for number in range(self.config.accumulation)]
+        batches = [(tokens.to(self.device), targets.to(self.device)) for tokens, targets in batches]
+        loss, norm = training_step(
+            self.loss, batches, self.optimizers, autocast=self.autocast, scaler=self.scaler, clip=self.config.clip
         )
         self.step += 1
         finite = isfinite(loss) and isfinite(norm)
@@ -186,10 +185,9 @@ class Trainer:
         model = whole_model(self.model)
         if is_main():
             bar.write(f"step {self.step}: {result}{' · best so far' if is_best else ''}")
-            if self.write_sample:
-                text = self.write_sample(model)
-                self.log.sample(self.step, text)
-                bar.write("\n".join("    " + line for line in text.splitlines()) + "\n")
+            text = sample_text(model, self.tokenizer, self.config.prompt, self.config.seed)
+            self.log.sample(self.step, text)
+            bar.write("\n".join("    " + line for line in text.splitlines()) + "\n")
         return is_best
 
     def save(self) -> None:
@@ -199,7 +197,7 @@ class Trainer:
             return
         self.log.sync()
         training = {
-            **self.about,
+            **self.metadata,
             "recipe": asdict(self.config),
             "processes": world_size(),
             "step": self.step,

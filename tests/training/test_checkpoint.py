@@ -23,8 +23,8 @@ from pocketgpt.training.checkpoint import (
     latest_intact,
     load_checkpoint,
     prune,
+    remove_partial,
     save_checkpoint,
-    sweep,
 )
 
 
@@ -205,7 +205,7 @@ for step in range(10_000_000):
         assert [find_damage(folder) for folder in folders[-2:]] == [None, None]
         for folder in folders:
             subprocess.run(["rm", "-r", folder], check=True)
-    sweep(tmp_path)
+    remove_partial(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -287,7 +287,7 @@ def test_sweeping_removes_what_killed_processes_left_and_nothing_else(save):
     (run / ".step-000002.4711.partial").mkdir()
     (run / ".step-000002.4711.partial" / "config.json").touch()
     (run / ".mine").mkdir()
-    sweep(run)
+    remove_partial(run)
     assert sorted(file.name for file in run.iterdir()) == [".mine", "step-000001"]
 
 
@@ -348,7 +348,7 @@ def test_a_tokenizer_of_another_model_is_refused(folder):
 
 def test_weights_of_another_model_are_refused(folder, config, tmp_path):
     (folder / "checksums.json").unlink()
-    GPT(replace(config, d_model=64, d_head=16)).save(tmp_path / "other")
+    GPT(replace(config, d_model=64)).save(tmp_path / "other")
     (tmp_path / "other" / "model.safetensors").replace(folder / "model.safetensors")
     with pytest.raises(PocketError, match=r"model\.safetensors"):
         load_checkpoint(folder)

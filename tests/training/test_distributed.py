@@ -15,7 +15,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.training import distributed
 from pocketgpt.training.loss import IGNORE, NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
-from pocketgpt.training.recipe import TrainConfig
+from pocketgpt.training.recipes import TrainConfig
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")
 spec = importlib.util.spec_from_file_location("two_ranks", SCRIPT)

@@ -12,7 +12,7 @@ from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import PRESETS
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
-from pocketgpt.training.recipe import TrainConfig
+from pocketgpt.training.recipes import TrainConfig
 
 
 @pytest.fixture

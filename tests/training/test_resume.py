@@ -8,13 +8,39 @@ import pytest
 import torch
 
 from pocketgpt.errors import PocketError
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.layers.latent_attention import LatentAttentionConfig
+from pocketgpt.layers.mamba import MambaConfig
+from pocketgpt.layers.mixture_of_experts import MixtureOfExpertsConfig
+from pocketgpt.models.config import ModelConfig
 from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.training import run as run_module
 from pocketgpt.training.checkpoint import checkpoints, latest_intact, load_checkpoint
-from pocketgpt.training.recipe import TrainConfig
+from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.run import resume, train
 
 TEXT = "Full fathom five thy father lies;\nOf his bones are coral made;\nThose are pearls that were his eyes;\n" * 20
+
+
+HYBRID = ModelConfig(
+    vocab_size=257,
+    d_model=32,
+    n_layers=4,
+    max_seq_len=32,
+    mixer=(
+        MambaConfig(d_state=4),
+        AttentionConfig(n_heads=4, n_kv_heads=2, window=8),
+        LatentAttentionConfig(n_heads=4, kv_rank=8, d_rope=4),
+        AttentionConfig(n_heads=4),
+    ),
+    feedforward=(
+        MixtureOfExpertsConfig(n_experts=3, top_k=2, d_ff=16),
+        FeedForwardConfig(d_ff=64),
+        MixtureOfExpertsConfig(n_experts=3, top_k=1, d_ff=16, balance="bias"),
+        None,
+    ),
+)
 
 
 class Killed(BaseException):
@@ -22,9 +48,8 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def recipe(tmp_path, monkeypatch, tokenizer, config):
+def recipe(tmp_path, monkeypatch, tokenizer):
     monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(run_module, "preset", lambda name, **changes: replace(config, **changes))
     (tmp_path / "own.txt").write_text(TEXT)
     tokenizer.save(tmp_path / "bytes.json")
     return TrainConfig(
@@ -44,6 +69,12 @@ def recipe(tmp_path, monkeypatch, tokenizer, config):
 
 
 @pytest.fixture
+def shape(config) -> ModelConfig:
+    """The config of the model that is trained."""
+    return config
+
+
+@pytest.fixture
 def kill_at(monkeypatch):
     """kill_at(step): the run ends in the middle of it, without a word; kill_at(None): it does not."""
     batch = ShuffledWindows.batch
@@ -59,10 +90,10 @@ def kill_at(monkeypatch):
     return kill_at
 
 
-def begin_and_kill(kill_at, recipe, folder, step):
+def begin_and_kill(kill_at, shape, recipe, folder, step):
     kill_at(step)
     with pytest.raises(Killed):
-        train("tiny", recipe, folder)
+        train(shape, recipe, folder)
     kill_at(None)
     return folder
 
@@ -89,10 +120,13 @@ def printed(value):
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_a_run_that_is_killed_in_many_steps_ends_bit_for_bit_like_one_that_is_not(tmp_path, recipe, kill_at, optimizer):
-    recipe = replace(recipe, optimizer=optimizer)
-    whole = train("tiny", recipe, tmp_path / "whole")
-    folder = begin_and_kill(kill_at, recipe, tmp_path / "killed", 0)
+@pytest.mark.parametrize("kind", ["plain", "hybrid"])
+def test_a_run_that_is_killed_in_many_steps_ends_bit_for_bit_like_one_that_is_not(
+    tmp_path, shape, recipe, kill_at, optimizer, kind
+):
+    recipe, shape = replace(recipe, optimizer=optimizer), HYBRID if kind == "hybrid" else shape
+    whole = train(shape, recipe, tmp_path / "whole")
+    folder = begin_and_kill(kill_at, shape, recipe, tmp_path / "killed", 0)
     for step in (1, 3, 4, 7, 8):
         kill_at(step)
         with pytest.raises(Killed):
@@ -103,9 +137,9 @@ def test_a_run_that_is_killed_in_many_steps_ends_bit_for_bit_like_one_that_is_no
     assert (result.step, result.best) == (whole.step, whole.best)
 
 
-def test_after_damage_to_the_last_checkpoint_it_ends_bit_for_bit_too(tmp_path, recipe, kill_at):
-    whole = train("tiny", recipe, tmp_path / "whole").folder
-    folder = begin_and_kill(kill_at, recipe, tmp_path / "killed", 5)
+def test_after_damage_to_the_last_checkpoint_it_ends_bit_for_bit_too(tmp_path, shape, recipe, kill_at):
+    whole = train(shape, recipe, tmp_path / "whole").folder
+    folder = begin_and_kill(kill_at, shape, recipe, tmp_path / "killed", 5)
     last = latest_intact(folder)
     (last / "state.pt").write_bytes((last / "state.pt").read_bytes()[:-100])
     assert latest_intact(folder) != last
@@ -113,15 +147,15 @@ def test_after_damage_to_the_last_checkpoint_it_ends_bit_for_bit_too(tmp_path, r
     assert outcome(folder) == outcome(whole)
 
 
-def test_an_interrupted_run_ends_bit_for_bit_too(tmp_path, recipe, monkeypatch):
-    whole = train("tiny", recipe, tmp_path / "whole").folder
+def test_an_interrupted_run_ends_bit_for_bit_too(tmp_path, shape, recipe, monkeypatch):
+    whole = train(shape, recipe, tmp_path / "whole").folder
     batch = ShuffledWindows.batch
     monkeypatch.setattr(
         ShuffledWindows,
         "batch",
         lambda windows, number: (number == 8 and os.kill(os.getpid(), 15), batch(windows, number))[1],
     )
-    result = train("tiny", recipe, tmp_path / "interrupted")
+    result = train(shape, recipe, tmp_path / "interrupted")
     assert (result.step, result.interrupted) == (5, True)
     monkeypatch.setattr(ShuffledWindows, "batch", batch)
     resume(latest_intact(result.folder))
@@ -129,43 +163,43 @@ def test_an_interrupted_run_ends_bit_for_bit_too(tmp_path, recipe, monkeypatch):
     assert (records, weights, state) == (outcome(whole)[0], outcome(whole)[2], outcome(whole)[3])
 
 
-def test_skipped_steps_are_counted_on(tmp_path, recipe, kill_at, monkeypatch):
-    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 4)
+def test_skipped_steps_are_counted_on(tmp_path, shape, recipe, kill_at, monkeypatch):
+    folder = begin_and_kill(kill_at, shape, recipe, tmp_path / "run", 4)
     state = torch.load(latest_intact(folder) / "state.pt", weights_only=True)
     monkeypatch.setattr(run_module, "read_torch", lambda file: state | {"skipped": 3})
     resume(latest_intact(folder))
     assert load_checkpoint(latest_intact(folder)).training["skipped"] == 3
 
 
-def test_a_line_that_a_kill_cut_short_is_mended(tmp_path, recipe, kill_at):
-    whole = train("tiny", recipe, tmp_path / "whole").folder
-    folder = begin_and_kill(kill_at, recipe, tmp_path / "killed", 5)
+def test_a_line_that_a_kill_cut_short_is_mended(tmp_path, shape, recipe, kill_at):
+    whole = train(shape, recipe, tmp_path / "whole").folder
+    folder = begin_and_kill(kill_at, shape, recipe, tmp_path / "killed", 5)
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "train_lo')
     resume(latest_intact(folder))
     assert outcome(folder)[0] == outcome(whole)[0]
 
 
-def test_tensorboard_shows_one_run(tmp_path, recipe, kill_at):
+def test_tensorboard_shows_one_run(tmp_path, shape, recipe, kill_at):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 5)
+    folder = begin_and_kill(kill_at, shape, recipe, tmp_path / "run", 5)
     resume(latest_intact(folder))
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("train_loss")] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
-def test_the_bar_of_a_resumed_run_starts_at_its_step(tmp_path, recipe, kill_at, capsys):
-    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 5)
+def test_the_bar_of_a_resumed_run_starts_at_its_step(tmp_path, shape, recipe, kill_at, capsys):
+    folder = begin_and_kill(kill_at, shape, recipe, tmp_path / "run", 5)
     capsys.readouterr()
     resume(latest_intact(folder))
     first = capsys.readouterr().err.split("\r")[1]
     assert "step 4/9:  44%" in first and "256/576" in first
 
 
-def test_a_finished_run_has_nothing_left_to_do(tmp_path, recipe):
-    whole = train("tiny", recipe, tmp_path / "run")
+def test_a_finished_run_has_nothing_left_to_do(tmp_path, shape, recipe):
+    whole = train(shape, recipe, tmp_path / "run")
     before = outcome(whole.folder)
     assert resume(latest_intact(whole.folder)) == whole
     assert outcome(whole.folder) == before
@@ -182,16 +216,16 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path, recipe):
         ({"batch_size": 4}, r"64 tokens in a step: processes = 1, batch_size = 2, accumulation = 2; .* 128: 1, 4, 2"),
     ],
 )
-def test_what_would_compute_something_else_is_refused_with_old_and_new(tmp_path, recipe, kill_at, changes, said):
-    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 3)
+def test_what_would_compute_something_else_is_refused_with_old_and_new(tmp_path, shape, recipe, kill_at, changes, said):
+    folder = begin_and_kill(kill_at, shape, recipe, tmp_path / "run", 3)
     with pytest.raises(PocketError, match=said):
         resume(latest_intact(folder), replace(recipe, **changes))
 
 
-def test_where_and_in_which_parts_it_is_computed_may_change(tmp_path, recipe, kill_at):
+def test_where_and_in_which_parts_it_is_computed_may_change(tmp_path, shape, recipe, kill_at):
     recipe = replace(recipe, dropout=0.0)  # the parts draw other masks
-    whole = train("tiny", recipe, tmp_path / "whole").folder
-    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 4)
+    whole = train(shape, recipe, tmp_path / "whole").folder
+    folder = begin_and_kill(kill_at, shape, recipe, tmp_path / "run", 4)
     changed = replace(recipe, batch_size=1, accumulation=4, activation_checkpointing=True, head_chunk=5, eval_every=9)
     resume(latest_intact(folder), changed)
     losses = [
@@ -201,15 +235,15 @@ def test_where_and_in_which_parts_it_is_computed_may_change(tmp_path, recipe, ki
     assert load_checkpoint(latest_intact(folder)).training["recipe"]["batch_size"] == 1
 
 
-def test_a_corpus_that_has_changed_is_refused(tmp_path, recipe, kill_at):
-    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 3)
+def test_a_corpus_that_has_changed_is_refused(tmp_path, shape, recipe, kill_at):
+    folder = begin_and_kill(kill_at, shape, recipe, tmp_path / "run", 3)
     (tmp_path / "own.txt").write_text(TEXT.replace("father", "mother"))
     with pytest.raises(PocketError, match=r"own\.txt' has changed"):
         resume(latest_intact(folder))
 
 
-def test_a_corpus_that_is_gone_is_named_and_nothing_is_lost(tmp_path, recipe, kill_at):
-    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 3)
+def test_a_corpus_that_is_gone_is_named_and_nothing_is_lost(tmp_path, shape, recipe, kill_at):
+    folder = begin_and_kill(kill_at, shape, recipe, tmp_path / "run", 3)
     before = outcome(folder)
     (tmp_path / "own.txt").rename(tmp_path / "away.txt")
     with pytest.raises(PocketError, match=r"own\.txt"):
@@ -217,7 +251,7 @@ def test_a_corpus_that_is_gone_is_named_and_nothing_is_lost(tmp_path, recipe, ki
     assert outcome(folder) == before
 
 
-def test_the_tokenizer_is_the_one_that_the_run_began_with(tmp_path, recipe, kill_at):
-    folder = begin_and_kill(kill_at, recipe, tmp_path / "run", 3)
+def test_the_tokenizer_is_the_one_that_the_run_began_with(tmp_path, shape, recipe, kill_at):
+    folder = begin_and_kill(kill_at, shape, recipe, tmp_path / "run", 3)
     (tmp_path / "bytes.json").unlink()
     assert resume(latest_intact(folder)).step == 9

@@ -3,9 +3,12 @@ from dataclasses import replace
 import pytest
 
 from pocketgpt.errors import PocketError
+from pocketgpt.models.presets import preset
 from pocketgpt.training.checkpoint import load_checkpoint
-from pocketgpt.training.recipe import TrainConfig
+from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.run import free_folder, train
+
+PRESET = preset("pocket-shakespeare")
 
 
 @pytest.fixture
@@ -25,39 +28,45 @@ def config(tmp_path, monkeypatch, tokenizer):
 
 
 def test_a_text_of_your_own_becomes_a_model(tmp_path, config):
-    result = train("pocket-shakespeare", config, tmp_path / "run", lambda model, tokenizer: tokenizer.decode([65]))
+    result = train(PRESET, config, tmp_path / "run", preset_name="pocket-shakespeare")
     checkpoint = load_checkpoint(result.folder)
     assert checkpoint.training["preset"] == "pocket-shakespeare"
     assert checkpoint.tokenizer.decode(checkpoint.tokenizer.encode("Full fathom")) == "Full fathom"
 
 
 def test_dropout_and_vocabulary_of_the_model_come_from_the_recipe(tmp_path, config):
-    model = load_checkpoint(train("pocket-shakespeare", config, tmp_path / "run").folder).model
+    model = load_checkpoint(train(PRESET, config, tmp_path / "run").folder).model
     assert (model.config.vocab_size, model.config.dropout) == (257, 0.1)
+
+
+def test_any_field_of_the_model_can_be_changed(tmp_path, config):
+    changed = preset("pocket-shakespeare", n_layers=1, mixer={"n_kv_heads": 3})
+    model = load_checkpoint(train(changed, config, tmp_path / "run").folder).model
+    assert (len(model.blocks), model.config.mixer.n_kv_heads) == (1, 3)
 
 
 def test_a_folder_that_is_in_use_is_not_written_over(tmp_path, config):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious.txt").touch()
     with pytest.raises(PocketError, match=r"not empty: give.*run-2"):
-        train("pocket-shakespeare", config, tmp_path / "run")
+        train(PRESET, config, tmp_path / "run")
 
 
 def test_a_folder_that_holds_a_run_says_how_to_go_on_with_it(tmp_path, config):
     (tmp_path / "run" / "step-000003").mkdir(parents=True)
-    with pytest.raises(PocketError, match=r"not empty: go on with `pocketgpt train --resume .*run`.*run-2"):
-        train("pocket-shakespeare", config, tmp_path / "run")
+    with pytest.raises(PocketError, match=r"not empty: resume it with `pocketgpt train --resume .*run`.*run-2"):
+        train(PRESET, config, tmp_path / "run")
 
 
 def test_half_a_first_checkpoint_is_swept_away(tmp_path, config):
     (tmp_path / "run" / ".step-000000.123.partial").mkdir(parents=True)
-    folder = train("pocket-shakespeare", config, tmp_path / "run").folder
+    folder = train(PRESET, config, tmp_path / "run").folder
     assert not list(folder.glob(".*"))
 
 
 def test_a_window_longer_than_the_model_reads_names_both(tmp_path, config):
     with pytest.raises(PocketError, match=r"seq_len = 512.*at most 256"):
-        train("pocket-shakespeare", replace(config, seq_len=512), tmp_path / "run")
+        train(PRESET, replace(config, seq_len=512), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

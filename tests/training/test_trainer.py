@@ -16,9 +16,9 @@ from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.training import trainer as trainer_module
 from pocketgpt.training.checkpoint import checkpoints, latest_intact, load_checkpoint
-from pocketgpt.training.compiling import check_compiler
-from pocketgpt.training.failures import OutOfMemory
-from pocketgpt.training.recipe import TrainConfig
+from pocketgpt.training.prepare import check_compiler
+from pocketgpt.training.recipes import TrainConfig
+from pocketgpt.training.recovery import OutOfMemory
 from pocketgpt.training.trainer import Trainer, TrainingDiverged
 
 TEXT = "To-morrow, and to-morrow, and to-morrow, creeps in this petty pace from day to day. " * 4
@@ -143,12 +143,13 @@ def test_the_same_seed_gives_the_same_weights(make_trainer, config):
 
 
 def test_a_run_leaves_what_it_promises(make_trainer):
-    result = make_trainer(write_sample=lambda model: "To be").run()
+    result = make_trainer(replace(CONFIG, prompt="To be")).run()
     names = {file.name for file in result.folder.iterdir()}
     assert names - {"tensorboard"} == {"step-000003", "step-000006", "metrics.jsonl", "samples", "loss.png"}
     assert (result.step, result.interrupted) == (6, False)
     assert (result.folder / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert [file.read_text() for file in (result.folder / "samples").iterdir()] == ["To be\n"] * 2
+    samples = [file.read_text() for file in (result.folder / "samples").iterdir()]
+    assert len(samples) == 2 and all(text.startswith("To be") and len(text) > 20 for text in samples)
 
 
 def test_metrics_hold_every_step_and_every_evaluation(make_trainer):
@@ -171,7 +172,7 @@ def test_tensorboard_files_hold_the_same_numbers(make_trainer):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    folder = make_trainer(write_sample=lambda model: "To be").run().folder
+    folder = make_trainer(replace(CONFIG, prompt="To be")).run().folder
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("train_loss")] == [1, 2, 3, 4, 5, 6]
     assert [event.step for event in events.Scalars("validation_loss")] == [3, 6]
@@ -180,7 +181,7 @@ def test_tensorboard_files_hold_the_same_numbers(make_trainer):
 
 
 def test_training_json_tells_how_the_model_came_about(make_trainer):
-    training = load_checkpoint(make_trainer(about={"preset": "tiny"}).run().folder / "step-000006").training
+    training = load_checkpoint(make_trainer(metadata={"preset": "tiny"}).run().folder / "step-000006").training
     assert (training["preset"], training["step"], training["tokens"]) == ("tiny", 6, 6 * 4 * 16)
     assert TrainConfig(**training["recipe"]) == CONFIG
     assert {"validation_loss", "perplexity", "bits_per_byte", "seconds", "skipped", "processes"} <= set(training)

@@ -11,7 +11,7 @@ from pocketgpt.models.presets import preset
 from pocketgpt.training import distributed
 from pocketgpt.training.loss import IGNORE, NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
-from pocketgpt.training.recipe import TrainConfig
+from pocketgpt.training.recipes import TrainConfig
 
 PARTS = 3  # passes that one step adds up, on each of two ranks
 

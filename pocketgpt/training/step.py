@@ -1,4 +1,4 @@
-"""One step of training: from batches to moved weights."""
+"""One training step: forward and backward passes, clipping, an update of the weights."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -13,30 +13,30 @@ from pocketgpt.training.distributed import clip_gradients, gradient_sync, sum_ov
 from pocketgpt.training.loss import IGNORE
 
 
-def update(
+def training_step(
     loss: nn.Module,
-    parts: Sequence[tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]],  # each (batch, seq); parts may differ in both
+    micro_batches: Sequence[tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]],  # (batch, seq); they may differ in both
     optimizers: Sequence[torch.optim.Optimizer],
     *,
     autocast: AbstractContextManager,
     scaler: torch.amp.GradScaler,
     clip: float,
 ) -> tuple[float, float]:
-    """Move the weights down the gradient of all parts on all ranks, as if they were one batch.
+    """Update the weights with the gradient of all micro-batches on all ranks, as if they were one batch.
 
-    Returns the mean loss per token before the step, and the norm of the gradient before it was clipped. Where one of
-    them is not a finite number, on whichever rank, the weights and the optimizers of all ranks stay as they are.
+    Returns the mean loss per token before the step, and the norm of the gradient before clipping. If one of them is not
+    a finite number, on whichever rank, the weights and the optimizers of all ranks stay as they are.
     """
-    n_targets = sum_over_ranks(sum((targets != IGNORE).sum() for _, targets in parts))
+    n_targets = sum_over_ranks(sum((targets != IGNORE).sum() for _, targets in micro_batches))
     total = torch.zeros((), device=n_targets.device)
-    for number, (tokens, targets) in enumerate(parts, start=1):
-        # The gradients of the parts add up in memory; the ranks exchange their sums once, with the last part.
-        gradient_sync(loss, on=number == len(parts))
+    for number, (tokens, targets) in enumerate(micro_batches, start=1):
+        # Gradients of micro-batches add up in memory; the ranks exchange their sums once, with the last one.
+        gradient_sync(loss, on=number == len(micro_batches))
         with autocast:
             # The ranks take the mean of their gradients: each counts as if all targets were shared out evenly.
-            part = loss(tokens, targets, n_targets / world_size())
-        scaler.scale(part).backward()
-        total += part.detach()
+            share = loss(tokens, targets, n_targets / world_size())
+        scaler.scale(share).backward()
+        total += share.detach()
     for optimizer in optimizers:
         scaler.unscale_(optimizer)
     parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]

@@ -7,7 +7,7 @@ import pytest
 
 from pocketgpt.checked import ConfigError
 from pocketgpt.models.presets import PRESETS
-from pocketgpt.training.recipe import RECIPES, TrainConfig, recipe
+from pocketgpt.training.recipes import RECIPES, TrainConfig, recipe
 
 # For each field a value that cannot work.
 WRONG = {

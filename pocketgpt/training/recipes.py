@@ -141,7 +141,8 @@ GPT3_SMALL = TrainConfig(
     keep_every=5000,
 )
 
-# The recipe of the latent model, with the vocabulary of GPT-2 until it has its own.
+# The recipe of the latent model: fp16 with gradient scaling. Its own vocabulary of 32,000 words is a file that
+# `pocketgpt tokenizer wikitext-103 --kind words --vocab-size 32000 --out FILE` makes; --tokenizer FILE uses it.
 LATENT = TrainConfig(
     corpus="wikitext-103",
     tokenizer="gpt2",
@@ -172,12 +173,14 @@ POCKET = TrainConfig(
     prompt="ROMEO:",
 )
 
+# The embedded corpus and the small models: about five minutes on two CPU cores for pocket-shakespeare.
+QUICK = TrainConfig(steps=800, lr=6e-3, eval_every=200, eval_tokens=50_000, save_every=200, prompt="ROMEO:")
+
 # For each preset its recipes by name; the first one is the default. Presets that are not here use TrainConfig() with
 # GPT-2's tokenizer, which is a beginning and not a tuned recipe.
 RECIPES: dict[str, dict[str, TrainConfig]] = {
     "pocket-shakespeare": {
-        # About five minutes on two CPU cores.
-        "quick": TrainConfig(steps=800, lr=6e-3, eval_every=200, eval_tokens=50_000, save_every=200, prompt="ROMEO:"),
+        "quick": QUICK,
         # The weights that ship with the project.
         "shipped": TrainConfig(steps=4000, lr=4e-3, eval_every=500, eval_tokens=None, save_every=500, prompt="ROMEO:"),
     },
@@ -186,7 +189,26 @@ RECIPES: dict[str, dict[str, TrainConfig]] = {
         # Without a download: the vocabulary of 4,096 tokens that ships with the project.
         "offline": replace(POCKET, tokenizer="shakespeare"),
     },
-    "gpt2": {"gpt3-small": GPT3_SMALL, "latent": LATENT},
+    "gpt2": {"gpt3-small": GPT3_SMALL},
+    "latent": {
+        "published": LATENT,
+        # Without a download. Its 98 million parameters take seconds a step on a CPU.
+        "offline": replace(
+            LATENT,
+            corpus="shakespeare",
+            tokenizer="shakespeare",
+            steps=1000,
+            batch_size=4,
+            accumulation=1,
+            warmup=50.0,
+            precision="auto",
+            eval_tokens=20_000,
+            prompt="ROMEO:",
+        ),
+    },
+    "pocket-moe": {"quick": QUICK},
+    "pocket-mamba": {"quick": QUICK},
+    "pocket-hybrid": {"quick": QUICK},
     # The schedule, betas and weight decay of SmolLM2-135M (Allal et al. 2025, arXiv 2502.02737); a third of its peak
     # rate, for half its batch.
     "llama": {

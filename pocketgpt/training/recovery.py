@@ -1,0 +1,99 @@
+"""Recovery: a run that is interrupted saves first, and one that fails says what is safe and how to continue."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from pocketgpt.errors import PocketError
+from pocketgpt.training.checkpoint import CheckpointError, latest_intact
+from pocketgpt.training.prepare import compiler_failure
+from pocketgpt.training.recipes import TrainConfig
+
+
+class OutOfMemory(PocketError):
+    """The step does not fit into the memory of the device."""
+
+
+@contextmanager
+def with_recovery_hint(folder: Path, config: TrainConfig) -> Iterator[None]:
+    """Converts errors the user can fix (out of memory, full disk, no compiler) into a PocketError with instructions."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} {how_to_continue(folder)}") from error
+    except OSError as error:
+        raise PocketError(f"{error.filename or folder} cannot be used: {error}. {how_to_continue(folder)}") from error
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(f"Out of memory. {memory_advice(config)} {how_to_continue(folder)}") from error
+        if failure := compiler_failure(error):
+            raise PocketError(f"{failure} {how_to_continue(folder)}") from error
+        raise
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory ran out: a class of its own on GPUs, one of many RuntimeErrors on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def memory_advice(config: TrainConfig) -> str:
+    """Settings that need less memory and do not change the result, with values that would work."""
+    ways = []
+    if config.batch_size > 1:
+        halves = f"--batch-size {config.batch_size // 2} --accumulation {config.accumulation * 2}"
+        same = ", the same batch in smaller parts" if config.batch_size % 2 == 0 else ""
+        ways.append(f"{halves}{same}")
+    if not config.activation_checkpointing:
+        ways.append("--activation-checkpointing")
+    smaller = 4096 if config.head_chunk is None else config.head_chunk // 2
+    if 0 < smaller < config.batch_size * config.seq_len:
+        ways.append(f"--head-chunk {smaller}")
+    return f"Use {', or '.join(ways)}." if ways else f"Use a shorter --seq-len, such as {config.seq_len // 2}."
+
+
+def how_to_continue(folder: Path) -> str:
+    """The last good checkpoint of a run, and the command that continues from it."""
+    try:
+        last = latest_intact(folder)
+    except CheckpointError:
+        return "Nothing has been saved yet."
+    return f"The last good checkpoint is {last}; `pocketgpt train --resume {folder}` continues from it."
+
+
+@contextmanager
+def interrupt_after_step() -> Iterator[Callable[[], bool]]:
+    """Defer Ctrl-C, and SIGTERM, with which clusters announce the end of a job, to the end of the step.
+
+    The function that it yields says whether there was one.
+
+    A second Ctrl-C interrupts at once, but not under torchrun, which forwards the Ctrl-C that its processes received
+    already; it kills them itself, after 30 seconds. Outside the main thread, where signals cannot be caught, nothing
+    changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    interrupted, passed_on = False, "TORCHELASTIC_RUN_ID" in os.environ
+
+    def remember(signal_number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if not interrupted and os.environ.get("RANK", "0") == "0":
+            # os.write, because a handler may run in the middle of a print.
+            again = "" if passed_on else " Ctrl-C again stops at once."
+            os.write(2, f"\nFinishing the step, then saving.{again}\n".encode())
+        interrupted = True
+        if not passed_on:
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: interrupted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
