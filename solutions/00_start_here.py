@@ -17,16 +17,20 @@ import math
 
 import torch
 
-from pocketgpt.config import preset
-from pocketgpt.course import check
-from pocketgpt.course.figures.model_map import model_map
-from pocketgpt.course.figures.sampling import next_token_bars
-from pocketgpt.course.sliders import sliders
-from pocketgpt.course.transplant import before_and_after, pocket_model, pocket_tokenizer
-from pocketgpt.course.yours import yours
+from pocketgpt.course.ch00_start_here.figures import next_token_bars
+from pocketgpt.course.lab import (
+    before_and_after,
+    check,
+    model_map,
+    pocket_model,
+    pocket_tokenizer,
+    sliders,
+    yours,
+)
 from pocketgpt.doctor import CHECKS, findings_of
 from pocketgpt.inference.generate import generate
 from pocketgpt.inference.sampling import Sampler
+from pocketgpt.models.presets import preset
 
 model, tokenizer = pocket_model(), pocket_tokenizer()
 

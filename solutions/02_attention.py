@@ -16,14 +16,19 @@ import math
 import torch
 import torch.nn.functional as F
 
-from pocketgpt.config import preset
-from pocketgpt.course import check
-from pocketgpt.course.figures.attention import attention_grid, attention_map, looks_at, soft_lookup
-from pocketgpt.course.figures.model_map import model_map
-from pocketgpt.course.heads import HEADS
-from pocketgpt.course.sliders import sliders
-from pocketgpt.course.transplant import attention_weights, before_and_after, pocket_model, pocket_tokenizer
-from pocketgpt.course.yours import yours
+from pocketgpt.course.ch02_attention.figures import attention_grid, attention_map, looks_at, soft_lookup
+from pocketgpt.course.lab import (
+    HEADS,
+    attention_weights,
+    before_and_after,
+    check,
+    model_map,
+    pocket_model,
+    pocket_tokenizer,
+    sliders,
+    yours,
+)
+from pocketgpt.models.presets import preset
 
 model_map(preset("pocket-shakespeare"), highlight="attention")
 

@@ -17,26 +17,29 @@ import torch
 import torch.nn.functional as F
 
 from pocketgpt.assets import asset
-from pocketgpt.config import ModelConfig, preset
-from pocketgpt.course import check
-from pocketgpt.course.figures.model_map import model_map
-from pocketgpt.course.figures.scaling import (
+from pocketgpt.course.ch03_scaling.figures import (
     against_width,
     entropy_by_layer,
     jacobians,
     learning_curves,
     weights_by_width,
 )
-from pocketgpt.course.sliders import sliders
-from pocketgpt.course.transplant import (
+from pocketgpt.course.lab import (
     attention_weights,
     before_and_after,
+    check,
+    model_map,
     pocket_model,
     pocket_tokenizer,
+    sliders,
     transplant,
+    yours,
 )
-from pocketgpt.course.yours import yours
-from pocketgpt.gpt import GPT
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import preset
 
 model_map(preset("pocket-shakespeare"), highlight="scaling")
 
@@ -446,10 +449,11 @@ print("Jacobian, yours = autograd:", torch.allclose(softmax_jacobian(scores.soft
 def new_model(seed: int, std: float) -> GPT:
     """A GPT whose queries and keys come from random weights of standard deviation `std`."""
     torch.manual_seed(seed)
-    model = GPT(ModelConfig(vocab_size=16, d_model=64, n_layers=2, n_heads=1, d_ff=64, max_seq_len=16))
+    parts = {"mixer": AttentionConfig(n_heads=1), "feedforward": FeedForwardConfig(d_ff=64)}
+    model = GPT(ModelConfig(vocab_size=16, d_model=64, n_layers=2, max_seq_len=16, **parts))
     for block in model.blocks:
-        torch.nn.init.normal_(block.attention.q_proj.weight, std=std)
-        torch.nn.init.normal_(block.attention.k_proj.weight, std=std)
+        torch.nn.init.normal_(block.mixer.q_proj.weight, std=std)
+        torch.nn.init.normal_(block.mixer.k_proj.weight, std=std)
     return model
 
 
@@ -483,8 +487,7 @@ for i, std in enumerate((1 / math.sqrt(64), 0.02)):
     for j, attention in enumerate((unscaled, scaled_attention)):
         for seed in range(3):
             model = new_model(seed, std)
-            with transplant(model, attention=attention):
-                losses[i, j, seed] = torch.tensor(train(model))
+            losses[i, j, seed] = torch.tensor(train(transplant(model, attention=attention)))
 
 # %%
 learning_curves(losses, ["Large start: q and k have variance 1", "Small start: weights of 0.02"], chance=math.log(16))
@@ -531,8 +534,9 @@ prediction = ["?", "?", "?"]
 tokens = torch.tensor(pocket_tokenizer().encode(asset("held-out.txt").read_text()))
 windows, model = tokens[: len(tokens) // 256 * 256].view(-1, 256), pocket_model()
 for name, scale in {"1/√32": 32**-0.5, "(a) 1": 1.0, "(b) 1/32": 1 / 32, "(c) 0": 0.0}.items():
-    with transplant(model, attention=partial(scaled_attention, scale=scale)), torch.no_grad():
-        loss = F.cross_entropy(model(windows)[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
+    rescaled = transplant(model, attention=partial(scaled_attention, scale=scale))
+    with torch.no_grad():
+        loss = F.cross_entropy(rescaled(windows)[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
     print(f"scale {name:8}: loss {loss:.2f}")
 
 # %% [markdown]

@@ -4,17 +4,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pocketgpt.course.build import ROOT
-from pocketgpt.course.grading.grade import Grader, grade_all
-from pocketgpt.course.grading.kept import versions
-from pocketgpt.course.grading.master import masters
-from pocketgpt.course.grading.protection.limits import Limits
-from pocketgpt.course.grading.protection.sandbox import Sandbox, choose
-from pocketgpt.course.grading.report.gradebook import handed_in_nothing, line, write_csv, write_junit, write_results
-from pocketgpt.course.grading.report.pages import write_pages
-from pocketgpt.course.grading.report.terms import Terms, amount
-from pocketgpt.course.grading.results import Result
-from pocketgpt.course.grading.submissions import Submission, class_list, submissions
+from pocketgpt.course.building.build import ROOT
+from pocketgpt.grading.grade import Grader, grade_all
+from pocketgpt.grading.kept import versions
+from pocketgpt.grading.master import masters
+from pocketgpt.grading.protection.limits import Limits
+from pocketgpt.grading.protection.sandbox import Sandbox, choose
+from pocketgpt.grading.report.gradebook import handed_in_nothing, line, write_csv, write_junit, write_results
+from pocketgpt.grading.report.pages import write_pages
+from pocketgpt.grading.report.terms import Terms, amount
+from pocketgpt.grading.results import Result
+from pocketgpt.grading.submissions import Submission, class_list, submissions
 from pocketgpt.errors import PocketError
 
 SECRET = ("solutions", "tests", ".git")  # of a checkout

@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 from statistics import median
 
-from pocketgpt.course.build import ROOT
-from pocketgpt.course.grading.attempt import Task, attempt
-from pocketgpt.course.grading.grade import Grader, grade_all
-from pocketgpt.course.grading.isolate import BEGIN
-from pocketgpt.course.grading.master import masters
-from pocketgpt.course.grading.protection.limits import Limits
-from pocketgpt.course.grading.protection.sandbox import choose
-from pocketgpt.course.grading.submissions import submissions
+from pocketgpt.course.building.build import ROOT
+from pocketgpt.grading.attempt import Task, attempt
+from pocketgpt.grading.grade import Grader, grade_all
+from pocketgpt.grading.isolate import BEGIN
+from pocketgpt.grading.master import masters
+from pocketgpt.grading.protection.limits import Limits
+from pocketgpt.grading.protection.sandbox import choose
+from pocketgpt.grading.submissions import submissions
 
 STUDENTS, RUNS = 40, 5
 

@@ -5,11 +5,11 @@ import re
 import nbformat
 import pytest
 
-from pocketgpt.course.build import ROOT, build
-from pocketgpt.course.cells import BuildError
-from pocketgpt.course.exercises import exercises
+from pocketgpt.course.building.build import ROOT, build
+from pocketgpt.course.building.cells import BuildError
+from pocketgpt.course.syllabus import all_exercises
 
-HINTS = "".join(f"\n# Hint {i} · {hint}" for i, hint in enumerate(exercises()["causal_mask"].hints, 1))
+HINTS = "".join(f"\n# Hint {i} · {hint}" for i, hint in enumerate(all_exercises()["causal_mask"].hints, 1))
 CHAPTER = f'''# ---
 # jupyter:
 #   jupytext:
@@ -21,7 +21,7 @@ CHAPTER = f'''# ---
 # # A tiny chapter{HINTS}
 
 # %%
-from pocketgpt.course import check
+from pocketgpt.course.lab import check
 
 
 # %%
@@ -89,7 +89,7 @@ def test_executing_again_gives_the_same_bytes(root):
 
 
 def test_nothing_is_executed_without_a_change(root, monkeypatch):
-    monkeypatch.setattr("pocketgpt.course.build.NotebookClient", None)
+    monkeypatch.setattr("pocketgpt.course.building.build.NotebookClient", None)
     before = files(root)
     build(root=root)
     build(root=root, check=True)
@@ -97,7 +97,7 @@ def test_nothing_is_executed_without_a_change(root, monkeypatch):
 
 
 def test_a_change_of_prose_keeps_the_outputs(root, monkeypatch):
-    monkeypatch.setattr("pocketgpt.course.build.NotebookClient", None)
+    monkeypatch.setattr("pocketgpt.course.building.build.NotebookClient", None)
     replace(root / "solutions" / "98_tiny.py", "A tiny chapter", "A small chapter")
     build(root=root)
     assert "A small chapter" in notebook(root, "chapters").cells[0].source
@@ -227,4 +227,4 @@ def test_every_exercise_of_a_written_chapter_is_in_it():
     for source in sorted((ROOT / "solutions").glob("*.py")):
         checked = set(re.findall(r"^check\.(\w+)\(\1\)$", source.read_text(encoding="utf-8"), re.MULTILINE))
         number = str(int(source.stem.split("_")[0]))
-        assert checked == {e.name for e in exercises().values() if e.number.split(".")[0] == number}
+        assert checked == {e.name for e in all_exercises().values() if e.number.split(".")[0] == number}

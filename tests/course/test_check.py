@@ -8,13 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pocketgpt.course import check
-from pocketgpt.course.check import CheckFailed, diagnose
-from pocketgpt.course.exercise import exercise
-from pocketgpt.course.exercises import exercises
-from pocketgpt.course.run import undisturbed
+from pocketgpt.course.lab import check
+from pocketgpt.course.checking.check import CheckFailed, diagnose
+from pocketgpt.course.checking.exercise import exercise
+from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.checking.run import undisturbed
 
-EXERCISES = exercises()
+EXERCISES = all_exercises()
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pocketgpt.course.compare import difference
+from pocketgpt.course.checking.compare import difference
 
 
 def sentence(got, expected) -> str:

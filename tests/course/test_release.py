@@ -12,9 +12,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from pocketgpt.course.build import ROOT, solution_notebook
-from pocketgpt.course.cells import BuildError, without_answers
-from pocketgpt.course.release import FOLDER, release
+from pocketgpt.course.building.build import ROOT, solution_notebook
+from pocketgpt.course.building.cells import BuildError, without_answers
+from pocketgpt.course.building.release import FOLDER, release
 from pocketgpt.errors import PocketError
 
 SMALL = '''# %% [markdown]
@@ -24,7 +24,7 @@ SMALL = '''# %% [markdown]
 # Hint 3 · pseudocode
 
 # %%
-from pocketgpt.course import check
+from pocketgpt.course.lab import check
 
 
 # %%
@@ -150,7 +150,7 @@ def test_caches_hidden_files_and_notes_of_the_author_stay_out(small, tmp_path):
     ],
 )
 def test_what_gives_an_answer_away_is_refused_whatever_building_says(small, monkeypatch, position, change, said):
-    monkeypatch.setattr("pocketgpt.course.release.build", lambda *names, **options: None)
+    monkeypatch.setattr("pocketgpt.course.building.release.build", lambda *names, **options: None)
     path = small / "chapters" / "98_tiny.ipynb"
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[position].update(change)

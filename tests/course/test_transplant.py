@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from pocketgpt.config import preset
 from pocketgpt.course import yours as yours_module
-from pocketgpt.course.exercises import exercises
-from pocketgpt.course.transplant import ORGANS, attention_weights, before_and_after, transplant
+from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.lab.transplants import ORGANS, attention_weights, before_and_after, transplant
 from pocketgpt.errors import PocketError
 from pocketgpt.gpt import GPT
 
@@ -147,7 +147,7 @@ def test_an_unsolved_exercise_is_stood_in_for_and_said(written, capsys, monkeypa
 
 
 def test_an_exercise_whose_cell_does_not_run_is_stood_in_for_and_said(capsys):
-    assert yours_module.yours("attention_scores") is exercises()["attention_scores"].variants[0]
+    assert yours_module.yours("attention_scores") is all_exercises()["attention_scores"].finished_answer
     assert "does not pass its check yet" in capsys.readouterr().out
 
 

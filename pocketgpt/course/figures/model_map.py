@@ -4,19 +4,15 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
-from pocketgpt.config import ModelConfig
 from pocketgpt.course.figures.style import COLORS, INK, canvas
+from pocketgpt.course.syllabus import CHAPTERS, find_chapter
 from pocketgpt.errors import PocketError
+from pocketgpt.models.config import ModelConfig
 
-# The topics of the chapters that have a place on the map, in the order of their numbers.
-IN_ATTENTION = ("attention", "scaling", "multi_head_attention", "rope", "grouped_query_attention", "kv_cache")
-TOPICS = (
-    *("start_here", "tokens", "attention", "scaling", "multi_head_attention", "norm_and_residual", "feed_forward"),
-    *("positions", "rope", "grouped_query_attention", "the_gpt", "generation", "kv_cache", "flash_attention"),
-    "training",
-)
-INSIDE = {"attention": (*IN_ATTENTION, "flash_attention")}
-INSIDE["block"] = (*INSIDE["attention"], "norm_and_residual", "feed_forward")
+TOPICS = tuple(chapter.name for chapter in CHAPTERS if chapter.place)
+# The topics that are drawn in the enlargement of a part.
+INSIDE = {"attention": {chapter.name for chapter in CHAPTERS if chapter.place == "attention"}}
+INSIDE["block"] = INSIDE["attention"] | {chapter.name for chapter in CHAPTERS if chapter.place == "block"}
 
 NORMS = {"rmsnorm": "RMSNorm", "layernorm": "LayerNorm"}
 FEED_FORWARDS = {"swiglu": "SwiGLU", "gelu": "GELU", "gelu_tanh": "GELU", "relu2": "ReLU²"}
@@ -31,6 +27,7 @@ def model_map(config: ModelConfig, highlight: str | None = None) -> None:
     """
     if highlight is not None and highlight not in TOPICS:
         raise PocketError(f"There is no {highlight!r} on the map. There are: {', '.join(TOPICS)}.")
+    config = config.resolved()
     _, axes = canvas(width=9.0, height=5.4, layout="none")
     axes.set_position((0, 0, 1, 1))
     axes.set(xlim=(0, 90), ylim=(54, 0))  # tenths of an inch, from the top left corner
@@ -84,7 +81,7 @@ def _one_block(pen: "_Pen", config: ModelConfig) -> None:
     pen.text(line + 1.4, 50.0, "the residual stream", ha="left", fontsize=8, color="#555555")
     pen.text(line + 1.0, 5.4, "(batch, seq, d_model)", **SHAPE)
     attention = ("attention", ("attention",), "attention", 6.0)
-    feed_forward = (f"feed-forward\n{FEED_FORWARDS[config.feedforward]}", ("feed_forward",), None, 6.0)
+    feed_forward = (f"feed-forward\n{FEED_FORWARDS[config.feedforward.activation]}", ("feed_forward",), None, 6.0)
     y = 9.5
     for label, topics, inside, height in (attention, feed_forward):
         top, before = y, config.norm_order == "pre"
@@ -117,9 +114,9 @@ def _attention(pen: "_Pen", config: ModelConfig) -> None:
         pen.arrow((lane, 12.1), (lane, 13.7), color=COLORS[name])
     pen.box(q - half, 13.7, 2 * half, 3.6, "", "multi_head_attention", color=COLORS["query"])
     pen.box(k - half, 13.7, v - k + 2 * half, 3.6, "", "grouped_query_attention", color=COLORS["key"])
-    pen.heads(q - half + 0.6, 15.5, config.n_heads, COLORS["query"])
-    pen.heads(k - half + 0.6, 15.5, config.n_kv_heads, COLORS["key"])
-    pen.heads(v - half + 0.6, 15.5, config.n_kv_heads, COLORS["value"])
+    pen.heads(q - half + 0.6, 15.5, config.mixer.n_heads, COLORS["query"])
+    pen.heads(k - half + 0.6, 15.5, config.mixer.n_kv_heads, COLORS["key"])
+    pen.heads(v - half + 0.6, 15.5, config.mixer.n_kv_heads, COLORS["value"])
     rotated = config.positions == "rope"
     if rotated:
         pen.box(q - half, 19.4, k - q + 2 * half, 3.3, "RoPE: positions", "positions", "rope", fontsize=8.0)
@@ -182,7 +179,7 @@ class _Pen:
         self.axes.add_patch(
             Circle((x, y), 1.3, fc="white" if here else "#B5B5B5" if quiet else INK, ec="none", zorder=4)
         )
-        self.text(x, y, str(TOPICS.index(topic)), fontsize=7.5, weight="bold", color=HERE if here else "white")
+        self.text(x, y, str(find_chapter(topic).number), fontsize=7.5, weight="bold", color=HERE if here else "white")
 
     def legend(self, x: float, y: float, meaning: str) -> None:
         self.axes.add_patch(Circle((x, y), 1.3, fc=INK, ec="none", zorder=4))

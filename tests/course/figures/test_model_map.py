@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from pocketgpt.config import preset
-from pocketgpt.course.build import ROOT
+from pocketgpt.course.building.build import ROOT
 from pocketgpt.course.figures.model_map import HERE, TOPICS, model_map
 from pocketgpt.errors import PocketError
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pocketgpt.course.figures.sampling import next_token_bars
-from pocketgpt.course.figures.tokens import COLUMNS, LETTER, colored_tokens, nearest
+from pocketgpt.course.ch00_start_here.figures import next_token_bars
+from pocketgpt.course.ch01_tokens.figures import COLUMNS, LETTER, colored_tokens, nearest
 from pocketgpt.text.tokenizer import Tokenizer
 
 

@@ -1,0 +1,1 @@
+"""The exercise of chapter 00: softmax."""

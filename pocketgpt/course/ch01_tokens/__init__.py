@@ -1,0 +1,1 @@
+"""Chapter 01: count pairs, merge a pair, encode a word, decode, embed."""

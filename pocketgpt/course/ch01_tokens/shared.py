@@ -1,0 +1,28 @@
+"""Helpers that several exercises of this chapter share."""
+
+import torch
+
+STEPS = ("a nudge", "the steps", "pseudocode")
+
+
+def letters(rng, count: int) -> list[bytes]:
+    """Different lower-case letters, in a random order."""
+    return [bytes([ord("a") + i]) for i in torch.randperm(26, generator=rng)[:count].tolist()]
+
+
+def single_bytes(word: str) -> list[bytes]:
+    return [bytes([byte]) for byte in word.encode()]
+
+
+def merged(tokens, pair, *, joined=None, matches=None, step=2):
+    """Right, unless told otherwise: what stands for the pair, what counts as the pair, and how far to move on."""
+    matches = matches or (lambda left, right: (left, right) == pair)
+    result, i = [], 0
+    while i < len(tokens):
+        if i + 1 < len(tokens) and matches(tokens[i], tokens[i + 1]):
+            result.append(joined or tokens[i] + tokens[i + 1])
+            i += step
+        else:
+            result.append(tokens[i])
+            i += 1
+    return result

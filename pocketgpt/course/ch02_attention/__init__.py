@@ -1,0 +1,1 @@
+"""Chapter 02: scores, masked softmax, causal mask, attention."""

@@ -1,0 +1,68 @@
+"""What grading one notebook found: a verdict for each exercise, flags for a person to look at, and notes."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pocketgpt.course.syllabus import all_exercises
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an exercise is right, and what its check said: the line of success, or what the learner reads."""
+
+    exercise: str
+    passed: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A line of a submission that a person should look at. Flags cost no points.
+
+    cell: counted from 1 over all cells of the file; line: of that cell, from 1.
+    """
+
+    cell: int
+    line: int
+    quoted: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """One notebook.
+
+    student    who handed it in, as its path or the class list says
+    file       its path in the folder of submissions, with /
+    chapter    such as "02_attention"; None if it could not be graded, and the notes say why
+    verdicts   one for each exercise of the chapter, in the order of the chapter
+    notes      what a person should know: two answers to one exercise, a chapter handed in untouched, …
+    seconds    that running it took
+    submitted  when the file was last changed, in seconds since 1970
+    """
+
+    student: str
+    file: str
+    chapter: str | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    submitted: float = 0.0
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """Plain values, which `from_json` reads."""
+    return asdict(result)
+
+
+def from_json(values: dict[str, Any]) -> Result:
+    """Raises TypeError or KeyError if the values are not those of a result."""
+    parts = {"verdicts": Verdict, "flags": Flag}
+    lists = {name: tuple(kind(**each) for each in values[name]) for name, kind in parts.items()}
+    return Result(**{**values, **lists, "notes": tuple(values["notes"])})
+
+
+def number(exercise: str) -> str:
+    """'2.3 causal_mask': an exercise as it is called in tables."""
+    return f"{all_exercises()[exercise].number} {exercise}"

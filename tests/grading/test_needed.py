@@ -1,0 +1,241 @@
+"""Whatever a student's code may use is still there, and as it was, when what nobody uses is left out."""
+
+import io
+import re
+import symtable
+import sys
+import types
+from contextlib import redirect_stdout
+from functools import cache
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from pocketgpt import doctor
+from pocketgpt.grading.master import masters
+from pocketgpt.grading.needed import names_in, needed
+from pocketgpt.grading.rebuild import Piece
+
+CHAPTERS = masters()
+
+
+def pieces_of(master, *probes):
+    """Our notebook with our answers up to the last check, and before it cells of a student."""
+    pieces = []
+    for cell in master.cells:
+        if cell.role != "text":
+            source = master.solutions[cell.exercise] if cell.role == "answer" else cell.source
+            pieces.append(Piece(cell.role, source, cell.exercise))
+    last = max(index for index, piece in enumerate(pieces) if piece.role == "check")
+    return [*pieces[:last], *(Piece("extra", probe, origin=1) for probe in probes), pieces[last]]
+
+
+def given(pieces):
+    return "\n".join(piece.source for piece in pieces if piece.role == "given")
+
+
+def execute(pieces):
+    """The names after the cells, checks left out; what they print and draw goes nowhere."""
+    matplotlib.use("agg")
+    torch.manual_seed(0)
+    names = vars(notebook := types.ModuleType("__main__"))
+    with redirect_stdout(io.StringIO()), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", notebook)
+        patch.setattr(doctor, "CHECKS", doctor.CHECKS[:1])  # the others take seconds, and so does `yours`
+        patch.setattr("pocketgpt.course.lab.stand_in.yours", lambda name: vars(notebook)[name])
+        for piece in pieces:
+            if piece.role != "check":
+                exec(compile(piece.source, "cell", "exec"), names)
+    plt.close("all")
+    return names
+
+
+@cache
+def executed(pieces):
+    """The same, once for the same cells."""
+    return execute(pieces)
+
+
+def everything(chapter):
+    return executed(tuple(pieces_of(CHAPTERS[chapter])))
+
+
+def names_bound(chapter):
+    """What the given cells of a chapter bind before the last check: variables and functions, and what they import."""
+    imported, others = set(), set()
+    for piece in pieces_of(CHAPTERS[chapter]):
+        if piece.role == "given":
+            for symbol in symtable.symtable(piece.source, "cell", "exec").get_symbols():
+                if symbol.is_imported() or symbol.is_assigned():
+                    (imported if symbol.is_imported() else others).add(symbol.get_name())
+    return sorted(others), sorted(imported)
+
+
+VARIABLES = [(chapter, name) for chapter in CHAPTERS for name in names_bound(chapter)[0]]
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a.nan_to_num(), b.nan_to_num())
+    if isinstance(a, types.FunctionType | types.ModuleType | type):
+        return a.__name__ == b.__name__
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, str | int | float | dict | None | np.ndarray):
+        return bool(np.all(a == b))
+    return type(a) is type(b)
+
+
+@pytest.mark.parametrize(("chapter", "name"), VARIABLES)
+def test_a_cell_that_reads_a_name_finds_what_it_was(chapter, name):
+    pieces = needed(pieces_of(CHAPTERS[chapter], f"lambda: {name}"))
+    ours = tuple(piece for piece in pieces if piece.role != "extra")  # the same for many names
+    assert same(executed(ours)[name], everything(chapter)[name])
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_cell_that_reads_what_we_import_finds_it(chapter):
+    imported = names_bound(chapter)[1]
+    kept = {name: given(needed(pieces_of(CHAPTERS[chapter], name))) for name in imported}
+    assert imported and all(re.search(rf"import [^=]*\b{name}\b", kept[name]) for name in imported)
+
+
+READERS = [
+    "NAME",
+    "print(NAME)",
+    'f"{NAME:.1f}"',
+    "f\"{'a':{NAME}}\"",
+    "def f(): return NAME",
+    "def f(x=NAME): ...",
+    "def f(x: NAME): ...",
+    "def f() -> NAME: ...",
+    "async def f(): await NAME",
+    "@NAME\ndef f(): ...",
+    "@f(NAME)\nclass A: ...",
+    "class A(NAME): ...",
+    "class A:\n    x = NAME",
+    "class A:\n    def f(self): return lambda: NAME",
+    "lambda x=NAME: x",
+    "[x for x in NAME]",
+    "[NAME for x in range(3)]",
+    "{x: y for x in range(3) if NAME}",
+    "NAME += 1",
+    "del NAME",
+    "global NAME; NAME",
+    "def f():\n    global NAME\n    NAME += 1",
+    "def f():\n    global NAME\n    del NAME",
+    "def f():\n    def g(): return NAME",
+    "NAME[0] = 1",
+    "NAME.x = 1",
+    "NAME.x.y += 1",
+    "(y := NAME)",
+    "match NAME:\n    case 1: ...",
+    "match x:\n    case NAME.y: ...",
+    "with NAME as x: ...",
+    "for x in NAME: ...",
+    "try: ...\nexcept NAME: ...",
+    "x: NAME = 1",
+    "assert NAME",
+    "raise NAME",
+    "from a import NAME",
+    "if False: NAME",
+    "await NAME",
+    "get_ipython().user_ns",
+    'eval("NA" + "ME")',
+    'exec("NAME")',
+    'globals()["NAME"]',
+    "locals()",
+    "vars()",
+    "dir()",
+    "def f(): return globals()",
+    "import __main__",
+    "%timeit NAME",
+    "%%time",
+    "NAME?",
+    "x = !echo {NAME}",
+    "x = %timeit -o NAME",
+    "!echo $NAME",
+    "%run other.py",
+    "this is no Python",
+]
+
+
+@pytest.mark.parametrize("cell", READERS)
+def test_a_name_is_kept_for_whatever_reads_it(cell):
+    master = CHAPTERS["02_attention"]
+    kept = given(needed(pieces_of(master, cell.replace("NAME", "keys"))))
+    assert "keys = torch.tensor" in kept and "import torch\n" in f"{kept}\n"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["def f(keys): return keys", "x.keys", "f(keys=1)", "'keys'", "# keys", "lambda keys: keys", "[k for keys in x]"],
+)
+def test_a_word_that_is_not_the_name_keeps_nothing(cell):
+    assert "keys = torch.tensor" not in given(needed(pieces_of(CHAPTERS["02_attention"], cell)))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_of_a_solved_chapter_what_draws_prints_and_trains_is_left_out(chapter):
+    pieces = pieces_of(CHAPTERS[chapter])
+    kept = given(needed(pieces))
+    assert "print(" not in kept and "model_map(preset" not in kept and len(kept) < len(given(pieces)) / 2
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_answers_checks_and_cells_of_the_student_all_stay_in_order(chapter):
+    pieces = pieces_of(CHAPTERS[chapter], "print('hello')", "x = 1")
+    theirs = [piece for piece in pieces if piece.role != "given"]
+    assert [piece for piece in needed(pieces) if piece.role != "given"] == theirs
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_answers_go_through_yours_where_later_answers_use_them(chapter):
+    if chapter == "02_attention":
+        assert 'masked_softmax = yours("masked_softmax")' in given(needed(pieces_of(CHAPTERS[chapter])))
+
+
+def kept_of(*cells):
+    """What is left of given cells if the last cell is a student's."""
+    *ours, theirs = cells
+    return given(needed([*(Piece("given", cell) for cell in ours), Piece("extra", theirs, origin=1)])).split("\n")
+
+
+@pytest.mark.parametrize(
+    ("cells", "kept"),
+    [
+        (("a = 1\nb = 2", "a"), ["a = 1"]),
+        (("a = 1\nb = a", "b"), ["a = 1", "b = a"]),
+        (("a = 1", "b = a", "b"), ["a = 1", "b = a"]),
+        (("a = 1\na = 2", "a"), ["a = 1", "a = 2"]),
+        (("a = []\na.append(1)\nprint(a)", "a"), ["a = []", "a.append(1)"]),
+        (("a = []\nfor i in x:\n    a.append(i)", "a"), ["a = []", "for i in x:", "    a.append(i)"]),
+        (("a = {}\na['k'] = 1\na.b.c = 2\na += 1", "a"), ["a = {}", "a['k'] = 1", "a.b.c = 2", "a += 1"]),
+        (("import a\na.seed(0)\nb = 1", "a"), ["import a", "a.seed(0)"]),
+        (("if x:\n    a = 1\nelse:\n    b = 2", "b"), ["if x:", "    a = 1", "else:", "    b = 2"]),
+        (("@d\ndef f():\n    return g\ng = 1\nd = 2", "f"), ["@d", "def f():", "    return g", "g = 1"]),
+        (("d = 2\n@d\ndef f(): ...", "f"), ["d = 2", "@d", "def f(): ..."]),
+        (("a = '''\nb\n'''  # text\nc = 1", "a"), ["a = '''", "b", "'''  # text"]),
+        (("with x as a:\n    b = 1", "b"), ["with x as a:", "    b = 1"]),
+        (("(a, b), c = x", "b"), ["(a, b), c = x"]),
+        (
+            ("import a.b.c\nimport d as e\nfrom f import g as h", "a, e, h"),
+            ["import a.b.c", "import d as e", "from f import g as h"],
+        ),
+    ],
+)
+def test_statements_stay_that_make_what_is_read(cells, kept):
+    assert kept_of(*cells)[: len(kept)] == kept
+
+
+def test_a_cell_that_cannot_be_parsed_may_read_anything():
+    for source in ("def f(:", "%matplotlib inline", "(" * 5000, "x\x00"):
+        assert "eval" in names_in(source)
+
+
+def test_a_check_reads_the_function_of_its_exercise():
+    pieces = [Piece("given", "softmax = torch.softmax\nother = 1"), Piece("check", "", "softmax")]
+    assert given(needed(pieces)) == "softmax = torch.softmax"

@@ -1,0 +1,152 @@
+"""Secret questions: right answers survive the way out of the sandbox, and everything else is found out."""
+
+import contextlib
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.grading import REPLY, verify
+from pocketgpt.grading.arrays import DTYPES, decode, encode
+from pocketgpt.grading.verify import Questions, judge, reply
+
+ALL = list(all_exercises().values())
+
+
+def asked(exercise, function, monkeypatch, seed=3):
+    """What the grader finds when a function is asked the questions of an exercise."""
+    displayed = []
+    monkeypatch.setattr(verify, "display", lambda data, raw: displayed.append(data[REPLY]))
+    questions = Questions.draw(exercise, seed)
+    reply(function, str(questions))
+    return judge(questions, *displayed)
+
+
+@pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.name)
+def test_every_right_answer_is_judged_right(exercise, monkeypatch):
+    for function in [exercise.reference, *exercise.accepted_answers]:
+        assert asked(exercise, function, monkeypatch) is None
+
+
+@pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.name)
+def test_every_known_mistake_is_judged_wrong(exercise, monkeypatch):
+    for mistake in exercise.mistakes:
+        assert asked(exercise, mistake.function, monkeypatch), mistake.name
+
+
+def test_an_answer_that_always_equals_is_found_out(monkeypatch):
+    class Equal(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            return torch.tensor(True)
+
+    exercise = all_exercises()["causal_mask"]
+    problem = asked(exercise, lambda *_: torch.zeros(3, 3).as_subclass(Equal), monkeypatch)
+    assert problem
+
+
+def test_an_object_that_equals_everything_is_found_out(monkeypatch):
+    class Equal(str):
+        __eq__ = lambda self, other: True  # noqa: E731
+        __hash__ = str.__hash__
+
+    assert asked(all_exercises()["decode"], lambda *_: Equal("no"), monkeypatch)
+
+
+def test_questions_differ_from_run_to_run():
+    one, two = (str(Questions.draw(all_exercises()["attention"], seed)) for seed in (1, 2))
+    assert one != two
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "[",
+        "[]",
+        "{}",
+        "17",
+        "[1, 2, 3, 4, 5, 6, 7]",
+        '[{"value": 1}]',
+        '[{"raised": "ValueError"}]',
+        "[" * 100_000,
+        '[{"value": {"tensor": "float32", "shape": [1000000000000], "data": ""}}]',
+        "9" * 10_000,
+    ],
+)
+def test_a_reply_of_another_form_is_judged_wrong(text):
+    assert judge(Questions.draw(all_exercises()["softmax"], 1), text)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st.floats(allow_nan=False),
+    lambda parts: (
+        st.lists(parts)
+        | st.lists(parts).map(tuple)
+        | st.dictionaries(st.binary() | st.tuples(st.integers(), st.text()), parts)
+    ),
+)
+
+
+@given(values)
+def test_values_come_back_as_they_were(value):
+    back = decode(json.loads(json.dumps(encode(value))))
+    assert back == value
+    assert repr(back) == repr(value)  # tuples stay tuples, True stays True
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3), (3, 0, 2)], ids=str)
+def test_tensors_come_back_bit_for_bit(dtype, shape):
+    tensor = torch.arange(math.prod(shape)).reshape(shape).to(dtype)
+    back = decode(json.loads(json.dumps(encode(tensor))))
+    assert back.dtype == dtype and back.shape == tensor.shape
+    assert torch.equal(back, tensor)
+
+
+def test_a_number_too_large_for_any_tensor_is_judged_wrong(monkeypatch):
+    exercise = all_exercises()["count_pairs"]
+    right = exercise.reference
+    assert asked(exercise, lambda words: {pair: 10**400 for pair in right(words)}, monkeypatch)
+
+
+def test_views_and_infinities_come_back():
+    tensor = torch.tensor([[1.0, math.inf], [-math.inf, math.nan]]).T
+    assert torch.equal(decode(encode(tensor)).nan_to_num(7), tensor.nan_to_num(7))
+    assert math.isnan(decode(encode(math.nan)))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda p: st.lists(p) | st.dictionaries(st.text(), p)
+)
+
+
+@given(json_values)
+def test_foreign_json_raises_nothing_but_value_error(value):
+    with contextlib.suppress(ValueError):
+        decode(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"tensor": "object", "shape": [1], "data": ""},
+        {"tensor": "float32", "shape": [2], "data": "AAAA"},
+        {"tensor": "float32", "shape": [-1], "data": ""},
+        {"tensor": "float32", "shape": [1 << 40], "data": ""},
+        {"tensor": "float32", "shape": "x", "data": ""},
+        {"tensor": "float32", "shape": [1], "data": "?"},
+        {"tensor": 1},
+        {"float": "x"},
+        {"dict": [[[], 1]]},
+        {"pickle": "gASVAAAA"},
+    ],
+)
+def test_damaged_values_are_refused(value):
+    with pytest.raises(ValueError):
+        decode(value)
