@@ -216,7 +216,7 @@ def bench(
     """
     from pocketgpt.bench.run import BENCHMARKS, run
     from pocketgpt.bench.train import Options
-    from pocketgpt.training.precision import choose_device
+    from pocketgpt.device import choose_device
 
     options = Options(preset=preset, batch_size=batch_size, seq_len=seq_len, compile=compile)
     names = list(BENCHMARKS) if name == "all" else [name]

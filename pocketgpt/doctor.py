@@ -67,7 +67,7 @@ def devices() -> Iterator[Finding]:
     """What there is to compute on, and whether causal attention is right on it."""
     import torch
 
-    from pocketgpt.machine import bf16_is_native
+    from pocketgpt.device import bf16_is_native
 
     found = [torch.device("cpu")]
     found += [torch.device("cuda", index) for index in range(torch.cuda.device_count())]

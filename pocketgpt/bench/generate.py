@@ -21,6 +21,7 @@ from pocketgpt.bench import theirs
 from pocketgpt.bench.report import Report, Row
 from pocketgpt.bench.timing import Variant, interleaved, spread
 from pocketgpt.config import ModelConfig
+from pocketgpt.device import bf16_is_native, memory_bandwidth
 from pocketgpt.gpt import GPT
 from pocketgpt.inference.fidelity import fidelity
 from pocketgpt.inference.generate import stream
@@ -28,7 +29,6 @@ from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.speed import bytes_per_step
 from pocketgpt.inference.weights import store_weights
-from pocketgpt.machine import bf16_is_native, memory_bandwidth
 from pocketgpt.training.checkpoint import load_shipped
 
 CONTEXTS = [128, 512, 1024, 2048]

@@ -19,15 +19,15 @@ from pocketgpt.bench import theirs
 from pocketgpt.bench.report import Report, Row
 from pocketgpt.bench.timing import Variant, interleaved, peak_bytes, spread
 from pocketgpt.config import ModelConfig, preset
+from pocketgpt.device import bf16_is_native, matmul_flops
 from pocketgpt.gpt import GPT
 from pocketgpt.layers.attention import attention, causal_mask
-from pocketgpt.machine import matmul_flops
 from pocketgpt.training.compiling import compile_loss
 from pocketgpt.training.kernels import keep_allocations, prepare_for_training
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.memory import checkpoint_blocks
 from pocketgpt.training.optimizer import build_optimizers
-from pocketgpt.training.precision import autocast, bf16_is_native, grad_scaler
+from pocketgpt.training.precision import autocast, grad_scaler
 from pocketgpt.training.recipe import Precision, TrainConfig
 from pocketgpt.training.update import update
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.generate import stream
 from pocketgpt.inference.prepare import prepare_for_decoding
@@ -14,7 +15,6 @@ from pocketgpt.inference.weights import WeightFormat
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import load_checkpoint, load_shipped
 from pocketgpt.training.compiling import check_compiler, compiler_failure
-from pocketgpt.training.precision import choose_device
 
 
 def write(

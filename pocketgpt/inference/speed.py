@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+from pocketgpt.device import memory_bandwidth
 from pocketgpt.gpt import GPT
-from pocketgpt.machine import memory_bandwidth
 
 
 def bytes_per_step(model: GPT, seq: int, batch: int = 1) -> int:

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from pocketgpt.device import bf16_is_native
 from pocketgpt.gpt import GPT
 from pocketgpt.layers.attention import Attention, fused_attention
-from pocketgpt.machine import bf16_is_native
 from pocketgpt.training.recipe import Precision
 
 LONGEST_PRODUCTS = 512

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.gpt import GPT
 from pocketgpt.layers.attention import LayerCache
 from pocketgpt.layers.rope import Rotation
-from pocketgpt.training.precision import choose_device
 
 
 def checkpoint_blocks(model: GPT) -> None:

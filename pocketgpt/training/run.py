@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pocketgpt.config import preset
+from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_torch
 from pocketgpt.gpt import GPT
@@ -19,7 +20,7 @@ from pocketgpt.text.tokens import prepare
 from pocketgpt.training.checkpoint import checkpoints, load_checkpoint
 from pocketgpt.training.compiling import check_compiler
 from pocketgpt.training.distributed import barrier, is_main, rank, world_size
-from pocketgpt.training.precision import autocast, choose_device
+from pocketgpt.training.precision import autocast
 from pocketgpt.training.recipe import TrainConfig
 from pocketgpt.training.trainer import RunResult, Trainer
 

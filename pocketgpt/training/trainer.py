@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from pocketgpt.device import choose_device, matmul_flops
 from pocketgpt.errors import PocketError
 from pocketgpt.gpt import GPT
-from pocketgpt.machine import matmul_flops
 from pocketgpt.text.batches import Batch, Tokens
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import latest_intact, prune, save_checkpoint, sweep
@@ -27,7 +27,7 @@ from pocketgpt.training.kernels import prepare_for_training
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.memory import checkpoint_blocks
 from pocketgpt.training.optimizer import build_optimizers
-from pocketgpt.training.precision import autocast, choose_device, grad_scaler
+from pocketgpt.training.precision import autocast, grad_scaler
 from pocketgpt.training.recipe import TrainConfig
 from pocketgpt.training.runlog import RunLog
 from pocketgpt.training.schedule import warmup_cosine, warmup_stable_decay

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from pocketgpt.device import bf16_is_native
 from pocketgpt.gpt import GPT
 from pocketgpt.layers.attention import fused_attention
 from pocketgpt.training import kernels
 from pocketgpt.training.kernels import keep_allocations, prepare_for_training, short_attention
-from pocketgpt.training.precision import bf16_is_native
 
 CPU = torch.device("cpu")
 SHAPES = [(2, 6, 2, 5, 8), (1, 4, 4, 17, 16), (3, 4, 1, 8, 4), (1, 1, 1, 1, 2)]  # batch, heads, kv heads, seq, d_head
