@@ -17,6 +17,7 @@ import math
 
 import torch
 
+from pocketgpt.commands.doctor import CHECKS, findings_of
 from pocketgpt.config import preset
 from pocketgpt.course import check
 from pocketgpt.course.figures.model_map import model_map
@@ -24,7 +25,6 @@ from pocketgpt.course.figures.sampling import next_token_bars
 from pocketgpt.course.sliders import sliders
 from pocketgpt.course.transplant import before_and_after, pocket_model, pocket_tokenizer
 from pocketgpt.course.yours import yours
-from pocketgpt.doctor import CHECKS, findings_of
 from pocketgpt.inference.generate import generate
 from pocketgpt.inference.sampling import Sampler
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from pocketgpt.commands.table import table
 from pocketgpt.files import read_json, write_json
+from pocketgpt.table import table
 
 Row = dict[str, Any]
 

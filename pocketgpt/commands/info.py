@@ -1,22 +1,32 @@
-"""`pocketgpt info`: what a model is made of and what it costs."""
+"""`pocketgpt info`: the parts of a model and what they cost."""
 
 from collections import Counter
 from pathlib import Path
 
 import torch
+from tyro.conf import Positional
 
-from pocketgpt.commands.table import table
 from pocketgpt.config import PRESETS, ModelConfig, preset
 from pocketgpt.files import read_json
 from pocketgpt.gpt import GPT
+from pocketgpt.table import table
 from pocketgpt.training.checkpoint import find_checkpoint
 
-# Where a parameter belongs, by a word in its name; the first that fits counts.
+# The part that a parameter belongs to, by a word in its name; the first match counts.
 PARTS = {"norm": "norms", "attention": "attention", "feedforward": "feed-forward", "positions": "positions"}
 
 
+def info(model: Positional[str] = "pocket-shakespeare") -> None:
+    """Show the parts of a model: parameters of each, arithmetic per token, memory of the KV cache.
+
+    Args:
+        model: Name of a preset, or folder of a run or a checkpoint.
+    """
+    print(describe(model))
+
+
 def describe(name_or_folder: str) -> str:
-    """Parameters by part, arithmetic per token and KV cache at several contexts, as text.
+    """Tables of parameters by part, and of arithmetic per token and KV cache at several contexts.
 
     Raises PocketError if there is neither a preset nor a folder of that name.
     """
@@ -43,14 +53,13 @@ def describe(name_or_folder: str) -> str:
             f"{name_or_folder}: {outline(config)}",
             table(["part", "parameters", "share"], [*shares, ["total", f"{total:,}", f"100% · {size} in float32"]]),
             table(["context", "FLOPs/token", "to train", "KV cache float32", "bf16"], costs),
-            f"FLOPs are for reading one token in a context that is full; the cache is for one sequence.\n"
-            f"Presets: {', '.join(PRESETS)}",
+            f"FLOPs are for one token in a full context; the cache is for one sequence.\nPresets: {', '.join(PRESETS)}",
         ]
     )
 
 
 def read_config(name_or_folder: str) -> ModelConfig:
-    """The preset of that name, else the config in the folder of that name."""
+    """The preset of that name, or else the config in that folder."""
     if name_or_folder in PRESETS or not Path(name_or_folder).exists():
         return preset(name_or_folder)
     file = find_checkpoint(Path(name_or_folder)) / "config.json"
@@ -68,7 +77,7 @@ def outline(config: ModelConfig) -> str:
 
 
 def count_by_part(model: GPT) -> Counter[str]:
-    """Number of parameters of each part; a tied head counts as the embedding that it is."""
+    """Number of parameters of each part; a tied head counts as part of the embedding."""
     parts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         part = next((part for word, part in PARTS.items() if word in name), name.partition(".")[0])
@@ -77,7 +86,7 @@ def count_by_part(model: GPT) -> Counter[str]:
 
 
 def with_unit(value: int | float, base: int, *units: str) -> str:
-    """1234567 → "1.23 M": three digits and the unit that fits."""
+    """Format a number with three digits and a unit prefix: 1234567 → "1.23 M"."""
     for unit in units[:-1]:
         if value < base:
             return f"{value:.3g} {unit}".rstrip()
