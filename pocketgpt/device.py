@@ -1,8 +1,12 @@
-"""Choose a device, and measure what it can do at best: the yardstick for how much of it a run uses."""
+"""Choose a device, describe it, and measure its limits: the yardstick for how much of it a run uses."""
 
 import math
+import platform
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import distributions
+from typing import Any
 
 import torch
 from torch.utils.benchmark import timer  # waits for an accelerator before it reads the clock
@@ -100,3 +104,17 @@ def fastest(work: Callable[[], object]) -> float:
         work()
         best = min(best, timer() - started)
     return best
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """The machine that measurements depend on: processor, threads, versions, and the time of measuring."""
+    packages = {each.metadata["Name"]: each.version for each in distributions()}
+    versions = {name: packages[name] for name in ("torch", "transformers", "pocketgpt") if name in packages}
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "system": platform.platform(),
+        "versions": {"python": platform.python_version(), **versions},
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -2,7 +2,15 @@ import pytest
 import torch
 
 from pocketgpt import device
-from pocketgpt.device import DeviceError, bf16_is_native, choose_device, fastest, matmul_flops, memory_bandwidth
+from pocketgpt.device import (
+    DeviceError,
+    bf16_is_native,
+    choose_device,
+    describe,
+    fastest,
+    matmul_flops,
+    memory_bandwidth,
+)
 
 CPU = torch.device("cpu")
 
@@ -93,3 +101,9 @@ def test_this_machine_computes_and_reads_at_a_rate_that_exists():
     # 10 MFLOP/s was a computer of 1990; an exaflop fills a hall.
     assert 1e7 < matmul_flops(CPU, torch.float32) < 1e18
     assert 1e7 < memory_bandwidth(CPU) < 1e15
+
+
+def test_the_machine_is_named_with_its_versions():
+    machine = describe(CPU)
+    assert machine["versions"]["torch"] == torch.__version__
+    assert machine["processor"] and machine["threads"] == torch.get_num_threads()
