@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.speed import Stopwatch, bytes_per_step
 
+NEW_TOKENS = 24
 Writer = Callable[[list[int], int], list[float]]
 """Continues a prompt by a number of tokens, and returns the seconds until each of them arrived."""
 
@@ -34,21 +36,14 @@ def write_ours(model: GPT, prompt: list[int], n_tokens: int) -> list[float]:
     return stopwatch.arrivals
 
 
-class Streamer(Stopwatch):
-    """The object to which transformers' `generate` passes first the prompt, then each new token."""
-
-    def put(self, tokens: torch.Tensor) -> None:
-        self.arrivals.append(time.perf_counter() - self.started)
-
-    def end(self) -> None: ...
-
-
 def write_theirs(model: Any, prompt: list[int], n_tokens: int) -> list[float]:
-    inputs = torch.tensor([prompt], device=model.device)
+    inputs, arrivals = torch.tensor([prompt], device=model.device), []
+    started = time.perf_counter()
+    arrived = lambda tokens: arrivals.append(time.perf_counter() - started)  # noqa: E731
     count = {"max_new_tokens": n_tokens, "min_new_tokens": n_tokens, "do_sample": False, "pad_token_id": 0}
-    streamer = Streamer()
+    streamer = SimpleNamespace(put=arrived, end=lambda: None)
     model.generate(inputs, attention_mask=torch.ones_like(inputs), streamer=streamer, **count)
-    return streamer.arrivals[1:]
+    return arrivals[1:]  # the first is the prompt
 
 
 def variants(config: ModelConfig, device: torch.device, compile: bool) -> dict[str, tuple[Writer, GPT]]:
@@ -69,28 +64,21 @@ def variants(config: ModelConfig, device: torch.device, compile: bool) -> dict[s
 
 
 def bench_generate(
-    report: Report,
-    device: torch.device,
-    runs: int,
-    config: ModelConfig,
-    contexts: list[int],
-    compile: bool,
-    n_new: int = 24,
+    report: Report, device: torch.device, runs: int, config: ModelConfig, contexts: list[int], compile: bool
 ) -> None:
     """Fill the report with a row for each variant and length of the prompt."""
-    report.settings |= {"config": config.to_dict(), "contexts": contexts, "new_tokens": n_new, "batch_size": 1}
+    report.settings |= {"config": config.to_dict(), "contexts": contexts, "new_tokens": NEW_TOKENS, "batch_size": 1}
     bandwidth = report.machine["memory_bandwidth"] = memory_bandwidth(device)
     found = variants(config, device, compile)
     arrivals: dict[tuple[str, int], list[list[float]]] = {}
     try:
         for context in contexts:
             prompt = torch.randint(config.vocab_size, (context,)).tolist()
-            work = {(name, context): partial(write, prompt, n_new) for name, (write, _) in found.items()}
-            in_turn(work, 1, {}, f"warm up, context {context:,}")
+            work = {(name, context): partial(write, prompt, NEW_TOKENS) for name, (write, _) in found.items()}
             in_turn(work, runs, arrivals, f"generate, context {context:,}")
     finally:  # after Ctrl-C too
         for name, context in sorted(arrivals, key=lambda key: list(found).index(key[0])):
-            limit = bandwidth / bytes_per_step(found[name][1], context + n_new // 2)
+            limit = bandwidth / bytes_per_step(found[name][1], context + NEW_TOKENS // 2)
             report.rows.append(row(name, context, arrivals[name, context], limit))
 
 

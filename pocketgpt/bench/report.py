@@ -94,16 +94,18 @@ def draw(report: Report, columns: dict[str, str], x: str, folder: Path) -> Path:
         scale = 2**20 if column.endswith("bytes") else 1  # MiB
         for (name, rows), color in zip(report.series().items(), COLORS * 2, strict=False):
             values = np.array([row[column] or np.nan for row in rows]) / scale
-            error = None
-            if column == "milliseconds":
-                error = abs(np.array([row["middle_half"] for row in rows]).T - values)
+            halves = np.array([row["middle_half"] for row in rows]).T
+            error = abs(halves - values) if column == "milliseconds" else None
             style = "o--" if name.startswith("transformers") else "o-"
             axes.errorbar([row[x] for row in rows], values, error, fmt=style, color=color)
-        axes.set_title(best(report.rows, column, x), fontsize=10)
+        axes.set_title(f"{best(report.rows, column, x)} {label if scale == 1 else ''}", fontsize=10)
         axes.set_ylabel(label)
         axes.spines[["top", "right"]].set_visible(False)
         if numeric:
             axes.set(xlabel=f"{x} (tokens)", xscale="log", yscale="log")
+            ticks = sorted({row[x] for row in report.rows})
+            axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+            axes.set_xticks([], minor=True)
         else:
             axes.set_ylim(bottom=0)
             axes.tick_params("x", rotation=90)

@@ -55,5 +55,7 @@ def from_config(kind: str, config: ModelConfig, **more: Any) -> Any:
         "num_attention_heads": config.n_heads,
         "max_position_embeddings": config.max_seq_len,
         "tie_word_embeddings": config.tie_embeddings,
+        "bos_token_id": 0,
+        "eos_token_id": None,
     }
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape, eos_token_id=None, **more))
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape, **more))

@@ -17,15 +17,16 @@ from pocketgpt.training.memory import peak_memory
 
 
 def in_turn(work: dict[Any, Callable[[], Any]], runs: int, results: dict[Any, list[Any]], description: str) -> None:
-    """Call all variants in turn, `runs` times, and append what each returns to its list in `results`.
+    """Call all variants once to warm up, then in turn, `runs` times; append what each returns to its list in `results`.
 
     After Ctrl-C, `results` contains what was measured until then.
     """
-    with tqdm(total=len(work) * runs, desc=description, unit="run", leave=False) as bar:
-        for _ in range(runs):
+    with tqdm(total=len(work) * (runs + 1), desc=description, unit="run", leave=False) as bar:
+        for run in range(runs + 1):
             for key, call in work.items():
                 result = call()
-                results.setdefault(key, []).append(result)
+                if run:  # the first round warms up: compilation, caches, clocks
+                    results.setdefault(key, []).append(result)
                 bar.update()
 
 

@@ -30,7 +30,6 @@ from pocketgpt.training.recipe import TrainConfig
 from pocketgpt.training.update import update
 
 PRODUCTS = "products"
-DEFAULTS = {"build": GPT, "precision": "bf16", "changes": [], "head_chunk": None, "micro_batches": 1}
 
 
 def attend_step_by_step(loss: NextTokenLoss) -> None:
@@ -39,7 +38,7 @@ def attend_step_by_step(loss: NextTokenLoss) -> None:
 
 
 def variants(device: torch.device, compile: bool, n_tokens: int) -> dict[str, dict[str, Any]]:
-    """For each variant what differs from DEFAULTS; `changes` are applied to the loss before the first step."""
+    """Options of `build_step` for each variant; `changes` are applied to the loss before the first step."""
     found: dict[str, dict[str, Any]] = {"float32": {"precision": "float32"}}
     if not bf16_is_native(device):
         return found
@@ -57,25 +56,25 @@ def variants(device: torch.device, compile: bool, n_tokens: int) -> dict[str, di
         found["bf16 + our kernels + compile"] = {"changes": [prepare, compile_loss]}
     if theirs.available():
         found["transformers GPT-2, bf16"] = {"build": theirs.gpt2}
-    return {name: differences for name, differences in found.items() if compile or "compile" not in name}
+    return {name: options for name, options in found.items() if compile or "compile" not in name}
 
 
 def build_step(
-    config: ModelConfig, variant: dict[str, Any], batch: tuple[Tensor, Tensor], device: torch.device
+    config: ModelConfig, options: dict[str, Any], batch: tuple[Tensor, Tensor], device: torch.device
 ) -> Callable[[], tuple[float, float]]:
     """A training step of a new model; returns the loss before it, and the norm of the gradient."""
-    variant = DEFAULTS | variant
     torch.manual_seed(0)
-    loss = NextTokenLoss(variant["build"](config).to(device), variant["head_chunk"])
-    for change in variant["changes"]:
+    loss = NextTokenLoss(options.get("build", GPT)(config).to(device), options.get("head_chunk"))
+    for change in options.get("changes", []):
         change(loss)
+    precision = options.get("precision", "bf16")
     return partial(
         update,
         loss,
-        list(zip(*(half.chunk(variant["micro_batches"]) for half in batch), strict=True)),
+        list(zip(*(half.chunk(options.get("micro_batches", 1)) for half in batch), strict=True)),
         build_optimizers(loss.model, TrainConfig(optimizer="adamw", lr=1e-4)),
-        autocast=autocast(device, variant["precision"]),
-        scaler=grad_scaler(device, variant["precision"]),
+        autocast=autocast(device, precision),
+        scaler=grad_scaler(device, precision),
         clip=1.0,
     )
 
@@ -90,26 +89,28 @@ def bench_train(
     batch = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
     n, dtype = 8192 if device.type == "cuda" else 2048, torch.bfloat16 if bf16_is_native(device) else torch.float32
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    flops, peaks, timed, seconds = {PRODUCTS: 2 * n**3}, {}, {}, {}
-    for name, variant in tqdm(variants(device, compile, n_tokens).items(), desc="memory", leave=False):
+    facts: dict[str, dict[str, int | None]] = {PRODUCTS: {"flops": 2 * n**3}}
+    timed: dict[str, Callable[[], float]] = {PRODUCTS: partial(seconds_per_call, lambda: a @ b, 20)}
+    seconds: dict[str, list[float]] = {}
+    for name, options in tqdm(variants(device, compile, n_tokens).items(), desc="memory", leave=False):
         try:
-            step = build_step(config, variant, batch, device)
+            step = build_step(config, options, batch, device)
             keep_allocations(False)
             step()  # compiles, and allocates what stays: the state of the optimizer
-            peaks[name] = peak_bytes(step, device)
+            peak = peak_bytes(step, device)
         except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
             report.notes.append(f"{name} needs more memory than there is: lower --batch-size to see it.")
             continue
         timed[name] = partial(seconds_per_step, step, keep="our kernels" in name)
         with torch.device("meta"):
             ours = GPT(theirs.gpt2_like(config) if "transformers" in name else config)
-        flops[name] = 3 * n_tokens * ours.flops_per_token(seq)
-    timed[PRODUCTS] = partial(seconds_per_call, lambda: a @ b, 20)
+        facts[name] = {"flops": 3 * n_tokens * ours.flops_per_token(seq), "peak_bytes": peak}
     try:
         in_turn(timed, runs, seconds, "train")
     finally:  # after Ctrl-C too
         keep_allocations(False)
-        summarize(report, seconds, peaks, flops, n_tokens, matmul_flops(device, dtype))
+        summarize(report, seconds, facts, n_tokens, matmul_flops(device, dtype))
 
 
 def seconds_per_step(step: Callable[[], object], keep: bool) -> float:
@@ -118,23 +119,18 @@ def seconds_per_step(step: Callable[[], object], keep: bool) -> float:
 
 
 def summarize(
-    report: Report,
-    seconds: dict[str, list[float]],
-    peaks: dict[str, int | None],
-    flops: dict[str, int],
-    n_tokens: int,
-    fastest: float,
+    report: Report, seconds: dict[str, list[float]], facts: dict[str, dict[str, Any]], n_tokens: int, fastest: float
 ) -> None:
-    """Add a row for each variant that was timed. `flops` is the arithmetic of one of its steps."""
-    rates = {name: 1000 * flops[name] / times(values)["milliseconds"] for name, values in seconds.items()}
+    """Add a row for each variant that was timed; `facts` has the arithmetic of a step, and its peak memory."""
+    rates = {name: 1000 * facts[name]["flops"] / times(values)["milliseconds"] for name, values in seconds.items()}
     sustained = rates.pop(PRODUCTS, None)
     report.machine |= {"matmul_flops": fastest, "sustained_matmul_flops": sustained}
     for name, rate in rates.items():
         row = {"variant": name, **times(seconds[name])}
         row["tokens_per_second"] = 1000 * n_tokens / row["milliseconds"]
         row["ratio"] = (report.rows or [row])[0]["milliseconds"] / row["milliseconds"]
-        row |= {"mfu": rate / fastest, "sustained_mfu": sustained and rate / sustained, "peak_bytes": peaks[name]}
-        report.rows.append(row)
+        row |= {"mfu": rate / fastest, "sustained_mfu": sustained and rate / sustained}
+        report.rows.append(row | {"peak_bytes": facts[name]["peak_bytes"]})
     if sustained:
         report.notes.append(
             f"Ratio: to {report.rows[0]['variant']}. MFU: of {fastest / 1e9:,.0f} GFLOP/s, the fastest product of "

@@ -47,7 +47,7 @@ def test_ctrl_c_leaves_the_files_of_what_was_measured(monkeypatch, tmp_path):
     in_turn, rounds = generate.in_turn, []
 
     def interrupted(*arguments) -> None:
-        if len(rounds) == 2:  # to warm up, and to measure
+        if rounds:
             raise KeyboardInterrupt
         rounds.append(in_turn(*arguments))
 
@@ -60,7 +60,7 @@ def test_ctrl_c_while_training_keeps_the_variants_that_were_timed(monkeypatch, t
     timed = []
 
     def interrupted(step, keep) -> float:
-        if timed:
+        if len(timed) == 3:  # both to warm up, and the first one again
             raise KeyboardInterrupt
         timed.append(step)
         return 0.5

@@ -38,8 +38,8 @@ def test_mfu_and_ratio_by_hand():
     # 600 floating-point operations in 2 s are 300 a second, of a peak of 1,000 seen once and 500 in the long run.
     report = Report("train", {}, {})
     seconds = {"float32": [8.0], "ours": [3.0, 1.0, 2.0], "products": [4.0]}
-    flops = {"float32": 600, "ours": 600, "products": 2000}
-    summarize(report, seconds, {"float32": 9, "ours": 7}, flops, n_tokens=10, fastest=1000.0)
+    steps = {name: {"flops": 600, "peak_bytes": peak} for name, peak in (("float32", 9), ("ours", 7))}
+    summarize(report, seconds, steps | {"products": {"flops": 2000}}, n_tokens=10, fastest=1000.0)
     assert [row["variant"] for row in report.rows] == ["float32", "ours"]
     first, row = report.rows
     assert first["ratio"] == 1.0
@@ -54,7 +54,8 @@ def test_mfu_and_ratio_by_hand():
 
 def test_steps_without_products_have_no_sustained_mfu():
     report = Report("train", {}, {})
-    summarize(report, {"float32": [2.0]}, {"float32": None}, {"float32": 600}, n_tokens=10, fastest=1000.0)
+    facts = {"float32": {"flops": 600, "peak_bytes": None}, "products": {"flops": 2000}}
+    summarize(report, {"float32": [2.0]}, facts, n_tokens=10, fastest=1000.0)
     assert (report.rows[0]["mfu"], report.rows[0]["sustained_mfu"]) == (pytest.approx(0.3), None)
 
 
