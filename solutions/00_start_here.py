@@ -17,6 +17,7 @@ import math
 
 import torch
 
+from pocketgpt.commands.doctor import CHECKS, findings_of
 from pocketgpt.course.ch00_start_here.figures import next_token_bars
 from pocketgpt.course.lab import (
     before_and_after,
@@ -27,7 +28,6 @@ from pocketgpt.course.lab import (
     sliders,
     yours,
 )
-from pocketgpt.doctor import CHECKS, findings_of
 from pocketgpt.inference.generate import generate
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.models.presets import preset

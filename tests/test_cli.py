@@ -5,9 +5,10 @@ import sys
 import pytest
 import torch
 
-from pocketgpt.cli import main
-from pocketgpt.config import PRESETS, ModelConfig
+from pocketgpt.cli import COMMANDS, load, main
+from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import PRESETS
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import save_checkpoint
 
@@ -42,8 +43,28 @@ def message_of(capsys, *argv):
 def test_help_names_every_command(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for command in ("train", "generate", "info", "doctor", "build", "release", "grade", "fetch", "bench"):
-        assert command in out
+    for command in ("train", "generate", "info", "doctor", "build", "release", "grade", "fetch", "bench", "tokenizer"):
+        assert f"• {command} " in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_lists_the_first_docstring_line_of_a_command_and_its_own_help_shows_it_all(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "200")
+    first, *_ = load(command, []).__doc__.splitlines()
+    assert first in run(capsys, "--help")[1]
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    assert out.startswith(f"usage: pocketgpt {command} ") and first in out
+
+
+@pytest.mark.parametrize("command", ["train", "generate"])
+def test_training_and_generation_need_nothing_of_the_course(command):
+    script = (
+        f"import sys; from pocketgpt.cli import load; load({command!r}, [])\n"
+        "print({'IPython', 'jupyterlab', 'ipywidgets', 'nbformat', 'jupytext', 'pocketgpt.course'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
 
 
 def test_help_needs_neither_torch_nor_jupyter():
@@ -226,6 +247,6 @@ def test_a_second_run_gets_a_folder_of_its_own(capsys, monkeypatch, tmp_path):
     (tmp_path / "runs" / "pocket-shakespeare").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr("pocketgpt.commands.train.train", lambda *arguments: seen.append(arguments) or sys.exit(0))
+    monkeypatch.setattr("pocketgpt.training.run.train", lambda *arguments: seen.append(arguments) or sys.exit(0))
     run(capsys, "train")
     assert str(seen[0][2]) == os.path.join("runs", "pocket-shakespeare-2")

@@ -1,1 +1,1 @@
-"""How fast this machine trains and writes, each way beside what one would use instead."""
+"""Benchmarks: how fast this machine trains and generates, next to the usual alternatives."""

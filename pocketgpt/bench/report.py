@@ -1,23 +1,25 @@
-"""What a benchmark leaves behind: a table to read, a JSON file to compute with."""
+"""The report of a benchmark: a table to read, a JSON file to compute with, and a picture."""
 
-import platform
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from matplotlib.figure import Figure
 
-from pocketgpt.commands.table import table
+from pocketgpt.bench.timing import growth
 from pocketgpt.files import read_json, write_json
+from pocketgpt.table import table
+from pocketgpt.training.run_log import BLUE, ORANGE
 
 Row = dict[str, Any]
+# Okabe and Ito's palette, which people with any kind of color vision can tell apart.
+COLORS = (BLUE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", ORANGE)
 
 
 @dataclass
 class Report:
-    """The rows of one benchmark, on which machine and with which settings, and sentences about them."""
+    """The rows of one benchmark, its settings and machine, and notes on the results."""
 
     benchmark: str
     settings: dict[str, Any]
@@ -36,50 +38,88 @@ class Report:
         return cls(**read_json(file))
 
     def text(self) -> str:
-        """The rows as a table, the notes below. A column's name is its heading; one without any value is left out."""
+        """The rows as a table, with the notes below it. A column without any value is left out."""
         names = [name for name in self.rows[0] if any(shown(name, row.get(name)) for row in self.rows)]
         cells = [[shown(name, row.get(name)) for name in names] for row in self.rows]
         headings = [name.replace("_", " ") for name in names]
         return "\n".join([table(headings, cells), "", *self.notes]).rstrip()
 
+    def series(self) -> dict[str, list[Row]]:
+        """The rows of each variant."""
+        names = dict.fromkeys(row["variant"] for row in self.rows)
+        return {name: [row for row in self.rows if row["variant"] == name] for name in names}
+
 
 def shown(name: str, value: Any) -> str:
-    """A value of a row for people: bytes in MiB, shares in percent, spreads as low … high. Lists are for the JSON."""
+    """Format a value for the table: bytes in MiB, shares in percent, spreads as low … high. Single runs are left to
+    the JSON file."""
     if value is None or name == "seconds":
         return ""
-    if isinstance(value, str | int) and not name.endswith("bytes"):
-        return f"{value:,}" if isinstance(value, int) else value
-    if isinstance(value, list | tuple):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
         return " … ".join(shown(name, each) for each in value)
     if name.endswith("bytes"):
         return f"{value / 2**20:,.0f} MiB"
     if name.endswith(("mfu", "share")):
         return f"{value:.1%}"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 1000 or isinstance(value, int) else f"{value:.3g}"
 
 
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers depend on: processor, threads, versions, and when they were taken."""
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "system": platform.platform(),
-        "versions": {"python": platform.python_version()}
-        | {name: found for name in ("torch", "transformers", "pocketgpt") if (found := installed(name))},
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+def growth_notes(report: Report, x: str) -> list[str]:
+    """A note for each variant: its exponents of growth over the longer half of `x`, where constant costs matter
+    little."""
+    notes = []
+    for name, rows in report.series().items():
+        longer = rows[len(rows) // 2 :] if len(rows) > 2 else rows
+        sizes = [row[x] for row in longer]
+        if len(longer) > 1:
+            single = [growth(sizes, list(run)) for run in zip(*(row["seconds"] for row in longer), strict=False)]
+            time = growth(sizes, [row["milliseconds"] for row in longer])
+            note = f"{name}: time grows as T^{time:.2f} (single runs {min(single):.2f} … {max(single):.2f})"
+            if all(row.get("peak_bytes") for row in longer):
+                note += f", memory as T^{growth(sizes, [row['peak_bytes'] for row in longer]):.2f}"
+            notes.append(f"{note}, over T = {sizes[0]:,} … {sizes[-1]:,}.")
+    return notes
 
 
-def processor() -> str:
-    """The processor's name; platform.processor() is empty on most Linux systems."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+def draw(report: Report, columns: dict[str, str], x: str, folder: Path) -> Path:
+    """Write BENCHMARK.png: two columns over the column `x`, each with its label, one line for each variant.
+
+    Bars of milliseconds are the middle half of the runs. Lines of transformers are dashed.
+    """
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
+    numeric = x != "variant"
+    for axes, (column, label) in zip(figure.subplots(1, 2), columns.items(), strict=True):
+        scale = 2**20 if column.endswith("bytes") else 1  # MiB
+        for (name, rows), color in zip(report.series().items(), COLORS * 2, strict=False):
+            values = np.array([row[column] or np.nan for row in rows]) / scale
+            halves = np.array([row["middle_half"] for row in rows]).T
+            error = abs(halves - values) if column == "milliseconds" else None
+            style = "o--" if name.startswith("transformers") else "o-"
+            axes.errorbar([row[x] for row in rows], values, error, fmt=style, color=color)
+        axes.set_title(f"{best(report.rows, column, x)} {label if scale == 1 else ''}", fontsize=10)
+        axes.set_ylabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+        if numeric:
+            axes.set(xlabel=f"{x} (tokens)", xscale="log", yscale="log")
+            ticks = sorted({row[x] for row in report.rows})
+            axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+            axes.set_xticks([], minor=True)
+        else:
+            axes.set_ylim(bottom=0)
+            axes.tick_params("x", rotation=90)
+    if numeric:
+        figure.legend(report.series(), frameon=False, fontsize=8, loc="outside lower center", ncols=4)
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{report.benchmark}.png", dpi=150)
+    return folder / f"{report.benchmark}.png"
 
 
-def installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def best(rows: list[Row], column: str, x: str) -> str:
+    """The variant with the highest speed, or the least time or memory, at the largest `x`."""
+    largest = max(row[x] for row in rows) if x != "variant" else None
+    known = [row for row in rows if row[column] and largest in (None, row[x])]
+    choose = max if column.endswith("per_second") else min
+    row = choose(known, key=lambda row: row[column], default=None)
+    return f"Best: {row['variant']}, {shown(column, row[column])}" if row else ""

@@ -1,17 +1,17 @@
-"""The same shapes, and where the architecture is the same the same weights, in Hugging Face transformers.
+"""Comparable models in Hugging Face transformers: the same shapes, and for Llama the same weights.
 
-transformers belongs to the extra `dev`: where it is missing, its rows are left out with a sentence.
+transformers belongs to the extra `dev`. Where it is missing, its rows are left out, and a note says so.
 """
 
 from importlib.util import find_spec
 from typing import Any
 
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
-from pocketgpt.config import ModelConfig
-from pocketgpt.gpt import GPT
-from pocketgpt.pretrained.huggingface import ARCHITECTURES
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import preset
+from pocketgpt.pretrained.huggingface import ARCHITECTURES, rename
 
 MISSING = "transformers is not installed, so its rows are missing: pip install transformers"
 
@@ -20,72 +20,48 @@ def available() -> bool:
     return find_spec("transformers") is not None
 
 
-class Logits(nn.Module):
-    """Tokens in, logits out: their model as ours, so that both learn through the same loss."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq vocab"]:
-        return self.model(input_ids=tokens, use_cache=False).logits
+def gpt2_like(config: ModelConfig) -> ModelConfig:
+    """GPT-2's architecture with the width, depth, heads, context and vocabulary of another model, without dropout."""
+    names = ("vocab_size", "d_model", "n_layers", "max_seq_len")
+    shape = {name: getattr(config, name) for name in names}
+    return preset("gpt2", dropout=0.0, mixer={"n_heads": config.mixer.n_heads}, **shape).resolved()
 
 
-def gpt2(config: ModelConfig) -> Logits:
-    """Their GPT-2 of this width, depth, number of heads, context and vocabulary; without dropout."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    shape = GPT2Config(
-        vocab_size=config.vocab_size,
-        n_embd=config.d_model,
-        n_layer=config.n_layers,
-        n_head=config.n_heads,
-        n_positions=config.max_seq_len,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    return Logits(GPT2LMHeadModel(shape))
-
-
-def gpt2_flops_per_token(config: ModelConfig, seq: int) -> int:
-    """What `GPT.flops_per_token` counts, for `gpt2(config)`: 12 · d_model² weights a block, and the head."""
-    products = 12 * config.n_layers * config.d_model**2 + config.vocab_size * config.d_model
-    return 2 * products + 4 * config.n_layers * config.d_model * seq
+def gpt2(config: ModelConfig) -> nn.Module:
+    """Their GPT-2 of the shape of `gpt2_like(config)`: tokens in, logits out, so that it trains through our loss."""
+    model = from_config("gpt2", gpt2_like(config), resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False)
+    model.register_forward_hook(lambda module, inputs, output: output.logits)
+    return model
 
 
 def llama(model: GPT) -> Any:
-    """Their Llama with the weights of our model, copied."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = model.config
-    shape = LlamaConfig(
-        vocab_size=config.vocab_size,
-        hidden_size=config.d_model,
-        intermediate_size=config.d_ff,
-        num_hidden_layers=config.n_layers,
-        num_attention_heads=config.n_heads,
-        num_key_value_heads=config.n_kv_heads,
-        head_dim=config.d_head,
-        max_position_embeddings=config.max_seq_len,
-        rms_norm_eps=config.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": config.rope.theta},
-        tie_word_embeddings=config.tie_embeddings,
-        bos_token_id=0,
-        eos_token_id=None,
-    )
-    theirs = LlamaForCausalLM(shape).to(model.device, model.dtype)
-    ours = model.state_dict()
-    for name, weight in theirs.state_dict().items():
-        weight.copy_(ours[our_name(name)])
-    return theirs.eval()
+    """Their Llama with a copy of our model's weights."""
+    config, weights = model.config, model.state_dict()
+    rope = {"rope_type": "default", "rope_theta": config.rope.theta}
+    shape = {
+        "intermediate_size": config.feedforward.d_ff,
+        "num_key_value_heads": config.mixer.n_kv_heads,
+        "head_dim": config.mixer.d_head,
+    }
+    theirs = from_config("llama", config, **shape, rms_norm_eps=config.norm_eps, rope_parameters=rope)
+    theirs = theirs.to(model.device, model.dtype).eval()
+    for name, weight in rename(theirs.state_dict(), ARCHITECTURES["llama"].modules).items():
+        weight.copy_(weights[name])
+    return theirs
 
 
-def our_name(name: str) -> str:
-    """model.layers.3.mlp.up_proj.weight → blocks.3.feedforward.up_proj.weight"""
-    *path, kind = name.removeprefix("model.").split(".")
-    block = f"blocks.{path[1]}." if path[0] == "layers" else ""
-    module = ".".join(path[2:] if block else path)
-    return f"{block}{ARCHITECTURES['llama'].modules[module]}.{kind}"
+def from_config(kind: str, config: ModelConfig, **more: Any) -> Any:
+    """Their model of our shape, with random weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = {
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.d_model,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.mixer.n_heads,
+        "max_position_embeddings": config.max_seq_len,
+        "tie_word_embeddings": config.tie_embeddings,
+        "bos_token_id": 0,
+        "eos_token_id": None,
+    }
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape, **more))

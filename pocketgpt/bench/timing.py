@@ -1,83 +1,56 @@
-"""How things are timed here: in one process, in turn, several times, and never by the mean.
+"""Timing in one process, several times, and in turn: a machine that slows down slows all variants.
 
-Variants run A B A B …, so that a machine that slows down slows all of them, and the median of their runs is compared:
-a run that was disturbed is slower by any amount, and moves a mean as far as it likes.
+Medians are compared. One disturbed run moves a mean as far as it likes, and a median hardly at all.
 """
 
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from typing import Any
 
+import numpy as np
 import torch
+from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 from pocketgpt.errors import PocketError
 from pocketgpt.training.memory import peak_memory
 
 
-@dataclass
-class Variant:
-    """One way to do the work: `run` is timed, `before` is not."""
+def in_turn(work: dict[Any, Callable[[], Any]], runs: int, results: dict[Any, list[Any]], description: str) -> None:
+    """Call all variants once to warm up, then in turn, `runs` times; append what each returns to its list in `results`.
 
-    name: str
-    run: Callable[[], object]
-    before: Callable[[], object] = lambda: None
-    seconds: list[float] = field(default_factory=list)
-    """Of every counted run, in order."""
-    facts: dict[str, int | float | None] = field(default_factory=dict)
-    """What is known about it without timing, such as the arithmetic of a run."""
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-
-def interleaved(variants: list[Variant], runs: int, bar: tqdm, device: torch.device) -> None:
-    """Each variant once to warm up, then all of them in turn, `runs` times; what was timed stands in the variants.
-
-    Ctrl-C leaves them with what was timed until then.
+    After Ctrl-C, `results` contains what was measured until then.
     """
-    for run in range(runs + 1):
-        for variant in variants:
-            bar.set_postfix_str(variant.name, refresh=False)
-            variant.before()
-            synchronize(device)
-            started = time.perf_counter()
-            variant.run()
-            synchronize(device)
-            if run:  # the first one warms up: compilation, caches, clocks
-                variant.seconds.append(time.perf_counter() - started)
-            bar.update()
+    with tqdm(total=len(work) * (runs + 1), desc=description, unit="run", leave=False) as bar:
+        for run in range(runs + 1):
+            for key, call in work.items():
+                result = call()
+                if run:  # the first round warms up: compilation, caches, clocks
+                    results.setdefault(key, []).append(result)
+                bar.update()
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait for the device: a GPU answers before it has computed."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+def seconds_per_call(work: Callable[[], object], calls: int = 1) -> float:
+    """Mean seconds of several calls in a row, after two or more that are not timed. Waits for the device."""
+    return Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads()).timeit(calls).mean
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
-    """What `peak_memory` measures; None on a system that does not tell."""
-    try:
+    """Peak memory of one call; None on a system that does not report it."""
+    with suppress(PocketError):
         return peak_memory(work, device)
-    except PocketError:
-        return None
 
 
-def spread(values: list[float]) -> tuple[float, float]:
-    """First and third quartile: the middle half of the runs lies between. The value itself if there is one."""
-    if len(values) < 2:
-        return values[0], values[0]
-    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
-    return first, third
+def times(seconds: list[float]) -> dict[str, Any]:
+    """Columns of a report: the median and the middle half of several runs, and the runs themselves."""
+    first_quartile, median, third_quartile = np.quantile(seconds, [0.25, 0.5, 0.75]).tolist()
+    return {
+        "milliseconds": 1000 * median,
+        "middle_half": [1000 * first_quartile, 1000 * third_quartile],
+        "seconds": seconds,
+    }
 
 
 def growth(sizes: list[int], costs: list[int] | list[float]) -> float:
-    """The exponent a of cost ≈ c · size^a: the slope of the straight line through the points on log–log paper, fitted
-    by least squares. Doubling the size costs 2^a times as much."""
-    x, y = torch.tensor(sizes, dtype=torch.float64).log(), torch.tensor(costs, dtype=torch.float64).log()
-    x, y = x - x.mean(), y - y.mean()
-    return ((x * y).sum() / (x * x).sum()).item()
+    """The exponent a of cost ≈ c · size^a, fitted by least squares to the logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])

@@ -1,204 +1,134 @@
 """Training steps: tokens per second, share of the machine, and memory, for each technique alone and together.
 
-A step is a whole one: forward, backward, clipping, AdamW. MFU, the model FLOPs utilization, is what the model's
-products need (`GPT.flops_per_token`, three times for forward and backward) over what the machine multiplies in that
-time. It is given against the fastest product of bf16 matrices that was seen, and against the median of products timed
-in turn with the steps (`sustained_mfu`): some machines are fast for a second and slower ever after.
+A step is forward, backward, clipping and AdamW. MFU, the model FLOPs utilization, is the arithmetic of the model over
+what the machine could multiply in that time: `mfu` by the fastest product that was seen, `sustained_mfu` by the median
+of products timed in turn with the steps, because some machines are fast for a second and slower ever after.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from pocketgpt.bench import theirs
-from pocketgpt.bench.report import Report, Row
-from pocketgpt.bench.timing import Variant, interleaved, peak_bytes, spread
-from pocketgpt.config import ModelConfig, preset
-from pocketgpt.gpt import GPT
-from pocketgpt.layers.attention import attention, causal_mask
-from pocketgpt.machine import matmul_flops
-from pocketgpt.training.prepare import compile_loss
-from pocketgpt.training.kernels import keep_allocations, prepare_for_training
+from pocketgpt.bench.report import Report
+from pocketgpt.bench.timing import in_turn, peak_bytes, seconds_per_call, times
+from pocketgpt.device import bf16_is_native, matmul_flops
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
 from pocketgpt.training.loss import NextTokenLoss
-from pocketgpt.training.memory import checkpoint_blocks
 from pocketgpt.training.optimizer import build_optimizers
-from pocketgpt.training.precision import autocast, bf16_is_native, grad_scaler
-from pocketgpt.training.recipes import Precision, TrainConfig
+from pocketgpt.training.precision import autocast, grad_scaler
+from pocketgpt.training.prepare import compile_loss, keep_allocations, prepare_for_training
+from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.step import training_step
 
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a training benchmark is about."""
-
-    preset: str = "pocket"
-    seq_len: int | None = None
-    """None: the model's max_seq_len, at most 1,024."""
-    batch_size: int = 16
-    compile: bool = True
-    changes: dict[str, Any] = field(default_factory=dict)
-    """Fields of the preset to change, to make it tiny."""
-
-    def config(self) -> ModelConfig:
-        """The preset without dropout; `pocket` with 4,096 tokens, so that a small model is not mostly head."""
-        small_vocab = {"vocab_size": 4096} if self.preset == "pocket" else {}
-        return preset(self.preset, **{"dropout": 0.0, **small_vocab, **self.changes})
+PRODUCTS = "products"
 
 
-TINY = Options(batch_size=2, compile=False, changes=dict(d_model=48, n_layers=2, vocab_size=64, max_seq_len=32))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Way:
-    """One way to train: what is changed before the first step, and how a step runs."""
-
-    name: str
-    precision: Precision = "bf16"
-    prepare: Callable[[NextTokenLoss], None] = lambda loss: None
-    chunk: int | None = None
-    parts: int = 1
-    keeps: bool = False
-    """Whether freed memory is kept."""
-
-
-def step_by_step(loss: NextTokenLoss) -> None:
-    """PyTorch as one writes it down: scores, mask, softmax, sum."""
-
-    def core(q: Tensor, k: Tensor, v: Tensor, mask: None, is_causal: bool, dropout: float) -> Tensor:
-        positions = torch.arange(q.shape[2], device=q.device)
-        return attention(q, k, v, causal_mask(positions, positions))[0]
-
-    for block in loss.model.blocks:
-        block.attention.core = core
-
-
-def ways(device: torch.device, compile: bool, n_tokens: int) -> list[Way]:
-    """Float32 first, to which all others are compared."""
-
-    def ours(loss: NextTokenLoss) -> None:
-        prepare_for_training(loss.model, device, "bf16")
-
-    def ours_compiled(loss: NextTokenLoss) -> None:
-        ours(loss)
-        compile_loss(loss)
-
-    listed = [Way(name="float32", precision="float32")]
+def variants(device: torch.device, compile: bool, n_tokens: int) -> dict[str, dict[str, Any]]:
+    """Options of `build_step` for each variant."""
+    found: dict[str, dict[str, Any]] = {"float32": {"precision": "float32"}}
     if not bf16_is_native(device):
-        return listed
-    listed += [
-        Way(name="bf16, attention step by step", prepare=step_by_step),
-        Way(name="bf16"),
-        Way(name="bf16 + checkpointed blocks", prepare=lambda loss: checkpoint_blocks(loss.model)),
-        Way(name="bf16 + accumulation of 2", parts=2),
-        Way(name="bf16 + loss in 4 chunks", chunk=n_tokens // 4),
-    ]
-    if compile:
-        listed += [Way(name="bf16 + compile", prepare=compile_loss)]
+        return found
+    found |= {
+        "bf16, attention step by step": {"change": lambda model: model.use_attention("step_by_step")},
+        "bf16": {},
+        "bf16 + checkpointed blocks": {"recompute_blocks": True},
+        "bf16 + accumulation of 2": {"micro_batches": 2},
+        "bf16 + loss in 4 chunks": {"head_chunk": n_tokens // 4},
+        "bf16 + compile": {"compile": True},
+    }
     if device.type == "cpu":
-        listed += [Way(name="bf16 + our kernels", prepare=ours, keeps=True)]
-        if compile:
-            listed += [Way(name="bf16 + our kernels + compile", prepare=ours_compiled, keeps=True)]
-    return listed
+        prepared = {"change": partial(prepare_for_training, device=device, precision="bf16")}
+        found["bf16 + our kernels"] = prepared
+        found["bf16 + our kernels + compile"] = prepared | {"compile": True}
+    if theirs.available():
+        found["transformers GPT-2, bf16"] = {"build": theirs.gpt2}
+    return {name: options for name, options in found.items() if compile or "compile" not in name}
 
 
-def bench_train(report: Report, device: torch.device, runs: int, options: Options) -> None:
-    """Fill the report: a row for each way, and for transformers' GPT-2 of the same shape."""
-    config = options.config()
-    seq = options.seq_len or min(config.max_seq_len, 1024)
-    n_tokens = options.batch_size * seq
-    tokens = torch.randint(config.vocab_size, (options.batch_size, seq + 1), device=device)
-    batch = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-    report.settings |= {"config": config.to_dict(), "batch_size": options.batch_size, "seq_len": seq}
-    contestants = [(way, partial(GPT, config)) for way in ways(device, options.compile, n_tokens)]
-    if not theirs.available():
-        report.notes.append(theirs.MISSING)
-    elif bf16_is_native(device):
-        contestants.append((Way(name="transformers GPT-2, bf16"), partial(theirs.gpt2, config)))
-    variants = []
-    for way, build in tqdm(contestants, desc="memory", unit="variant", leave=False):
-        torch.manual_seed(0)
-        model = build().to(device)
-        per_token = model.flops_per_token(seq) if isinstance(model, GPT) else theirs.gpt2_flops_per_token(config, seq)
-        try:
-            variants.append(contestant(way, model, batch, device, flops=3 * n_tokens * per_token))
-        except torch.OutOfMemoryError:
-            model = None
-            torch.cuda.empty_cache()
-            report.notes.append(f"{way.name} needs more memory than there is: lower --batch-size to see it.")
-    multiply = products(device)
-    with tqdm(total=(runs + 1) * (len(variants) + 1), desc="train", unit="run", leave=False) as bar:
-        try:
-            interleaved([*variants, multiply], runs, bar, device)
-        finally:  # after Ctrl-C too
-            keep_allocations(False)
-            summarize(report, variants, multiply, n_tokens, matmul_flops(device, multiply_dtype(device)))
-
-
-def summarize(report: Report, variants: list[Variant], multiply: Variant, n_tokens: int, peak: float) -> None:
-    """A row for each variant that was timed, and what its columns are measured against."""
-    timed = [variant for variant in variants if variant.seconds]
-    report.machine["matmul_flops"] = peak
-    report.rows += [row(variant, timed[0], multiply, n_tokens, peak) for variant in timed]
-    if timed and multiply.seconds:
-        sustained = report.machine["sustained_matmul_flops"] = multiply.facts["flops"] / multiply.median
-        report.notes.append(
-            f"Ratio: to {timed[0].name}. MFU: of {peak / 1e9:,.0f} GFLOP/s, the fastest product of matrices that was "
-            f"seen; sustained: of {sustained / 1e9:,.0f} GFLOP/s, the median of products between the steps."
-        )
-
-
-def contestant(way: Way, model: nn.Module, batch: tuple[Tensor, Tensor], device: torch.device, flops: int) -> Variant:
-    """Training steps of that model in that way, and what one needs on top of weights and optimizer."""
-    loss = NextTokenLoss(model, way.chunk)
-    way.prepare(loss)
-    step = partial(
-        update,
+def build_step(
+    config: ModelConfig, options: dict[str, Any], batch: tuple[Tensor, Tensor], device: torch.device
+) -> Callable[[], tuple[float, float]]:
+    """A training step of a new model; returns the loss before it, and the norm of the gradient."""
+    torch.manual_seed(0)
+    model = options.get("build", GPT)(config).to(device)
+    if "change" in options:
+        model = options["change"](model)
+    model.recompute_blocks = options.get("recompute_blocks", False)
+    loss = NextTokenLoss(model, options.get("head_chunk"))
+    if options.get("compile"):
+        compile_loss(loss)
+    precision = options.get("precision", "bf16")
+    return partial(
+        training_step,
         loss,
-        list(zip(*(half.chunk(way.parts) for half in batch), strict=True)),
-        build_optimizers(model, TrainConfig(optimizer="adamw", lr=1e-4)),
-        autocast=autocast(device, way.precision),
-        scaler=grad_scaler(device, way.precision),
+        list(zip(*(half.chunk(options.get("micro_batches", 1)) for half in batch), strict=True)),
+        build_optimizers(loss.model, TrainConfig(optimizer="adamw", lr=1e-4)),
+        autocast=autocast(device, precision),
+        scaler=grad_scaler(device, precision),
         clip=1.0,
     )
-    keep_allocations(False)
-    step()  # compiles, and allocates what stays: the state of the optimizer
-    memory = peak_bytes(step, device)
-
-    def settle() -> None:
-        """On a CPU, one step that is not timed: what the variant before it left in caches and allocator is gone."""
-        keep_allocations(way.keeps)
-        step()
-
-    before = settle if device.type == "cpu" else lambda: None
-    return Variant(way.name, step, before, facts={"flops": flops, "peak_bytes": memory})
 
 
-def multiply_dtype(device: torch.device) -> torch.dtype:
-    return torch.bfloat16 if bf16_is_native(device) else torch.float32
+def bench_train(
+    report: Report, device: torch.device, runs: int, config: ModelConfig, batch_size: int, seq: int, compile: bool
+) -> None:
+    """Fill the report with a row for each variant."""
+    report.settings |= {"config": config.to_dict(), "batch_size": batch_size, "seq_len": seq}
+    n_tokens = batch_size * seq
+    tokens = torch.randint(config.vocab_size, (batch_size, seq + 1), device=device)
+    batch = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    n, dtype = 8192 if device.type == "cuda" else 2048, torch.bfloat16 if bf16_is_native(device) else torch.float32
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    facts: dict[str, dict[str, int | None]] = {PRODUCTS: {"flops": 2 * n**3}}
+    timed: dict[str, Callable[[], float]] = {PRODUCTS: partial(seconds_per_call, lambda: a @ b, 20)}
+    seconds: dict[str, list[float]] = {}
+    for name, options in tqdm(variants(device, compile, n_tokens).items(), desc="memory", leave=False):
+        try:
+            step = build_step(config, options, batch, device)
+            keep_allocations(False)
+            step()  # compiles, and allocates what stays: the state of the optimizer
+            peak = peak_bytes(step, device)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            report.notes.append(f"{name} needs more memory than there is: lower --batch-size to see it.")
+            continue
+        timed[name] = partial(seconds_per_step, step, keep="our kernels" in name)
+        with torch.device("meta"):
+            ours = GPT(theirs.gpt2_like(config) if "transformers" in name else config)
+        facts[name] = {"flops": 3 * n_tokens * ours.flops_per_token(seq), "peak_bytes": peak}
+    try:
+        in_turn(timed, runs, seconds, "train")
+    finally:  # after Ctrl-C too
+        keep_allocations(False)
+        summarize(report, seconds, facts, n_tokens, matmul_flops(device, dtype))
 
 
-def products(device: torch.device) -> Variant:
-    """Matrix products to compare with, of the kind that `machine.matmul_flops` takes the fastest of."""
-    n, times = (8192 if device.type == "cuda" else 2048), 20
-    a, b = (torch.randn(n, n, device=device).to(multiply_dtype(device)) for _ in range(2))
-    return Variant("products", lambda: [a @ b for _ in range(times)], facts={"flops": times * 2 * n**3})
+def seconds_per_step(step: Callable[[], object], keep: bool) -> float:
+    keep_allocations(keep)
+    return seconds_per_call(step)
 
 
-def row(variant: Variant, first: Variant, multiply: Variant, n_tokens: int, peak: float) -> Row:
-    flops_per_second = variant.facts["flops"] / variant.median
-    fast, slow = spread(variant.seconds)
-    return {
-        "variant": variant.name,
-        "tokens_per_second": n_tokens / variant.median,
-        "middle_half": [n_tokens / slow, n_tokens / fast],
-        "ratio": first.median / variant.median,
-        "mfu": flops_per_second / peak,
-        "sustained_mfu": flops_per_second * multiply.median / multiply.facts["flops"] if multiply.seconds else None,
-        "peak_bytes": variant.facts["peak_bytes"],
-        "seconds": variant.seconds,
-    }
+def summarize(
+    report: Report, seconds: dict[str, list[float]], facts: dict[str, dict[str, Any]], n_tokens: int, fastest: float
+) -> None:
+    """Add a row for each variant that was timed; `facts` has the arithmetic of a step, and its peak memory."""
+    rates = {name: 1000 * facts[name]["flops"] / times(values)["milliseconds"] for name, values in seconds.items()}
+    sustained = rates.pop(PRODUCTS, None)
+    report.machine |= {"matmul_flops": fastest, "sustained_matmul_flops": sustained}
+    for name, rate in rates.items():
+        row = {"variant": name, **times(seconds[name])}
+        row["tokens_per_second"] = 1000 * n_tokens / row["milliseconds"]
+        row["ratio"] = (report.rows or [row])[0]["milliseconds"] / row["milliseconds"]
+        row |= {"mfu": rate / fastest, "sustained_mfu": sustained and rate / sustained}
+        report.rows.append(row | {"peak_bytes": facts[name]["peak_bytes"]})
+    if sustained:
+        report.notes.append(
+            f"Ratio: to {report.rows[0]['variant']}. MFU: of {fastest / 1e9:,.0f} GFLOP/s, the fastest product of "
+            f"matrices that was seen; sustained: of {sustained / 1e9:,.0f} GFLOP/s, the median between the steps."
+        )

@@ -1,1 +1,1 @@
-"""What the subcommands of `pocketgpt` do."""
+"""The subcommands of `pocketgpt`, one a file: signature, help text and work."""

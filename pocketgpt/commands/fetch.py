@@ -1,16 +1,24 @@
-"""`pocketgpt fetch`: a corpus into the cache."""
+"""`pocketgpt fetch`: download and tokenize a corpus into the cache."""
 
-from pocketgpt.commands.table import table
+from tyro.conf import Positional
+
+from pocketgpt.table import table
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.text.tokens import prepare
 
 
-def fetch_corpus(corpus: str, tokenizer_name: str, *, verify: bool) -> str:
-    """Fetch and tokenize both splits; a table of what they hold."""
-    tokenizer = Tokenizer.load(tokenizer_name)
+def fetch(corpus: Positional[str] = "shakespeare", *, tokenizer: str = "shakespeare", verify: bool = False) -> None:
+    """Download a corpus, tokenize it and cache the tokens. After an interruption, it continues where it stopped.
+
+    Args:
+        corpus: shakespeare, wikitext-103, fineweb-edu, tinystories, or a path to your own .txt, .jsonl or .parquet.
+        tokenizer: shakespeare, gpt2, or a path to a tokenizer.json.
+        verify: Check every cached byte against its checksum; by default only a sample.
+    """
+    loaded = Tokenizer.load(tokenizer)
     rows = []
     for split in ("train", "validation"):
-        made = prepare(corpus, tokenizer, split, verify=verify)
-        counts = [f"{n:,}" for n in (made.n_documents, made.n_bytes, len(made), len(made.headers))]
-        rows.append([split, *counts, f"{made.n_bytes / len(made):.2f}", str(made.path)])
-    return table(["split", "documents", "bytes", "tokens", "shards", "bytes/token", "folder"], rows)
+        tokens = prepare(corpus, loaded, split, verify=verify)
+        counts = [f"{n:,}" for n in (tokens.n_documents, tokens.n_bytes, len(tokens), len(tokens.headers))]
+        rows.append([split, *counts, f"{tokens.n_bytes / len(tokens):.2f}", str(tokens.path)])
+    print(table(["split", "documents", "bytes", "tokens", "shards", "bytes/token", "folder"], rows))

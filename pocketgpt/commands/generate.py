@@ -1,49 +1,71 @@
-"""`pocketgpt generate`: text on the screen while it is written."""
+"""`pocketgpt generate`: print text while the model writes it."""
 
 import codecs
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tyro.conf import Positional
+
+from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.generate import stream
 from pocketgpt.inference.prepare import prepare_for_decoding
+from pocketgpt.inference.quantization import WeightFormat
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.speed import Stopwatch
-from pocketgpt.inference.weights import WeightFormat
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import load_checkpoint, load_shipped
 from pocketgpt.training.prepare import check_compiler, compiler_failure
-from pocketgpt.training.precision import choose_device
 
 
-def write(
-    prompt: str,
-    folder: Path | None,
+def generate(
+    prompt: Positional[str] = "",
     *,
-    max_new_tokens: int,
-    sampler: Sampler,
-    seed: int | None,
-    device: str,
-    weights: WeightFormat,
-    compile: bool,
-    report: bool,
+    model: Path | None = None,
+    max_new_tokens: int = 200,
+    temperature: float = 0.8,
+    top_k: int | None = 40,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    weights: WeightFormat = "float32",
+    compile: bool = False,
+    report: bool = False,
 ) -> None:
-    """Print the prompt and what the model in `folder` (None: the shipped one) makes of it; on stderr how fast."""
+    """Continue a text, token by token: pocketgpt generate "ROMEO:"
+
+    Args:
+        prompt: Text to continue; an empty prompt begins a new text.
+        model: Folder written by `pocketgpt train`, such as runs/pocket-shakespeare; by default the shipped model.
+        max_new_tokens: Maximum number of new tokens; the model may end its text earlier.
+        temperature: 0 always takes the most probable token; 1 samples from the model's distribution; higher values
+            are more random.
+        top_k: Sample only from this many most probable tokens; None for all.
+        top_p: Sample only from the most probable tokens that together reach this probability, such as 0.95.
+        min_p: Sample only from tokens with at least this share of the highest probability, such as 0.05.
+        seed: The same seed gives the same text on the same machine.
+        device: auto, cpu, cuda or mps.
+        weights: bf16 reads half the bytes per token, int8 a quarter: faster for large models, slightly less exact.
+        compile: Compile the decoding step. The start takes longer; worth it for long texts and large models.
+        report: Print the speed at the end, and its share of what memory bandwidth allows.
+    """
+    sampler = Sampler(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     if max_new_tokens < 0:
         raise PocketError(f"max_new_tokens = {max_new_tokens} cannot work: use 0 or more, such as 200.")
     chosen = choose_device(device)
-    checkpoint = load_checkpoint(folder, chosen) if folder else load_shipped(chosen)
-    tokenizer, model = checkpoint.tokenizer, checkpoint.model
+    checkpoint = load_checkpoint(model, chosen) if model else load_shipped(chosen)
+    tokenizer, gpt = checkpoint.tokenizer, checkpoint.model
     if compile:
         check_compiler(chosen)
     if compile or weights != "float32":
-        model = prepare_for_decoding(model, weights, compile)
-    read = tokenizer.encode(prompt) or [tokenizer.end_of_text]
-    watch = Stopwatch()
+        gpt = prepare_for_decoding(gpt, weights, compile)
+    prompt_tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    stopwatch = Stopwatch()
     tokens = stream(
-        model,
-        read,
+        gpt,
+        prompt_tokens,
         max_new_tokens=max_new_tokens,
         sampler=sampler,
         stop_tokens=(tokenizer.end_of_text,),
@@ -51,7 +73,7 @@ def write(
     )
     print(prompt, end="", flush=True)
     try:
-        for text in decode_stream(watch.watch(tokens), tokenizer):
+        for text in decode_stream(stopwatch.watch(tokens), tokenizer):
             print(text, end="", flush=True)
     except RuntimeError as error:
         if failure := compiler_failure(error):
@@ -59,11 +81,11 @@ def write(
         raise
     print()
     if report:
-        print(watch.report(model, len(read)), file=sys.stderr)
+        print(stopwatch.report(gpt, len(prompt_tokens)), file=sys.stderr)
 
 
 def decode_stream(tokens: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
-    """The text of tokens as they come. A character whose bytes are spread over tokens appears once it is complete."""
+    """Decode tokens as they arrive. A character whose bytes span several tokens appears once it is complete."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for token in tokens:
         yield decoder.decode(tokenizer.token_bytes(token))

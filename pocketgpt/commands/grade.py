@@ -3,21 +3,74 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from pocketgpt.course.building.build import ROOT
-from pocketgpt.grading.grade import Grader, grade_all
-from pocketgpt.grading.kept import versions
-from pocketgpt.grading.master import masters
-from pocketgpt.grading.protection.limits import Limits
-from pocketgpt.grading.protection.sandbox import Sandbox, choose
-from pocketgpt.grading.report.gradebook import handed_in_nothing, line, write_csv, write_junit, write_results
-from pocketgpt.grading.report.pages import write_pages
-from pocketgpt.grading.report.terms import Terms, amount
-from pocketgpt.grading.results import Result
-from pocketgpt.grading.submissions import Submission, class_list, submissions
+from tyro.conf import Positional
+
 from pocketgpt.errors import PocketError
 
+try:
+    from pocketgpt.course.building.build import ROOT
+    from pocketgpt.grading.grade import Grader, grade_all
+    from pocketgpt.grading.kept import versions
+    from pocketgpt.grading.master import masters
+    from pocketgpt.grading.protection.limits import Limits
+    from pocketgpt.grading.protection.sandbox import Sandbox, choose
+    from pocketgpt.grading.report.gradebook import handed_in_nothing, line, write_csv, write_junit, write_results
+    from pocketgpt.grading.report.pages import write_pages
+    from pocketgpt.grading.report.terms import Terms, amount
+    from pocketgpt.grading.results import Result
+    from pocketgpt.grading.submissions import Submission, class_list, submissions
+except ImportError as error:
+    raise PocketError(f"Grading needs {error.name}: pip install 'pocketgpt[course]'") from error
+
 SECRET = ("solutions", "tests", ".git")  # of a checkout
+
+
+def grade(
+    submissions: Positional[Path],
+    *,
+    out: Path = Path("grades"),
+    class_list: Path | None = None,
+    terms: Path | None = None,
+    jobs: int | None = None,
+    verify: bool = True,
+    cell_seconds: float = 60.0,
+    notebook_seconds: float = 600.0,
+    memory: float = 4.0,
+    sandbox: Literal["auto", "bubblewrap", "namespaces", "none"] = "auto",
+    docker: str | None = None,
+) -> int:
+    """Grade a folder of notebooks into a gradebook, or check one notebook: pocketgpt grade submissions --out grades
+
+    Each is rebuilt from our own chapter with the student's answers, and run apart from everything else. Stopped with
+    Ctrl-C, it goes on where it was.
+
+    Args:
+        submissions: A folder with notebooks, of any names, in any sub-folders; or one notebook.
+        out: Folder for gradebook.csv, index.html, a page for each student, junit.xml and results.json.
+        class_list: CSV file with a column `student`, whose entries stand somewhere in the paths of the notebooks.
+        terms: TOML file with points and deadlines of chapters.
+        jobs: Notebooks at a time; without it one for each core.
+        verify: Ask every function again with secret inputs, and compare what it returns outside of its process.
+        cell_seconds: A cell that runs longer is left out.
+        notebook_seconds: Time for all runs of one notebook.
+        memory: GB that one notebook may use.
+        sandbox: Keeps notebooks away from your files and the network; auto takes the best that works here.
+        docker: Run notebooks in containers of this image, which has pocketgpt and its extra `course`.
+    """
+    try:
+        from pocketgpt.commands.grade import grade_folder, grade_one
+        from pocketgpt.grading.protection.limits import Limits
+    except ImportError as error:
+        raise PocketError(f"Grading needs {error.name}: pip install 'pocketgpt[course]'") from error
+    limits = Limits(memory=int(memory * 2**30), cell_seconds=cell_seconds, notebook_seconds=notebook_seconds)
+    how = {"sandbox": None if sandbox == "auto" else sandbox, "docker": docker, "verify": verify}
+    if submissions.is_file():
+        return grade_one(submissions, limits, **how)
+    if not submissions.is_dir():
+        raise PocketError(f"There is no folder or notebook {submissions}.")
+    return grade_folder(submissions, out, limits, students=class_list, terms_file=terms, jobs=jobs, **how)
 
 
 def grade_one(path: Path, limits: Limits, *, sandbox: str | None, docker: str | None, verify: bool) -> int:

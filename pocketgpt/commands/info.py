@@ -1,29 +1,42 @@
-"""`pocketgpt info`: what a model is made of and what it costs."""
+"""`pocketgpt info`: the parts of a model and what they cost."""
 
 from collections import Counter
 from pathlib import Path
 
 import torch
+from tyro.conf import Positional
 
-from pocketgpt.commands.table import table
-from pocketgpt.config import PRESETS, ModelConfig, preset
 from pocketgpt.files import read_json
-from pocketgpt.gpt import GPT
+from pocketgpt.layers.part import PartConfig
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import PRESETS, preset
+from pocketgpt.models.saving import parse_config
+from pocketgpt.table import table
 from pocketgpt.training.checkpoint import find_checkpoint
 
-# Where a parameter belongs, by a word in its name; the first that fits counts.
-PARTS = {"norm": "norms", "attention": "attention", "feedforward": "feed-forward", "positions": "positions"}
+# The part that a parameter belongs to, by a word in its name; the first match counts.
+PARTS = {"_norm.": "norms", "mixer": "mixers", "feedforward": "feed-forward", "positions": "positions"}
+
+
+def info(model: Positional[str] = "pocket-shakespeare") -> None:
+    """Show the parts of a model: parameters of each, arithmetic per token, memory of the KV cache.
+
+    Args:
+        model: Name of a preset, or folder of a run or a checkpoint.
+    """
+    print(describe(model))
 
 
 def describe(name_or_folder: str) -> str:
-    """Parameters by part, arithmetic per token and KV cache at several contexts, as text.
+    """Tables of parameters by part, and of arithmetic per token and KV cache at several contexts.
 
     Raises PocketError if there is neither a preset nor a folder of that name.
     """
     config = read_config(name_or_folder)
     with torch.device("meta"):  # shapes without memory
         model = GPT(config)
-    total = model.n_params()
+    total, active = model.n_params(), model.n_active_params()
     parts = count_by_part(model)
     shares = [[part, f"{count:,}", f"{count / total:.1%}"] for part, count in parts.items()]
     contexts = sorted({max(1, config.max_seq_len // part) for part in (8, 4, 2, 1)})
@@ -32,43 +45,57 @@ def describe(name_or_folder: str) -> str:
             f"{seq:,}",
             with_unit(model.flops_per_token(seq), 1000, "", "k", "M", "G", "T"),
             with_unit(3 * model.flops_per_token(seq), 1000, "", "k", "M", "G", "T"),
-            with_unit(model.kv_cache_bytes(1, seq, torch.float32), 1024, "B", "KiB", "MiB", "GiB"),
-            with_unit(model.kv_cache_bytes(1, seq, torch.bfloat16), 1024, "B", "KiB", "MiB", "GiB"),
+            with_unit(model.cache_bytes(1, seq, torch.float32), 1024, "B", "KiB", "MiB", "GiB"),
+            with_unit(model.cache_bytes(1, seq, torch.bfloat16), 1024, "B", "KiB", "MiB", "GiB"),
         ]
         for seq in contexts
     ]
     size = with_unit(4 * total, 1024, "B", "KiB", "MiB", "GiB")
+    totals = [["total", f"{total:,}", f"100% · {size} in float32"]]
+    if active < total:
+        totals.append(["active", f"{active:,}", f"{active / total:.1%} · what one token uses"])
     return "\n\n".join(
         [
             f"{name_or_folder}: {outline(config)}",
-            table(["part", "parameters", "share"], [*shares, ["total", f"{total:,}", f"100% · {size} in float32"]]),
+            table(["part", "parameters", "share"], [*shares, *totals]),
             table(["context", "FLOPs/token", "to train", "KV cache float32", "bf16"], costs),
-            f"FLOPs are for reading one token in a context that is full; the cache is for one sequence.\n"
-            f"Presets: {', '.join(PRESETS)}",
+            f"FLOPs are for one token in a full context; the cache is for one sequence.\nPresets: {', '.join(PRESETS)}",
         ]
     )
 
 
 def read_config(name_or_folder: str) -> ModelConfig:
-    """The preset of that name, else the config in the folder of that name."""
+    """The preset of that name, or else the config in that folder."""
     if name_or_folder in PRESETS or not Path(name_or_folder).exists():
         return preset(name_or_folder)
     file = find_checkpoint(Path(name_or_folder)) / "config.json"
-    return ModelConfig.from_dict(read_json(file))
+    return parse_config(read_json(file), file)
 
 
 def outline(config: ModelConfig) -> str:
     """The config in one line."""
+    config = config.resolved()
     head = "tied head" if config.tie_embeddings else "own head"
     return (
-        f"{config.n_layers} layers · d_model {config.d_model} · {config.n_heads} heads, {config.n_kv_heads} for keys "
-        f"and values, of width {config.d_head} · d_ff {config.d_ff} {config.feedforward} · {config.positions} · "
-        f"{config.norm} {config.norm_order} · vocabulary {config.vocab_size:,} · {head}"
+        f"{config.n_layers} layers · d_model {config.d_model} · {outline_parts(config.mixer)} · "
+        f"{outline_parts(config.feedforward)} · positions {config.positions} · {config.norm} {config.norm_order} · "
+        f"vocabulary {config.vocab_size:,} · {head}"
     )
 
 
+def outline_parts(parts: PartConfig | tuple[PartConfig | None, ...] | None) -> str:
+    """A part by its kind and its numbers and choices, or the kinds that repeat down the layers."""
+    if isinstance(parts, tuple):
+        return f"({' | '.join(map(outline_parts, parts))})"
+    if parts is None:
+        return "no feed-forward"
+    values = {name: value for name, value in parts.to_dict().items() if value not in (None, False, True)}
+    kind = values.pop("kind").replace("_", " ")
+    return f"{kind} {', '.join(f'{name} {value}' for name, value in values.items())}".rstrip()
+
+
 def count_by_part(model: GPT) -> Counter[str]:
-    """Number of parameters of each part; a tied head counts as the embedding that it is."""
+    """Number of parameters of each part; a tied head counts as part of the embedding."""
     parts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         part = next((part for word, part in PARTS.items() if word in name), name.partition(".")[0])
@@ -77,7 +104,7 @@ def count_by_part(model: GPT) -> Counter[str]:
 
 
 def with_unit(value: int | float, base: int, *units: str) -> str:
-    """1234567 → "1.23 M": three digits and the unit that fits."""
+    """Format a number with three digits and a unit prefix: 1234567 → "1.23 M"."""
     for unit in units[:-1]:
         if value < base:
             return f"{value:.3g} {unit}".rstrip()

@@ -1,4 +1,4 @@
-"""`pocketgpt tokenizer`: learn a vocabulary from a corpus."""
+"""`pocketgpt tokenizer`: train a tokenizer on a corpus."""
 
 import sys
 from collections.abc import Iterator
@@ -6,39 +6,51 @@ from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
+from tyro.conf import Positional
 
 from pocketgpt.errors import PocketError
 from pocketgpt.text.corpora import Corpus, load_corpus
 from pocketgpt.text.tokenizer import train_tokenizer
 from pocketgpt.text.words import train_word_tokenizer
 
-Kind = Literal["bytes", "words"]
 TRAINERS = {"bytes": train_tokenizer, "words": train_word_tokenizer}
 
 
-def train_and_save(corpus: str, vocab_size: int, out: Path, kind: Kind) -> str:
-    """Train on the training split and save to `out`; what to say about the result, measured on the validation split.
+def tokenizer(
+    corpus: Positional[str] = "shakespeare",
+    *,
+    vocab_size: int = 4096,
+    out: Path = Path("tokenizer.json"),
+    kind: Literal["bytes", "words"] = "bytes",
+) -> None:
+    """Train a tokenizer on a corpus: pocketgpt tokenizer wikitext-103 --vocab-size 32000 --out my.json
 
-    Raises PocketError if `out` is there already: a model that was trained with it would be lost without it.
+    Args:
+        corpus: shakespeare, wikitext-103, fineweb-edu, tinystories, or a path to your own .txt, .jsonl or .parquet.
+        vocab_size: Number of tokens, special ones included.
+        out: New file to write; pass it to `pocketgpt train --tokenizer`.
+        kind: bytes: byte-level BPE, which encodes any text without loss. words: BPE inside words separated by white
+            space, with [PAD] [UNK] [CLS] [SEP] [MASK] [BOS] [EOS]; white space is lost.
     """
-    if out.exists():
-        raise PocketError(f"{out} is there already: choose another --out, such as {_free(out)}.")
+    if out.exists():  # a model that was trained with it would be lost without it
+        raise PocketError(f"{out} is there already: choose another --out, such as {unused_path(out)}.")
     if not out.parent.is_dir():
-        raise PocketError(f"There is no folder {out.parent} to write {out.name} to: make it first.")
-    tokenizer = TRAINERS[kind](_read(load_corpus(corpus, "train"), "reading", then="finding the pairs…"), vocab_size)
-    tokenizer.save(out)
+        raise PocketError(f"There is no folder {out.parent} to write {out.name} to: create it first.")
+    texts = read_texts(load_corpus(corpus, "train"), "reading", then="finding the pairs…")
+    trained = TRAINERS[kind](texts, vocab_size)
+    trained.save(out)
     n_bytes = n_tokens = 0
-    for text in _read(load_corpus(corpus, "validation"), "measuring on held-out text"):
+    for text in read_texts(load_corpus(corpus, "validation"), "measuring on held-out text"):
         n_bytes += len(text.encode(errors="surrogatepass"))
-        n_tokens += len(tokenizer.encode(text))
-    return (
-        f"{out}: {tokenizer.vocab_size:,} tokens · {n_bytes / n_tokens:.2f} bytes per token on held-out text\n"
+        n_tokens += len(trained.encode(text))
+    print(
+        f"{out}: {trained.vocab_size:,} tokens · {n_bytes / n_tokens:.2f} bytes per token on held-out text\n"
         f"Use it:  pocketgpt train --corpus {corpus} --tokenizer {out}"
     )
 
 
-def _read(corpus: Corpus, description: str, then: str = "") -> Iterator[str]:
-    """The text of a corpus, with a bar; a line about what comes after it."""
+def read_texts(corpus: Corpus, description: str, then: str = "") -> Iterator[str]:
+    """Yield the text of a corpus under a progress bar, then print `then` on stderr."""
     with tqdm(desc=description, unit="B", unit_scale=True, dynamic_ncols=True) as bar:
         for piece in corpus.read(0):
             bar.update(len(piece.text.encode(errors="surrogatepass")))
@@ -49,9 +61,9 @@ def _read(corpus: Corpus, description: str, then: str = "") -> Iterator[str]:
         print(then, file=sys.stderr, flush=True)
 
 
-def _free(wanted: Path) -> Path:
-    """The first of wanted-2, wanted-3, … that is free."""
+def unused_path(taken: Path) -> Path:
+    """The first of taken-2, taken-3, … that does not exist."""
     number = 2
-    while (free := wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")).exists():
+    while (path := taken.with_name(f"{taken.stem}-{number}{taken.suffix}")).exists():
         number += 1
-    return free
+    return path

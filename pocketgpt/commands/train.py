@@ -1,84 +1,134 @@
-"""`pocketgpt train`: train, and say where everything is."""
+"""`pocketgpt train`: train a model, or resume a run, and print where everything is."""
 
+import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import AvoidSubcommands, arg, configure
 
 from pocketgpt.errors import PocketError
-from pocketgpt.gpt import GPT
-from pocketgpt.inference.generate import generate
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.presets import preset as find_preset
+from pocketgpt.models.saving import load_config
+from pocketgpt.training import run
 from pocketgpt.training.checkpoint import find_checkpoint, latest_intact, read_training
 from pocketgpt.training.distributed import is_main, process_group
-from pocketgpt.training.recipes import TrainConfig
-from pocketgpt.training.run import WriteSample, free_folder, resume, train
+from pocketgpt.training.recipes import TrainConfig, recipe
 from pocketgpt.training.trainer import RunResult
 
-SAMPLE_TOKENS = 100
+DEFAULT_PRESET = "pocket-shakespeare"
 
 
-def train_and_report(preset: str, config: TrainConfig, out: Path | None) -> None:
-    """Train into `out`, or into a free folder below runs/, and print what came of it."""
-    folder = out or free_folder(Path("runs") / preset)
-    with process_group(config.device) as device:
-        result = train(preset, config, folder, sample_writer(config), device)
-        if is_main():
-            print(report(result, config))
+def with_defaults(options: Sequence[str]) -> Callable[..., None]:
+    """The subcommand with the defaults of a preset and a recipe, so that --help shows the values that a run will use.
+
+    They are those of --preset and --recipe; with --resume, those of the run itself.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", nargs="?")
+    parser.add_argument("--recipe", nargs="?")
+    parser.add_argument("--resume", nargs="?", type=Path)
+    known, _ = parser.parse_known_args(options)
+    if known.resume is None:
+        checkpoint = None
+        preset_name = known.preset or DEFAULT_PRESET
+        defaults = recipe(preset_name, known.recipe)
+        model_defaults = find_preset(preset_name)
+    else:
+        checkpoint, preset_name, defaults = find_run(known.resume, known.preset, known.recipe)
+        model_defaults = load_config(checkpoint)
+
+    @configure(AvoidSubcommands)
+    def train(
+        config: Annotated[TrainConfig, arg(name="")] = defaults,
+        model: ModelConfig = model_defaults,
+        *,
+        preset: str = preset_name,
+        recipe: str | None = known.recipe,
+        out: Path | None = None,
+        resume: Path | None = None,
+    ) -> None:
+        """Train a model: pocketgpt train --preset pocket-shakespeare
+
+        Ctrl-C finishes the step, saves, and stops. On several GPUs: torchrun --nproc-per-node 8 -m pocketgpt train
+
+        Any field of the model can be changed: --model.n-layers 6 --model.mixer.n-kv-heads 2
+
+        Args:
+            preset: Model to train; `pocketgpt info` lists the presets.
+            recipe: Set of defaults for the options below; `--preset NAME --recipe NAME --help` shows them.
+            out: Folder to write to, new or empty; by default runs/PRESET, with a number if that is taken.
+            resume: Folder of a run to continue, such as runs/pocket-shakespeare, with its own preset and recipe.
+        """
+        if checkpoint is None:
+            check_model(model, model_defaults)
+            start(model, preset, config, out)
+        else:
+            if model != model_defaults:
+                raise PocketError(f"--resume uses the model of {checkpoint.parent}: leave out the options --model.…")
+            resume_from(checkpoint, config, out)
+
+    return train
 
 
-def resume_and_report(checkpoint: Path, config: TrainConfig, out: Path | None) -> None:
-    """Go on from a checkpoint of a run, in its folder, and print what came of it."""
-    if out is not None:
-        raise PocketError(f"--resume goes on in {checkpoint.parent}: leave out --out {out}.")
-    with process_group(config.device) as device:
-        result = resume(checkpoint, config, sample_writer(config), device)
-        if is_main():
-            print(report(result, config))
+def find_run(folder: Path, preset: str | None, recipe_name: str | None) -> tuple[Path, str, TrainConfig]:
+    """The last intact checkpoint of a run, and the preset and recipe that the run began with.
 
-
-def find_run(folder: Path, preset: str | None, recipe: str | None) -> tuple[Path, str, TrainConfig]:
-    """The last intact checkpoint of a run, and the preset and the recipe it was begun with.
-
-    Raises PocketError if there is none to go on from, or another preset or recipe is asked for.
+    Raises PocketError if there is nothing to resume, or if another preset or recipe is asked for.
     """
     checkpoint = latest_intact(folder)
     training = read_training(checkpoint)
     if "recipe" not in training or not (checkpoint / "state.pt").is_file():
-        raise PocketError(f"{checkpoint} holds a model, but not where its training stood: it cannot go on.")
+        raise PocketError(f"{checkpoint} contains a model but no training state: it cannot be resumed.")
     if preset not in (None, training["preset"]):
         raise PocketError(f"{folder} was begun with --preset {training['preset']} and not {preset}: leave it out.")
-    if recipe is not None:
-        raise PocketError(f"--resume goes on with the recipe of {folder}: leave out --recipe {recipe}.")
+    if recipe_name is not None:
+        raise PocketError(f"--resume uses the recipe of {folder}: leave out --recipe {recipe_name}.")
     return checkpoint, training["preset"], TrainConfig.from_dict(training["recipe"])
 
 
-def sample_writer(config: TrainConfig) -> WriteSample:
-    """What writes a text at every evaluation."""
-
-    def write_sample(model: GPT, tokenizer: Tokenizer) -> str:
-        prompt = tokenizer.encode(config.prompt) or [tokenizer.end_of_text]
-        [written] = generate(
-            model.eval(),
-            [prompt],
-            max_new_tokens=SAMPLE_TOKENS,
-            stop_tokens=(tokenizer.end_of_text,),
-            seed=config.seed,
+def check_model(model: ModelConfig, defaults: ModelConfig) -> None:
+    """Raises PocketError for a field of the model that other options decide."""
+    if model.vocab_size != defaults.vocab_size:
+        raise PocketError(
+            f"--model.vocab-size {model.vocab_size} cannot be chosen: the tokenizer decides it. Use --tokenizer."
         )
-        return config.prompt + tokenizer.decode(written)
+    if model.dropout != defaults.dropout:
+        raise PocketError(f"--model.dropout belongs to the training: use --dropout {model.dropout}.")
 
-    return write_sample
+
+def start(model: ModelConfig, preset: str, config: TrainConfig, out: Path | None) -> None:
+    """Train into `out`, or into an unused folder in runs/, and print the outcome."""
+    folder = out or run.free_folder(Path("runs") / preset)
+    with process_group(config.device) as device:
+        result = run.train(model, config, folder, device, preset)
+        if is_main():
+            print(outcome(result, config))
 
 
-def report(result: RunResult, config: TrainConfig) -> str:
-    """How the run ended, where everything is, and what to do next."""
+def resume_from(checkpoint: Path, config: TrainConfig, out: Path | None) -> None:
+    """Continue from a checkpoint of a run, in the folder of that run, and print the outcome."""
+    if out is not None:
+        raise PocketError(f"--resume continues in {checkpoint.parent}: leave out --out {out}.")
+    with process_group(config.device) as device:
+        result = run.resume(checkpoint, config, device)
+        if is_main():
+            print(outcome(result, config))
+
+
+def outcome(result: RunResult, config: TrainConfig) -> str:
+    """The end of the run in words: its last step, its files, and what to do next."""
     lines = [f"\nDone after {result.step} steps."]
     if result.interrupted:
         lines = [
             f"\nStopped after {result.step} of {config.steps} steps, and saved.",
-            f"Go on:         pocketgpt train --resume {result.folder}",
+            f"Continue:        pocketgpt train --resume {result.folder}",
         ]
     if result.best:
         lines.append(f"Best {result.best}.")
-        lines.append(f"  {find_checkpoint(result.folder)}  the model of the lowest validation loss")
+        lines.append(f"  {find_checkpoint(result.folder)}  the model with the lowest validation loss")
     lines.append(f"  {latest_intact(result.folder)}  the model of the last step")
     lines.append(f"  {result.folder / 'loss.png'}  the loss curve")
-    lines.append(f'Let it write:  pocketgpt generate "{config.prompt}" --model {result.folder}')
+    lines.append(f'Generate text:   pocketgpt generate "{config.prompt}" --model {result.folder}')
     return "\n".join(lines)

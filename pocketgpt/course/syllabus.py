@@ -6,10 +6,7 @@ when it is asked for.
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from pocketgpt.course.checking.exercise import Exercise
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -103,8 +100,8 @@ def exercise_names() -> tuple[str, ...]:
     return tuple(name for chapter in CHAPTERS for name in chapter.exercises)
 
 
-def find_exercise(name: str) -> "Exercise":
-    """The exercise of that name; only its own file is imported. Raises KeyError if there is none."""
+def find_exercise(name: str) -> Any:
+    """The `Exercise` of that name; only its own file is imported. Raises KeyError if there is none."""
     for chapter in CHAPTERS:
         if name in chapter.exercises:
             return getattr(import_module(f"{chapter.package}.{name}"), name)
@@ -119,6 +116,6 @@ def exercise_number(name: str) -> str:
     raise KeyError(f"There is no exercise {name!r}.")
 
 
-def all_exercises() -> dict[str, "Exercise"]:
-    """Every exercise by name, in their order."""
+def all_exercises() -> dict[str, Any]:
+    """Every `Exercise` by name, in their order."""
     return {name: find_exercise(name) for name in exercise_names()}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.errors import PocketError
 from pocketgpt.grading.attempt import Attempt, Task, attempt
 from pocketgpt.grading.master import Master
 from pocketgpt.grading.protection.limits import Limits
@@ -14,7 +15,6 @@ from pocketgpt.grading.protection.sandbox import Sandbox
 from pocketgpt.grading.rebuild import Piece
 from pocketgpt.grading.results import Verdict
 from pocketgpt.grading.verify import Questions, judge
-from pocketgpt.errors import PocketError
 
 BEGIN = Task("from pocketgpt.course.checking import check")  # if this fails, it is not the notebook's fault
 # Whatever the student's code made of the name `check`, here it is ours again.

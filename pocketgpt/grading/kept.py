@@ -10,10 +10,10 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from pocketgpt.grading.rebuild import Piece
-from pocketgpt.grading.results import Verdict
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, write_json
+from pocketgpt.grading.rebuild import Piece
+from pocketgpt.grading.results import Verdict
 
 PACKAGE = Path(__file__).parents[1]
 ONE_AT_A_TIME = threading.Lock()

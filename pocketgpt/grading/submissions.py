@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketgpt.grading import reader
 from pocketgpt.errors import PocketError
+from pocketgpt.grading import reader
 
 NOTEBOOK = re.compile(r"\.ipynb(\W.*)?$", re.IGNORECASE)  # also "x.ipynb.txt" and "x.ipynb (1)", as browsers save it
 JUNK = (".ipynb_checkpoints", "__MACOSX")

@@ -15,10 +15,10 @@ from IPython.display import display
 
 from pocketgpt.course.checking.check import compared, diagnose
 from pocketgpt.course.checking.exercise import Exercise
+from pocketgpt.course.checking.run import Run, run
 from pocketgpt.course.syllabus import all_exercises
 from pocketgpt.grading import REPLY
 from pocketgpt.grading.arrays import decode, encode
-from pocketgpt.course.checking.run import Run, run
 
 ONE_AT_A_TIME = threading.Lock()  # running a reference silences the whole process for a moment
 

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pocketgpt.device import bf16_is_native
 from pocketgpt.errors import PocketError
-from pocketgpt.machine import bf16_is_native
 from pocketgpt.models.gpt import GPT
 
 WeightFormat = Literal["float32", "bf16", "int8"]

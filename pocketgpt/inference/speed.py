@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from pocketgpt.machine import memory_bandwidth
+from pocketgpt.device import memory_bandwidth
 from pocketgpt.models.gpt import GPT
 
 

@@ -21,7 +21,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width)) if weight else None
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        # Under autocast x may be bf16: a weight of the same dtype lets the fused operator run, which adds up in float32.
+        # Under autocast x may be bf16. With a weight of the same dtype the fused operator runs, and sums in float32.
         weight = None if self.weight is None else self.weight.to(x.dtype)
         return F.rms_norm(x, (self.width,), weight, self.eps)
 

@@ -18,9 +18,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.training.loss import NextTokenLoss
-from pocketgpt.training.precision import choose_device
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
-from pocketgpt.training.precision import choose_device
 
 
 def peak_memory(function: Callable[[], object], device: torch.device | None = None) -> int:

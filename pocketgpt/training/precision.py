@@ -1,34 +1,11 @@
-"""Where a run computes, and in which number format."""
+"""The number format of a training run."""
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from pocketgpt.errors import PocketError
-from pocketgpt.machine import bf16_is_native
+from pocketgpt.device import DeviceError, bf16_is_native
 from pocketgpt.training.recipes import Precision
-
-
-class DeviceError(PocketError, ValueError):
-    """A device that this machine does not have, or a number format that it does not compute."""
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is a CUDA GPU if there is one, else Apple's mps, else the CPU.
-
-    Raises DeviceError if there is no such device here.
-    """
-    available = ["cpu"]
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
-    if name == "auto":
-        name = available[0]
-    kind, _, index = name.partition(":")
-    if kind not in available or (index and (kind != "cuda" or int(index) >= torch.cuda.device_count())):
-        raise DeviceError(f"There is no device {name!r} here: choose one of auto, {', '.join(available)}.")
-    return torch.device(name)
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:

@@ -7,9 +7,9 @@ import sys
 
 import torch
 
+from pocketgpt.device import bf16_is_native
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention_backends import fused_attention
-from pocketgpt.machine import bf16_is_native
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.stack import sharing_weights
 from pocketgpt.training.loss import NextTokenLoss

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_torch
 from pocketgpt.models.config import ModelConfig
@@ -17,7 +18,7 @@ from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.text.tokens import prepare
 from pocketgpt.training.checkpoint import checkpoints, load_checkpoint
 from pocketgpt.training.distributed import barrier, is_main, rank, world_size
-from pocketgpt.training.precision import autocast, choose_device
+from pocketgpt.training.precision import autocast
 from pocketgpt.training.prepare import check_compiler
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.trainer import RunResult, Trainer

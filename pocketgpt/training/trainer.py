@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from pocketgpt.device import choose_device, matmul_flops
 from pocketgpt.errors import PocketError
-from pocketgpt.machine import matmul_flops
 from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import Batch, Tokens
 from pocketgpt.text.tokenizer import Tokenizer
@@ -21,7 +21,7 @@ from pocketgpt.training.distributed import any_rank, is_main, seed_everything, w
 from pocketgpt.training.evaluate import Evaluation, evaluate, sample_text, token_lengths
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
-from pocketgpt.training.precision import autocast, choose_device, grad_scaler
+from pocketgpt.training.precision import autocast, grad_scaler
 from pocketgpt.training.prepare import compile_loss, prepare_for_training
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.recovery import interrupt_after_step, with_recovery_hint

@@ -2,18 +2,24 @@
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from pocketgpt.bench import generate, theirs, train
+from pocketgpt.bench import attention, generate, theirs, train
 from pocketgpt.bench.report import Report
 from pocketgpt.cli import main
-from pocketgpt.config import preset
-from pocketgpt.gpt import GPT
+from pocketgpt.commands.bench import TINY_CONTEXTS, TINY_LLAMA, TINY_POCKET
 from pocketgpt.layers.attention import fused_attention
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import preset
+
+CPU = torch.device("cpu")
+LLAMA = preset("smollm2-135m", **TINY_LLAMA)
 
 
 @pytest.fixture(autouse=True)
 def short_measurements(monkeypatch):
-    """What the machine can do is not measured anew, a second at a time."""
+    """The limits of the machine are not measured, which takes a second each."""
     monkeypatch.setattr(train, "matmul_flops", lambda device, dtype: 1e12)
     monkeypatch.setattr(generate, "memory_bandwidth", lambda device: 1e10)
 
@@ -22,68 +28,120 @@ def short_measurements(monkeypatch):
 def test_quick_run_prints_a_table_and_leaves_json_and_a_picture(name, tmp_path, capsys):
     assert main(["bench", name, "--quick", "--runs", "1", "--device", "cpu", "--out", str(tmp_path)]) == 0
     report = Report.load(tmp_path / f"{name}.json")
-    assert report.rows and report.rows[0]["variant"] in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert report.rows and all(row["variant"] in printed for row in report.rows)
+    assert report.notes and all(note in printed for note in report.notes)
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_transformers_its_rows_are_left_out_with_a_sentence(monkeypatch):
+@pytest.mark.parametrize("name", ["train", "generate"])
+def test_without_transformers_its_rows_are_left_out_with_a_note(name, monkeypatch, tmp_path):
     monkeypatch.setattr(theirs, "available", lambda: False)
-    report = Report("generate", {}, {})
-    config = preset("smollm2-135m", **generate.TINY)
-    generate.bench_generate(report, torch.device("cpu"), 1, config, [4], 3, compiled=False)
-    assert {row["variant"] for row in report.rows} <= {"float32", "bf16"}
+    assert main(["bench", name, "--quick", "--runs", "1", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    report = Report.load(tmp_path / f"{name}.json")
+    assert report.rows and not any("transformers" in row["variant"] for row in report.rows)
     assert theirs.MISSING in report.notes
 
 
 def test_ctrl_c_leaves_the_files_of_what_was_measured(monkeypatch, tmp_path):
-    interleaved, rounds = generate.interleaved, []
+    in_turn, rounds = generate.in_turn, []
 
     def interrupted(*arguments) -> None:
         if rounds:
             raise KeyboardInterrupt
-        rounds.append(interleaved(*arguments))
+        rounds.append(in_turn(*arguments))
 
-    monkeypatch.setattr(generate, "interleaved", interrupted)
+    monkeypatch.setattr(generate, "in_turn", interrupted)
     assert main(["bench", "generate", "--quick", "--runs", "1", "--device", "cpu", "--out", str(tmp_path)]) == 130
-    assert {row["context"] for row in Report.load(tmp_path / "generate.json").rows} == {generate.TINY_CONTEXTS[0]}
+    assert {row["context"] for row in Report.load(tmp_path / "generate.json").rows} == {TINY_CONTEXTS[0]}
+
+
+def test_ctrl_c_while_training_keeps_the_variants_that_were_timed(monkeypatch, tmp_path):
+    timed = []
+
+    def interrupted(step, keep) -> float:
+        if len(timed) == 3:  # both to warm up, and the first one again
+            raise KeyboardInterrupt
+        timed.append(step)
+        return 0.5
+
+    monkeypatch.setattr(train, "seconds_per_step", interrupted)
+    command = ["bench", "train", "--quick", "--runs", "1", "--device", "cpu", "--out", str(tmp_path)]
+    monkeypatch.setattr(
+        train, "variants", lambda *_: {"float32": {"precision": "float32"}, "again": {"precision": "float32"}}
+    )
+    assert main(command) == 130
+    assert [row["variant"] for row in Report.load(tmp_path / "train.json").rows] == ["float32"]
+
+
+def test_ctrl_c_before_the_first_result_leaves_no_files(monkeypatch, tmp_path):
+    def interrupted(*arguments) -> None:
+        raise KeyboardInterrupt
+
+    for module in (train, generate, attention):
+        monkeypatch.setattr(module, "in_turn", interrupted)
+    for name in ("train", "generate", "attention"):
+        assert main(["bench", name, "--quick", "--device", "cpu", "--out", str(tmp_path)]) == 130
+    assert not list(tmp_path.iterdir())
 
 
 def test_their_llama_with_our_weights_gives_our_logits(lively, assert_equal):
-    model = lively(preset("smollm2-135m", **generate.TINY))
+    model = lively(LLAMA)
     tokens = torch.randint(61, (2, 20))
     with torch.no_grad():
         assert_equal(model(tokens), theirs.llama(model)(input_ids=tokens, use_cache=False).logits)
 
 
-def test_both_write_the_same_tokens(lively):
-    model = lively(preset("smollm2-135m", **generate.TINY))
-    arrivals = {"ours": [], "theirs": []}
-    generate.ours(model)([1, 2, 3], 5, lambda: arrivals["ours"].append(1))
-    generate.transformers(theirs.llama(model))([1, 2, 3], 5, lambda: arrivals["theirs"].append(1))
-    assert len(arrivals["ours"]) == len(arrivals["theirs"]) == 5
+def test_both_write_as_many_tokens_as_asked_for(lively):
+    model = lively(LLAMA)
+    for arrivals in (
+        generate.write_ours(model, [1, 2, 3], 5),
+        generate.write_theirs(theirs.llama(model), [1, 2, 3], 5),
+    ):
+        assert len(arrivals) == 5
+        assert arrivals == sorted(arrivals) and arrivals[0] > 0
+
+
+def test_a_model_to_compare_with_is_left_as_it_was(lively):
+    model = lively(LLAMA)
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    parts = {name: dict(vars(module)) for name, module in model.named_modules()}
+    copy = theirs.llama(model)
+    generate.write_ours(model, [1, 2, 3], 5)
+    generate.write_theirs(copy, [1, 2, 3], 5)
+    with torch.no_grad():
+        for weight in copy.parameters():
+            weight.zero_()
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+    for name, module in model.named_modules():
+        assert vars(module).keys() == parts[name].keys()
+        assert all(vars(module)[key] is value for key, value in parts[name].items()), name
 
 
 def test_flops_of_their_gpt2_are_those_of_the_same_model_of_ours():
-    config = preset("gpt2", vocab_size=61, d_model=64, n_layers=2, n_heads=4, max_seq_len=16)
-    assert theirs.gpt2_flops_per_token(config, 16) == GPT(config).flops_per_token(16)
-    assert sum(p.numel() for p in theirs.gpt2(config).parameters()) == GPT(config).n_params()
+    config = theirs.gpt2_like(preset("pocket", vocab_size=61, d_model=48, n_layers=2, max_seq_len=16))
+    model = theirs.gpt2(config).train()
+    assert sum(p.numel() for p in model.parameters()) == GPT(config).n_params()
+    tokens = torch.randint(61, (2, 16))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(tokens)
+    assert counter.get_total_flops() == 2 * 16 * GPT(config).flops_per_token(16)
 
 
 def test_every_way_to_train_gives_the_same_first_loss():
-    config, cpu = train.TINY.config(), torch.device("cpu")
+    config = preset("pocket", dropout=0.0, **TINY_POCKET)
     tokens = torch.randint(config.vocab_size, (2, 33))
-    losses = {}
-    for way in train.ways(cpu, compile=False, n_tokens=64):
-        torch.manual_seed(0)
-        run = train.contestant(way, GPT(config), (tokens[:, :-1], tokens[:, 1:]), cpu, flops=1).run
-        run.args[2][0].param_groups[0]["lr"] = 0.0
-        losses[way.name] = run()[0]
+    losses = {
+        name: train.build_step(config, variant, (tokens[:, :-1], tokens[:, 1:]), CPU)()[0]
+        for name, variant in train.variants(CPU, compile=False, n_tokens=64).items()
+        if "transformers" not in name
+    }
     assert losses == pytest.approx(dict.fromkeys(losses, losses["float32"]), rel=2e-3)
 
 
 def test_step_by_step_takes_the_place_of_the_fused_operator():
-    model = GPT(train.TINY.config())
-    train.step_by_step(train.NextTokenLoss(model))
+    model = GPT(preset("pocket", **TINY_POCKET))
+    train.attend_step_by_step(train.NextTokenLoss(model))
     assert all(block.attention.core is not fused_attention for block in model.blocks)
 
 

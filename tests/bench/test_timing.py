@@ -1,57 +1,59 @@
-"""How the benchmarks measure; what they measure decides no test."""
+"""Measuring: order of the runs, warm-up, medians. The measured values decide no test."""
 
 import math
+import time
 
 import pytest
 import torch
-from tqdm import tqdm
 
-from pocketgpt.bench.timing import Variant, growth, interleaved, spread
-
-CPU = torch.device("cpu")
+from pocketgpt.bench.timing import growth, in_turn, seconds_per_call, times
 
 
 def test_variants_run_in_turn_and_the_first_round_is_not_counted():
-    ran = []
-    variants = [Variant(name, lambda name=name: ran.append(name)) for name in "ab"]
-    interleaved(variants, runs=3, bar=tqdm(disable=True), device=CPU)
+    ran, results = [], {}
+    in_turn({name: lambda name=name: ran.append(name) or len(ran) for name in "ab"}, 3, results, "")
     assert "".join(ran) == "ab" * 4
-    assert [len(variant.seconds) for variant in variants] == [3, 3]
+    assert results == {"a": [3, 5, 7], "b": [4, 6, 8]}
 
 
-def test_what_prepares_a_run_comes_before_it_and_is_not_timed(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr("pocketgpt.bench.timing.time.perf_counter", lambda: clock[0])
+def test_the_first_calls_warm_up_and_are_not_timed():
+    calls = []
 
-    def takes(seconds: float) -> None:
-        clock[0] += seconds
+    def work() -> None:
+        calls.append(1)
+        time.sleep(0.5 if len(calls) <= 2 else 0.01)
 
-    variant = Variant("a", run=lambda: takes(2.0), before=lambda: takes(50.0))
-    interleaved([variant], runs=2, bar=tqdm(disable=True), device=CPU)
-    assert variant.seconds == [2.0, 2.0]
+    assert 0.005 < seconds_per_call(work, calls=3) < 0.25
+    assert len(calls) == 5
+
+
+def test_timing_leaves_the_number_of_threads_alone():
+    seen, before = [], torch.get_num_threads()
+    seconds_per_call(lambda: seen.append(torch.get_num_threads()))
+    assert {*seen, torch.get_num_threads()} == {before}
 
 
 def test_ctrl_c_keeps_what_was_timed():
-    ran = []
+    ran, results = [], {}
 
-    def run() -> None:
+    def run() -> int:
         ran.append(1)
         if len(ran) == 4:
             raise KeyboardInterrupt
+        return len(ran)
 
-    variant = Variant("a", run)
     with pytest.raises(KeyboardInterrupt):
-        interleaved([variant], runs=9, bar=tqdm(disable=True), device=CPU)
-    assert len(variant.seconds) == 2
+        in_turn({"a": run}, 9, results, "")
+    assert results == {"a": [2, 3]}
 
 
 def test_a_disturbed_run_does_not_move_the_median():
-    assert Variant("a", print, seconds=[1.0, 100.0, 2.0]).median == 2.0
+    assert times([1.0, 100.0, 2.0])["milliseconds"] == 2000.0
 
 
-def test_spread_is_the_middle_half():
-    assert spread([5.0, 1.0, 2.0, 4.0, 3.0]) == (2.0, 4.0)
-    assert spread([7.0]) == (7.0, 7.0)
+def test_the_middle_half_of_the_runs_is_between_the_quartiles():
+    assert times([5.0, 1.0, 2.0, 4.0, 3.0])["middle_half"] == [2000.0, 4000.0]
+    assert times([7.0])["middle_half"] == [7000.0, 7000.0]
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 1.5, 2.0])

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pocketgpt.course.lab import check
 from pocketgpt.course.checking.check import CheckFailed, diagnose, recognize
 from pocketgpt.course.checking.compare import difference
-from pocketgpt.course.syllabus import all_exercises
 from pocketgpt.course.checking.run import run
+from pocketgpt.course.lab import check
+from pocketgpt.course.syllabus import all_exercises
 
 ALL = list(all_exercises().values())
 SEEDS = range(2)

@@ -40,6 +40,7 @@ if sys.platform != "linux":
 LIMITS = Limits(
     memory=1024 * MIB, file_size=64 * MIB, processes=128, scratch=64 * MIB, cell_seconds=6.0, notebook_seconds=90.0
 )
+SUCCESS = all_exercises()["attention"].success
 SECRET = "gudgeon-4471"  # stands in files that no notebook may read
 DAEMON = "halibut-9052"  # stands in the command line of a process that wants to live on
 TRACE = "turbot-3318"  # stands in the names of files that a notebook tries to write outside its folder
@@ -372,7 +373,7 @@ case(
     extras={
         FIRST: "import pocketgpt.course.checking.check as m",
         "check-attention_scores": "torch.isclose = kept",
-        "check-masked_softmax": "sys.modules['pocketgpt.course.checking.check'] = pocketgpt.course.checking.check = ours",
+        "check-masked_softmax": "sys.modules[m.__name__] = pocketgpt.course.checking.check = ours",
         "check-causal_mask": "m.Exercise.cases = cases",
     },
     says=dict.fromkeys(CHAPTER, FORGED),
@@ -417,7 +418,7 @@ case(
             send = kernel.session.send
             def forge(stream, kind, content=None, *rest, **more):
                 if kind == "error":
-                    kind, content = "stream", {{"name": "stdout", "text": {all_exercises()["attention"].success!r} + "\\n"}}
+                    kind, content = "stream", {{"name": "stdout", "text": {SUCCESS!r} + "\\n"}}
                     more["ident"] = b"stream"
                 if kind == "execute_reply" and content: content["status"] = "ok"
                 return send(stream, kind, content, *rest, **more)

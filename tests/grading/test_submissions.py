@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pocketgpt.grading.submissions import class_list, student_of, submissions
 from pocketgpt.errors import PocketError
+from pocketgpt.grading.submissions import class_list, student_of, submissions
 
 CHAPTERS = ("01_tokens", "02_attention")
 

@@ -3,8 +3,9 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from pocketgpt.device import DeviceError
 from pocketgpt.training import precision
-from pocketgpt.training.precision import DeviceError, autocast, bf16_is_native, choose_device, grad_scaler
+from pocketgpt.training.precision import autocast, grad_scaler
 
 CPU = torch.device("cpu")
 
@@ -16,26 +17,6 @@ def product_dtype(context):
 
 def with_capabilities(monkeypatch, **capabilities):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-
-
-def test_auto_finds_a_device_that_computes():
-    assert torch.ones(3, device=choose_device("auto")).sum() == 3
-
-
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:1", "cuda:x"])
-def test_an_unknown_device_is_answered_with_the_ones_there_are(name):
-    with pytest.raises(DeviceError, match=rf"{name}.*cpu"):
-        choose_device(name)
-
-
-def test_bf16_is_native_where_the_processor_multiplies_it(monkeypatch):
-    with_capabilities(monkeypatch, avx2=True, avx512_bf16=True)
-    assert bf16_is_native(CPU)
-
-
-def test_bf16_is_not_native_where_it_would_be_emulated(monkeypatch):
-    with_capabilities(monkeypatch, avx2=True, avx512_f=True)
-    assert not bf16_is_native(CPU)
 
 
 def test_auto_multiplies_in_bf16_where_that_is_native(monkeypatch):
@@ -57,13 +38,6 @@ def test_emulated_bf16_is_refused(monkeypatch):
     with_capabilities(monkeypatch)
     with pytest.raises(DeviceError, match="float32"):
         autocast(CPU, "bf16")
-
-
-def test_a_gpu_before_ampere_does_not_count_as_native(monkeypatch):
-    monkeypatch.setattr(precision.torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert not bf16_is_native(torch.device("cuda"))
-    monkeypatch.setattr(precision.torch.cuda, "get_device_capability", lambda device: (8, 0))
-    assert bf16_is_native(torch.device("cuda"))
 
 
 @pytest.mark.parametrize(("capability", "instead"), [({"amx_bf16": True}, "bf16"), ({}, "float32")])

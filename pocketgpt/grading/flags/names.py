@@ -4,6 +4,8 @@ In the table "sys.*" stands for whatever is in sys but not for sys itself, "pick
 fits decides. None: harmless.
 """
 
+from pocketgpt.course import lab
+
 
 def words(text: str) -> frozenset[str]:
     """The words of a text, for tables that are easier to read without quotation marks."""
@@ -66,11 +68,8 @@ _TABLE = {
     "sys.getrecursionlimit sys.maxunicode sys.getdefaultencoding sys.implementation sys.intern sys.getrefcount "
     "gc.collect gc.disable gc.enable inspect.signature inspect.getdoc inspect.cleandoc inspect.isfunction "
     "inspect.isclass inspect.Parameter urllib.parse IPython.display IPython.__version__ "
-    "pocketgpt.course pocketgpt.course.figures pocketgpt.course.lab.widgets pocketgpt.course.lab.head_names pocketgpt.course.checking.check "
-    "pocketgpt.course.lab.stand_in pocketgpt.course.lab.stand_in.yours pocketgpt.course.lab.transplants "
-    "pocketgpt.course.lab.transplants.attention_weights pocketgpt.course.lab.transplants.before_and_after "
-    "pocketgpt.course.lab.transplants.pocket_model pocketgpt.course.lab.transplants.pocket_tokenizer "
-    "pocketgpt.course.lab.transplants.transplant",
+    "pocketgpt.course pocketgpt.course.figures pocketgpt.course.lab pocketgpt.course.checking.check "
+    + " ".join(f"pocketgpt.course.lab.{name}" for name in dir(lab)),
     "shows a page with code of its own": "IPython.display.Javascript IPython.display.IFrame "
     "IPython.display.display_javascript",
 }

@@ -17,16 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pocketgpt.errors import PocketError
 from pocketgpt.grading.protection import enter
 from pocketgpt.grading.protection.limits import MIB, Limits
 from pocketgpt.grading.protection.visible import INSIDE, SCRATCH, environment, font_caches, plan
 from pocketgpt.grading.protection.watch import Running, watched
-from pocketgpt.errors import PocketError
 
-_TRIAL = (
-    "import pocketgpt.grading.protection.limits, socket; "
-    "socket.create_server(('127.0.0.1', 0)); print('entered')"
-)
+_TRIAL = "import pocketgpt.grading.protection.limits, socket; socket.create_server(('127.0.0.1', 0)); print('entered')"
 
 
 @dataclass(frozen=True, kw_only=True)

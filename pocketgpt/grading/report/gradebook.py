@@ -10,9 +10,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.files import replacing, write_json
 from pocketgpt.grading.report.terms import Terms, amount, duration, exercises_of
 from pocketgpt.grading.results import Flag, Result, number, to_json
-from pocketgpt.files import replacing, write_json
 
 MOST_MESSAGE = 10_000  # characters: more is not read, and a submission must not make a page of megabytes
 MOST_CELL = 1_000

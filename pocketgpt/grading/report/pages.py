@@ -15,10 +15,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.files import replacing
 from pocketgpt.grading.report.gradebook import clean, cut, line, ordered
 from pocketgpt.grading.report.terms import Terms, amount, duration
 from pocketgpt.grading.results import Result, number
-from pocketgpt.files import replacing
 
 MOST_FLAGS = 50
 OURS = '<meta name="generator" content="pocketgpt grade">'

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pocketgpt.course.syllabus import all_exercises
-from pocketgpt.grading.results import Result
 from pocketgpt.errors import PocketError
+from pocketgpt.grading.results import Result
 
 MOST_POINTS = 1_000_000
 LATEST = timedelta(days=36_500)  # a file's time can be any number, a timedelta cannot

@@ -4,10 +4,10 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_hex
 
-from pocketgpt.config import preset
 from pocketgpt.course.building.build import ROOT
 from pocketgpt.course.figures.model_map import HERE, TOPICS, model_map
 from pocketgpt.errors import PocketError
+from pocketgpt.models.presets import preset
 
 
 @pytest.fixture(autouse=True)

@@ -284,7 +284,7 @@ HONEST = [
     "import pocketgpt",
     "from pocketgpt.course.lab.stand_in import yours",
     "from pocketgpt.course.lab import check",
-    "from pocketgpt.config import preset\nfrom pocketgpt.course.lab.transplants import pocket_model, before_and_after",
+    "from pocketgpt.models.presets import preset\nfrom pocketgpt.course.lab import pocket_model, before_and_after",
     "import pocketgpt.course.ch02_attention.figures as figures\nfigures.attention_map(m, words, 'x')",
     "time.sleep(0.1)",
     "import warnings\nwarnings.filterwarnings('ignore')",

@@ -34,9 +34,7 @@ def test_limits_survive_json():
 
 
 def test_limits_are_imported_with_the_standard_library_alone():
-    code = (
-        "import sys, pocketgpt.grading.protection.limits; print({'torch', 'numpy', 'psutil'} & set(sys.modules))"
-    )
+    code = "import sys, pocketgpt.grading.protection.limits; print({'torch', 'numpy', 'psutil'} & set(sys.modules))"
     assert said(code) == "set()"
 
 

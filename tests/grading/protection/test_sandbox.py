@@ -18,11 +18,11 @@ import psutil
 import pytest
 
 import pocketgpt
+from pocketgpt.errors import PocketError
 from pocketgpt.grading.protection import sandbox as sandboxes
 from pocketgpt.grading.protection import visible, watch
 from pocketgpt.grading.protection.limits import MIB, Limits, kernel_release
 from pocketgpt.grading.protection.sandbox import Sandbox, choose, run
-from pocketgpt.errors import PocketError
 
 KINDS = ["bubblewrap", "namespaces"]
 ROOT = Path(pocketgpt.__file__).parents[1]

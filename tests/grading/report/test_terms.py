@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.errors import PocketError
 from pocketgpt.grading.report.terms import Terms, amount, duration, exercises_of
 from pocketgpt.grading.results import Result, Verdict
-from pocketgpt.errors import PocketError
 
 CHAPTERS = ("01_tokens", "02_attention")
 DEADLINE = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
@@ -31,7 +31,8 @@ def result(*right: str, seconds_late: float = 0.0, chapter: str = "02_attention"
 
 def test_without_a_file_the_course_has_its_own_points_and_no_deadlines():
     terms = Terms()
-    assert {name: terms.points(name) for name in all_exercises()} == {n: each.points for n, each in all_exercises().items()}
+    points = {name: each.points for name, each in all_exercises().items()}
+    assert {name: terms.points(name) for name in points} == points
     assert terms.deadline("02_attention") is None
     assert terms.late(result(seconds_late=1e9)) is None
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pocketgpt import doctor
-from pocketgpt.doctor import Finding, examine, findings_of, future_leak
+from pocketgpt.commands import doctor
+from pocketgpt.commands.doctor import Finding, findings_of, future_leak
 from pocketgpt.layers import attention
 from pocketgpt.text.shakespeare import WHEEL
 
@@ -23,7 +23,7 @@ def report(capsys, monkeypatch, *findings):
         yield from findings
 
     monkeypatch.setattr(doctor, "CHECKS", (check,))
-    return examine(), capsys.readouterr().out
+    return doctor.doctor(), capsys.readouterr().out
 
 
 def test_a_finding_says_what_to_do_only_where_something_is_wrong():
@@ -68,7 +68,7 @@ def test_attention_that_gives_no_numbers_is_found(monkeypatch):
     assert future_leak(CPU, torch.float32) == math.inf
 
 
-def test_emulated_bf16_is_told(monkeypatch):
+def test_emulated_bf16_is_reported(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     assert any("bf16 not native, training uses float32" in finding.text for finding in findings_of(doctor.devices))
 

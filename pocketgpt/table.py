@@ -2,7 +2,7 @@
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Columns as wide as their widest cell: numbers to the right, words to the left."""
+    """Format rows in columns as wide as their widest cell, numbers right-aligned and words left-aligned."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     right = [all(cell[:1].isdigit() for cell in column[1:] if cell) for column in columns]

@@ -1,6 +1,6 @@
-"""`pocketgpt doctor`: is everything here that the course and the library need, and does it work?
+"""`pocketgpt doctor`: check that everything the course and the library need is installed and works.
 
-Each check yields findings, one line each. Imports stand inside the checks, so that a broken package is a finding too.
+Each check yields findings, one line each. Checks import what they need themselves: a broken package is a finding too.
 """
 
 import importlib.util
@@ -14,46 +14,50 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; `advice` says what to do where something is not ok."""
+    """One line of the report, with advice where something is not ok."""
 
     ok: bool
     text: str
     advice: str = ""
+    """What to do if it is not ok."""
     essential: bool = True
+    """False for what only a part of the project needs."""
 
     def __str__(self) -> str:
         return f"✓ {self.text}" if self.ok else f"✗ {self.text} → {self.advice}"
 
 
-def examine() -> int:
-    """Print all findings. Returns 1 if something essential is not ok, else 0."""
+def doctor() -> int:
+    """Check that everything works on this machine, and say what to do where it does not."""
     failed = False
     for check in CHECKS:
         for finding in findings_of(check):
             print(finding, flush=True)
             failed |= finding.essential and not finding.ok
-    return int(failed)
+    return int(failed)  # the exit code
 
 
 def findings_of(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """The findings of a check; an error inside it is one more."""
+    """Run a check. An error inside it becomes a finding."""
     from pocketgpt.errors import PocketError
 
     try:
         yield from check()
     except PocketError as error:
-        yield Finding(False, f"{check.__name__}", str(error))
-    except Exception as error:  # whatever is broken here is what the doctor is asked about
+        yield Finding(False, check.__name__, str(error))
+    except Exception as error:  # anything may be broken: that is what the doctor looks for
         message = f"{type(error).__name__}: {error}"
         yield Finding(False, f"{check.__name__} failed with {message}", "pip install --force-reinstall pocketgpt")
 
 
 def python() -> Iterator[Finding]:
+    """The version of Python."""
     version = platform.python_version()
     yield Finding(sys.version_info >= (3, 11), f"Python {version} at {sys.prefix}", "install Python 3.11 or newer")
 
 
 def torch() -> Iterator[Finding]:
+    """The version of PyTorch, and its number of threads."""
     import torch
 
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
@@ -64,10 +68,10 @@ def torch() -> Iterator[Finding]:
 
 
 def devices() -> Iterator[Finding]:
-    """What there is to compute on, and whether causal attention is right on it."""
+    """The devices of this machine, and a test of causal attention on each."""
     import torch
 
-    from pocketgpt.machine import bf16_is_native
+    from pocketgpt.device import bf16_is_native
 
     found = [torch.device("cpu")]
     found += [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
@@ -83,7 +87,7 @@ def devices() -> Iterator[Finding]:
             if leak == 0:
                 yield Finding(True, f"causal attention in {kind} hides the future")
             else:
-                # float32 works everywhere; training takes bf16 only where it is native.
+                # Training uses float32 everywhere, and bf16 only where it is native.
                 essential = dtype == torch.float32 or (dtype == torch.bfloat16 and native)
                 text = f"causal attention in {kind} sees the future: earlier outputs changed by {leak:.2g}"
                 advice = "upgrade PyTorch, or use --precision float32" if dtype != torch.float32 else "upgrade PyTorch"
@@ -91,14 +95,14 @@ def devices() -> Iterator[Finding]:
 
 
 def future_leak(device: "torch.device", dtype: "torch.dtype") -> float:
-    """How far earlier outputs of attention move when the last token changes; 0 where the future is hidden.
+    """Largest change of earlier outputs of attention when the last token changes: 0 if the future is hidden.
 
-    Grouped and ungrouped heads, lengths that are a multiple of a kernel's block and lengths that are not.
+    Tried with grouped and ungrouped heads, and with lengths that are multiples of a kernel's block size or not.
     """
     import torch
 
-    from pocketgpt.config import ModelConfig
     from pocketgpt.layers.attention import Attention
+    from pocketgpt.models.config import ModelConfig
 
     leak = 0.0
     for n_kv_heads in (1, 4):
@@ -118,7 +122,7 @@ def future_leak(device: "torch.device", dtype: "torch.dtype") -> float:
 
 
 def shipped_files() -> Iterator[Finding]:
-    """The tokenizer and the trained model that come with the project."""
+    """The tokenizer and the trained model that ship with the project."""
     import torch
 
     from pocketgpt.text.tokenizer import Tokenizer
@@ -139,7 +143,7 @@ def shipped_files() -> Iterator[Finding]:
 
 
 def corpus() -> Iterator[Finding]:
-    """What the cache holds of Shakespeare: the download, and the tokens made from it."""
+    """The Shakespeare corpus in the cache: the download, and the tokens made from it."""
     import hashlib
 
     from pocketgpt.text.corpora import cache_dir
@@ -162,7 +166,7 @@ def corpus() -> Iterator[Finding]:
 
 
 def jupyter() -> Iterator[Finding]:
-    """JupyterLab, and the widgets that the sliders need: the Python side and the browser side."""
+    """JupyterLab and the widgets for sliders, in Python and in the browser."""
     install = "pip install 'pocketgpt[course]' (needed for the notebooks only)"
     missing = [name for name in ("jupyterlab", "ipykernel", "ipywidgets") if not importlib.util.find_spec(name)]
     if missing:

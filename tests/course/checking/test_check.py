@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pocketgpt.course.lab import check
 from pocketgpt.course.checking.check import CheckFailed, diagnose
 from pocketgpt.course.checking.exercise import exercise
-from pocketgpt.course.syllabus import all_exercises
 from pocketgpt.course.checking.run import undisturbed
+from pocketgpt.course.lab import check
+from pocketgpt.course.syllabus import all_exercises
 
 EXERCISES = all_exercises()
 

@@ -1,0 +1,120 @@
+"""Choose a device, describe it, and measure its limits: the yardstick for how much of it a run uses."""
+
+import math
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import distributions
+from typing import Any
+
+import torch
+from torch.utils.benchmark import timer  # waits for an accelerator before it reads the clock
+
+from pocketgpt.errors import PocketError
+
+SECONDS = 0.5
+"""Time for which each kind of work is repeated."""
+READ_BYTES = 2**30
+"""Far more than any processor cache holds."""
+
+
+class DeviceError(PocketError, ValueError):
+    """A device that this machine does not have, or a number format that the device does not support."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" is a CUDA GPU if there is one, else Apple's mps, else the CPU.
+
+    Raises DeviceError if this machine has no such device.
+    """
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if name == "auto":
+        name = available[0]
+    kind, _, index = name.partition(":")
+    if kind not in available or (index and (kind != "cuda" or int(index) >= torch.cuda.device_count())):
+        raise DeviceError(f"There is no device {name!r} here: choose one of auto, {', '.join(available)}.")
+    return torch.device(name)
+
+
+def bf16_is_native(device: torch.device) -> bool:
+    """True if the hardware itself multiplies bfloat16.
+
+    torch.cuda.is_bf16_supported() is also true where bfloat16 is emulated, which is slower than float32; this function
+    asks for the compute capability instead. False on mps, where some versions of PyTorch let half-precision causal
+    attention see the future.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a large matrix product: the most that training could reach.
+
+    Measured in about a second, once per process and number of threads. On the CPU the faster of two sizes counts,
+    because in bf16 either can win.
+    """
+    return _matmul_flops(device, dtype, torch.get_num_threads())
+
+
+def memory_bandwidth(device: torch.device) -> float:
+    """Bytes read from memory per second: the limit of decoding, which reads all weights for every token.
+
+    Measured in about a second, once per process and number of threads. On the CPU with a matrix × vector product in
+    float32, PyTorch's fastest way to read; on CUDA with a copy, which counts bytes read and bytes written.
+    """
+    return _memory_bandwidth(device, torch.get_num_threads())
+
+
+@cache
+def _matmul_flops(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+    def rate(n: int) -> float:
+        a, b, out = (torch.randn(n, n, device=device).to(dtype) for _ in range(3))
+        return 2 * n**3 / fastest(lambda: torch.mm(a, b, out=out))  # `out`: allocating takes no time
+
+    return max(rate(n) for n in ((8192,) if device.type == "cuda" else (1024, 2048)))
+
+
+@cache
+def _memory_bandwidth(device: torch.device, threads: int) -> float:
+    columns = 2**13
+    matrix = torch.ones(READ_BYTES // 4 // columns, columns, device=device)  # zeros could share one page of memory
+    if device.type == "cuda":
+        target = torch.empty_like(matrix)
+        return 2 * matrix.nbytes / fastest(lambda: target.copy_(matrix))
+    vector = torch.ones(columns, device=device)
+    return matrix.nbytes / fastest(lambda: matrix @ vector)
+
+
+def fastest(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of many runs, after one run to warm up. Disturbances only make a run slower."""
+    work()
+    best = math.inf
+    end = timer() + SECONDS
+    while best == math.inf or timer() < end:
+        started = timer()
+        work()
+        best = min(best, timer() - started)
+    return best
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """The machine that measurements depend on: processor, threads, versions, and the time of measuring."""
+    packages = {each.metadata["Name"]: each.version for each in distributions()}
+    versions = {name: packages[name] for name in ("torch", "transformers", "pocketgpt") if name in packages}
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "system": platform.platform(),
+        "versions": {"python": platform.python_version(), **versions},
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
