@@ -23,7 +23,8 @@ from pocketgpt.course.ch01_tokens.figures import colored_tokens, compression, ne
 from pocketgpt.course.lab import check, model_map, pocket_model, pocket_tokenizer, sliders, yours
 from pocketgpt.inference.generate import generate
 from pocketgpt.models.presets import preset
-from pocketgpt.text.tokenizer import WORD_PATTERN, Tokenizer, train_tokenizer
+from pocketgpt.text.byte_tokenizer import ByteTokenizer, WORD_PATTERN, train_tokenizer
+from pocketgpt.text.tokenizer import Tokenizer
 
 model_map(preset("pocket-shakespeare"), highlight="tokens")
 

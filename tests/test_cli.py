@@ -9,7 +9,7 @@ from pocketgpt.cli import COMMANDS, load, main
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import PRESETS
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.text.byte_tokenizer import ByteTokenizer
 from pocketgpt.training.checkpoint import save_checkpoint
 
 
@@ -18,7 +18,7 @@ def checkpoint(tmp_path):
     """An untrained model that knows bytes."""
     torch.manual_seed(0)
     model = GPT(ModelConfig(vocab_size=257, d_model=32, n_layers=1, n_heads=2, max_seq_len=64))
-    save_checkpoint(tmp_path / "tiny", model, Tokenizer([bytes([byte]) for byte in range(256)]), {"step": 0})
+    save_checkpoint(tmp_path / "tiny", model, ByteTokenizer([bytes([byte]) for byte in range(256)]), {"step": 0})
     return tmp_path / "tiny"
 
 
@@ -179,7 +179,7 @@ def test_generate_begins_a_text_without_a_prompt(capsys, checkpoint):
 def test_characters_appear_whole_though_their_bytes_come_one_by_one():
     from pocketgpt.commands.generate import decode_stream
 
-    tokenizer = Tokenizer([bytes([byte]) for byte in range(256)])
+    tokenizer = ByteTokenizer([bytes([byte]) for byte in range(256)])
     pieces = list(decode_stream(tokenizer.encode("“é”🎭!"), tokenizer))
     assert [piece for piece in pieces if piece] == list("“é”🎭!")
     assert "".join(decode_stream([*tokenizer.encode("a"), 0xE2, 0x80], tokenizer)) == "a\N{REPLACEMENT CHARACTER}"

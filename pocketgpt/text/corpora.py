@@ -10,12 +10,12 @@ from pathlib import Path
 
 from pocketgpt.errors import PocketError
 from pocketgpt.files import write_json
-from pocketgpt.text import hub, own_text, shakespeare
-from pocketgpt.text.pieces import Piece, Split
+from pocketgpt.text import huggingface_datasets, local_files, shakespeare
+from pocketgpt.text.chunks import Split, TextChunk
 
-NAMES = ("shakespeare", *hub.DATA_SETS)
+NAMES = ("shakespeare", *huggingface_datasets.DATA_SETS)
 LARGE = 64 * 2**20  # bytes; up to here a file is hashed each time, in a blink
-READING = "1"  # a new number when text is read or split in another way: what was made from it is then made anew
+READING = "2"  # bump when reading or splitting changes; invalidates cached tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,15 @@ class Corpus:
     name: str
     hash: str
     """SHA-256 of the text, or of the name of a data set that is too large to read for this."""
-    read: Callable[[int], Iterator[Piece]]
-    """read(n): its pieces without the first n, read as a stream."""
+    read: Callable[[int], Iterator[TextChunk]]
+    """read(n): its chunks without the first n, read as a stream."""
 
     def __iter__(self) -> Iterator[str]:
-        return (piece.text for piece in self.read(0))
+        return (chunk.text for chunk in self.read(0))
 
 
 def cache_dir() -> Path:
-    """Where fetched and tokenized text is kept: $POCKETGPT_CACHE, or ~/.cache/pocketgpt. Created when missing."""
+    """Folder of fetched and tokenized text: $POCKETGPT_CACHE, or ~/.cache/pocketgpt. Created when missing."""
     folder = Path(os.environ.get("POCKETGPT_CACHE") or Path.home() / ".cache" / "pocketgpt").expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -56,20 +56,22 @@ def load_corpus(name_or_path: str | Path, split: Split = "train") -> Corpus:
         return in_memory(
             "shakespeare", [text for play, text in plays.items() if (play in held_out) == (split == "validation")]
         )
-    if name_or_path in hub.DATA_SETS:
+    if name_or_path in huggingface_datasets.DATA_SETS:
         name = str(name_or_path)
-        return Corpus(name=name, hash=_hash_of([name.encode()]), read=lambda skip: hub.read(name, split, skip))
+        return Corpus(
+            name=name, hash=_hash_of([name.encode()]), read=lambda skip: huggingface_datasets.read(name, split, skip)
+        )
     path = Path(name_or_path).expanduser()
     if not path.exists():
         raise PocketError(
             f"{str(name_or_path)!r} is neither a corpus ({', '.join(NAMES)}) nor a file or folder that exists."
         )
-    if path.is_file() and path.suffix.lower() not in own_text.ENDINGS:
+    if path.is_file() and path.suffix.lower() not in local_files.ENDINGS:
         raise PocketError(
-            f"{path} is a {path.suffix or 'file without ending'}; text is read from {', '.join(own_text.ENDINGS)}."
+            f"{path} is a {path.suffix or 'file without ending'}; text is read from {', '.join(local_files.ENDINGS)}."
         )
     return Corpus(
-        name=path.stem, hash=_hash_of_files(path), read=lambda skip: islice(own_text.read(path, split), skip, None)
+        name=path.stem, hash=_hash_of_files(path), read=lambda skip: islice(local_files.read(path, split), skip, None)
     )
 
 
@@ -77,11 +79,11 @@ def in_memory(name: str, documents: list[str]) -> Corpus:
     """A corpus out of documents that are there already."""
     size = max(1, sum(map(len, documents)))
 
-    def read(skip: int) -> Iterator[Piece]:
+    def read(skip: int) -> Iterator[TextChunk]:
         done = sum(map(len, documents[:skip]))
         for document in documents[skip:]:
             done += len(document)
-            yield Piece(document, True, done / size)
+            yield TextChunk(document, True, done / size)
 
     return Corpus(name=name, hash=_hash_of(text.encode(errors="surrogatepass") for text in documents), read=read)
 

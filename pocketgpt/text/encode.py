@@ -1,4 +1,4 @@
-"""A stream of text to a stream of token ids: on all cores, in order, in memory that does not grow with the text."""
+"""Encodes a stream of text into a stream of token ids: on all cores, in order, with bounded memory."""
 
 import multiprocessing
 import os
@@ -15,21 +15,21 @@ import numpy as np
 from jaxtyping import UInt
 
 from pocketgpt.errors import PocketError
-from pocketgpt.text.pieces import PIECE_CHARS, Piece
+from pocketgpt.text.chunks import CHUNK_CHARS, TextChunk
 from pocketgpt.text.tokenizer import Tokenizer
 
-AT_HOME = 16  # chunks that are encoded in this process before others are started, which takes a second
+INLINE_BATCHES = 16  # batches that are encoded in this process before others are started, which takes a second
 MOST_WORKERS = 8  # more than one process can read text for
 
 
 class Encoded(NamedTuple):
-    """The ids of a chunk of text, each document ended with end-of-text, and what they were made from."""
+    """The ids of a batch of text, each document ended with end-of-text, and what they were made from."""
 
     ids: UInt[np.ndarray, " n_tokens"]
-    n_pieces: int
+    n_chunks: int
     n_documents: int
     n_bytes: int  # of UTF-8 text
-    done: float | None  # share of the corpus that is read with this chunk
+    done: float | None  # share of the corpus that is read with this batch
 
 
 def id_dtype(tokenizer: Tokenizer) -> np.dtype:
@@ -37,28 +37,28 @@ def id_dtype(tokenizer: Tokenizer) -> np.dtype:
     return np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
 
 
-def encode_all(pieces: Iterable[Piece], tokenizer: Tokenizer, workers: int | None = None) -> Iterator[Encoded]:
-    """Encode all pieces, chunk by chunk, in `workers` processes (None: one for each core, eight at most).
+def encode_all(chunks: Iterable[TextChunk], tokenizer: Tokenizer, workers: int | None = None) -> Iterator[Encoded]:
+    """Encode all chunks, batch by batch, in `workers` processes (None: one for each core, eight at most).
 
-    Chunks are cut by length alone and come in order: the ids do not depend on the number of workers. A text of a few
+    Batches are cut by length alone and come in order: the ids do not depend on the number of workers. A text of a few
     megabytes is encoded without starting a process.
     """
     workers = workers or min(MOST_WORKERS, os.cpu_count() or 1)
-    chunks = _chunks(pieces)
-    at_home = chunks if workers == 1 else islice(chunks, AT_HOME)
-    yield from (_encode(tokenizer, chunk) for chunk in at_home)
-    for chunk in chunks:
-        yield from _encode_in_processes(chain([chunk], chunks), tokenizer, workers)
+    batches = _batches(chunks)
+    inline = batches if workers == 1 else islice(batches, INLINE_BATCHES)
+    yield from (_encode(tokenizer, batch) for batch in inline)
+    for batch in batches:
+        yield from _encode_in_processes(chain([batch], batches), tokenizer, workers)
 
 
-def _encode_in_processes(chunks: Iterable[list[Piece]], tokenizer: Tokenizer, workers: int) -> Iterator[Encoded]:
+def _encode_in_processes(batches: Iterable[list[TextChunk]], tokenizer: Tokenizer, workers: int) -> Iterator[Encoded]:
     # "spawn": a fork of a process with threads, such as PyTorch's, can hang.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(tokenizer,))
     try:
         waiting = deque()
-        for chunk in chunks:
-            waiting.append(pool.submit(_encode_in_worker, chunk))
+        for batch in batches:
+            waiting.append(pool.submit(_encode_in_worker, batch))
             if len(waiting) > 2 * workers:  # the memory that text waiting for a worker takes ends here
                 yield waiting.popleft().result()
         while waiting:
@@ -72,29 +72,29 @@ def _encode_in_processes(chunks: Iterable[list[Piece]], tokenizer: Tokenizer, wo
         pool.shutdown(cancel_futures=True)
 
 
-def _chunks(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Lists of pieces with about PIECE_CHARS characters in all."""
-    chunk, n_chars = [], 0
-    for piece in pieces:
-        chunk.append(piece)
-        n_chars += len(piece.text) + 1  # empty ones count too
-        if n_chars >= PIECE_CHARS:
-            yield chunk
-            chunk, n_chars = [], 0
-    if chunk:
-        yield chunk
+def _batches(chunks: Iterable[TextChunk]) -> Iterator[list[TextChunk]]:
+    """Lists of chunks with about CHUNK_CHARS characters in all."""
+    batch, n_chars = [], 0
+    for chunk in chunks:
+        batch.append(chunk)
+        n_chars += len(chunk.text) + 1  # empty ones count too
+        if n_chars >= CHUNK_CHARS:
+            yield batch
+            batch, n_chars = [], 0
+    if batch:
+        yield batch
 
 
-def _encode(tokenizer: Tokenizer, chunk: list[Piece]) -> Encoded:
+def _encode(tokenizer: Tokenizer, batch: list[TextChunk]) -> Encoded:
     ids, n_bytes = [], 0
-    for piece in chunk:
-        ids += tokenizer.encode(piece.text)
-        if piece.ends:
+    for chunk in batch:
+        ids += tokenizer.encode(chunk.text)
+        if chunk.ends:
             ids.append(tokenizer.end_of_text)
         # JSON can hold half a surrogate pair. It is encoded as U+FFFD, three bytes like itself.
-        n_bytes += len(piece.text.encode(errors="surrogatepass"))
-    n_documents = sum(piece.ends for piece in chunk)
-    return Encoded(np.array(ids, id_dtype(tokenizer)), len(chunk), n_documents, n_bytes, chunk[-1].done)
+        n_bytes += len(chunk.text.encode(errors="surrogatepass"))
+    n_documents = sum(chunk.ends for chunk in batch)
+    return Encoded(np.array(ids, id_dtype(tokenizer)), len(batch), n_documents, n_bytes, batch[-1].done)
 
 
 def _start_worker(tokenizer: Tokenizer) -> None:
@@ -110,5 +110,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _encode_in_worker(chunk: list[Piece]) -> Encoded:
-    return _encode(_tokenizer, chunk)
+def _encode_in_worker(batch: list[TextChunk]) -> Encoded:
+    return _encode(_tokenizer, batch)

@@ -40,7 +40,7 @@ class Header:
     vocabulary: str  # Tokenizer.hash
     dtype: str  # "<u2" or "<u4"
     n_tokens: int = 0
-    n_pieces: int = 0  # of the corpus that it was made from; where to go on after it
+    n_chunks: int = 0  # of the corpus that it was made from; where to go on after it
     n_documents: int = 0
     n_bytes: int = 0  # UTF-8 bytes of the text, which bits per byte divides by
     ids_sha256: str = ""
@@ -99,20 +99,20 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"{number:05}.tokens"
 
 
-def write_shard(path: Path, chunks: Iterable[Encoded], tokenizer: Tokenizer) -> Header:
-    """Take from `chunks` until a shard is full or they end. It stands at `path` once all of it is on the disk."""
+def write_shard(path: Path, batches: Iterable[Encoded], tokenizer: Tokenizer) -> Header:
+    """Take from `batches` until a shard is full or they end. It stands at `path` once all of it is on the disk."""
     header, digest = Header(vocabulary=tokenizer.hash, dtype=id_dtype(tokenizer).str), hashlib.sha256()
     with replacing(path) as beside, beside.open("wb") as file:
         file.write(b" " * HEADER_BYTES)
-        for chunk in chunks:
-            file.write(chunk.ids)
-            digest.update(chunk.ids)
+        for batch in batches:
+            file.write(batch.ids)
+            digest.update(batch.ids)
             header = replace(
                 header,
-                n_tokens=header.n_tokens + len(chunk.ids),
-                n_pieces=header.n_pieces + chunk.n_pieces,
-                n_documents=header.n_documents + chunk.n_documents,
-                n_bytes=header.n_bytes + chunk.n_bytes,
+                n_tokens=header.n_tokens + len(batch.ids),
+                n_chunks=header.n_chunks + batch.n_chunks,
+                n_documents=header.n_documents + batch.n_documents,
+                n_bytes=header.n_bytes + batch.n_bytes,
             )
             if header.n_tokens >= SHARD_TOKENS:
                 break
@@ -176,7 +176,9 @@ def open_tokens(folder: Path, tokenizer: Tokenizer, *, verify: bool = False) -> 
     """
     rebuild = f"Delete {folder} and run again: it is made anew from the text."
     if not folder.exists():
-        raise TokenFileError(f"There is no token folder {folder}: `prepare(corpus, tokenizer, split)` makes one.")
+        raise TokenFileError(
+            f"There is no token folder {folder}: `tokenize_corpus(corpus, tokenizer, split)` makes one."
+        )
     try:
         index = json.loads((folder / INDEX).read_text())
         checksums = [str(checksum) for checksum in index["shards"]]

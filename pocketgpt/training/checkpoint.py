@@ -28,7 +28,7 @@ from pocketgpt.assets import asset
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, replacing_folder, write_json, write_torch
 from pocketgpt.models.gpt import GPT
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
 
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "training.json")
 
@@ -88,7 +88,7 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
         raise CheckpointError(
             f"{folder} holds a model but no tokenizer.json: copy it from where the model was trained."
         )
-    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
     return _fitting(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
 
 
@@ -100,7 +100,7 @@ def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
         raise CheckpointError(
             f"{error} Or train your own in minutes with `pocketgpt train --out FOLDER`, and give --model FOLDER."
         ) from error
-    model, tokenizer = GPT.load(folder, device=device), Tokenizer.load("shakespeare")
+    model, tokenizer = GPT.load(folder, device=device), load_tokenizer("shakespeare")
     return _fitting(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
 
 

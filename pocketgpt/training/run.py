@@ -14,8 +14,8 @@ from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.text.shards import TokenFolder
-from pocketgpt.text.tokenizer import Tokenizer
-from pocketgpt.text.tokens import prepare
+from pocketgpt.text.tokenize_corpus import tokenize_corpus
+from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
 from pocketgpt.training.checkpoint import checkpoints, load_checkpoint
 from pocketgpt.training.distributed import barrier, is_main, rank, world_size
 from pocketgpt.training.precision import autocast
@@ -44,7 +44,7 @@ def train(
     check_folder(folder)
     device = device or choose_device(config.device)
     check_machine(config, device)
-    tokenizer = Tokenizer.load(config.tokenizer)
+    tokenizer = load_tokenizer(config.tokenizer)
     model_config = replace(model_config, vocab_size=tokenizer.vocab_size, dropout=config.dropout)
     if config.seq_len > model_config.max_seq_len:
         raise PocketError(
@@ -115,7 +115,7 @@ def prepare_both(corpus: str, tokenizer: Tokenizer) -> dict[str, TokenFolder]:
     """Both splits; the main rank makes the token files, and the others open them."""
     if not is_main():
         barrier()
-    data = {split: prepare(corpus, tokenizer, split) for split in ("train", "validation")}
+    data = {split: tokenize_corpus(corpus, tokenizer, split) for split in ("train", "validation")}
     if is_main():
         barrier()
     return data

@@ -2,7 +2,7 @@ import pytest
 
 from pocketgpt.cli import main
 from pocketgpt.text.shards import open_tokens
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.text.tokenizer import load_tokenizer
 
 LINES = "".join(f"Line {i} of the {['first', 'second', 'third'][i % 3]} verse.\n" for i in range(400))
 SIZES = {"bytes": "270", "words": "60"}
@@ -18,7 +18,7 @@ def test_fetch_says_what_it_made(story, capsys, tmp_path):
     assert main(["fetch", "story.txt"]) == 0
     train, validation = capsys.readouterr().out.splitlines()[2:]
     split, documents, n_bytes, n_tokens, shards, ratio, folder = train.split()
-    opened = open_tokens(tmp_path / folder, Tokenizer.load())
+    opened = open_tokens(tmp_path / folder, load_tokenizer())
     assert (split, documents, shards) == ("train", "1", "1")
     assert int(n_tokens.replace(",", "")) == len(opened)
     assert int(n_bytes.replace(",", "")) + int(validation.split()[2].replace(",", "")) == len(LINES)
@@ -41,7 +41,7 @@ def test_fetch_verifies_what_is_there(story, capsys, tmp_path):
 @pytest.mark.parametrize("kind", ["bytes", "words"])
 def test_a_tokenizer_is_trained_and_measured_on_held_out_text(story, capsys, kind):
     assert main(["tokenizer", "story.txt", "--vocab-size", SIZES[kind], "--out", "my.json", "--kind", kind]) == 0
-    tokenizer, held_out = Tokenizer.load("my.json"), LINES[-len(LINES) // 9 :]
+    tokenizer, held_out = load_tokenizer("my.json"), LINES[-len(LINES) // 9 :]
     said = float(capsys.readouterr().out.split("tokens · ")[1].split(" bytes per token")[0])
     assert said == pytest.approx(len(held_out) / len(tokenizer.encode(held_out)), rel=0.05)
 

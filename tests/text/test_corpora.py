@@ -29,8 +29,8 @@ def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
 
 
 def test_documents_in_memory_are_read_from_any_place():
-    assert [piece.text for piece in in_memory("x", ["a", "b", "c"]).read(1)] == ["b", "c"]
-    assert [piece.done for piece in in_memory("x", ["a", "bc", "d"]).read(0)] == [0.25, 0.75, 1.0]
+    assert [chunk.text for chunk in in_memory("x", ["a", "b", "c"]).read(1)] == ["b", "c"]
+    assert [chunk.done for chunk in in_memory("x", ["a", "bc", "d"]).read(0)] == [0.25, 0.75, 1.0]
 
 
 def test_the_hash_tells_texts_apart():

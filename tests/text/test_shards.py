@@ -7,12 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pocketgpt.text import shards
+from pocketgpt.text.byte_tokenizer import ByteTokenizer, train_tokenizer
 from pocketgpt.text.corpora import in_memory
 from pocketgpt.text.shards import HEADER_BYTES, Joined, TokenFileError, open_tokens
-from pocketgpt.text.tokenizer import Tokenizer, train_tokenizer
-from pocketgpt.text.tokens import write_tokens
+from pocketgpt.text.tokenize_corpus import write_tokens
+from pocketgpt.text.tokenizer import load_tokenizer
 
-TOKENIZER = Tokenizer.load("shakespeare")
+TOKENIZER = load_tokenizer("shakespeare")
 DOCUMENTS = ["ROMEO:\nBut soft, what light?\n", "Grüße, 世界", ""]
 
 
@@ -26,7 +27,7 @@ def folder(tmp_path):
 def three(tmp_path, monkeypatch):
     """A folder of three shards, a document each."""
     monkeypatch.setattr(shards, "SHARD_TOKENS", 1)
-    monkeypatch.setattr("pocketgpt.text.encode.PIECE_CHARS", 1)
+    monkeypatch.setattr("pocketgpt.text.encode.CHUNK_CHARS", 1)
     write_tokens(in_memory("three", DOCUMENTS), TOKENIZER, tmp_path / "three.tokens")
     return tmp_path / "three.tokens"
 
@@ -56,7 +57,7 @@ def test_shards_read_as_one(folder, three):
 
 
 def test_a_small_vocabulary_takes_two_bytes_a_token_and_a_large_one_four(tmp_path):
-    tokenizer = Tokenizer(TOKENIZER.vocabulary)
+    tokenizer = ByteTokenizer(TOKENIZER.vocabulary)
     for size, dtype in [(2**16, np.uint16), (2**16 + 1, np.uint32)]:
         tokenizer.vocab_size = size
         write_tokens(in_memory("sized", DOCUMENTS), tokenizer, tmp_path / str(size))

@@ -7,13 +7,14 @@ from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
+from pocketgpt.text.byte_tokenizer import ByteTokenizer
 from pocketgpt.text.tokenizer import Tokenizer
 
 
 @pytest.fixture
 def tokenizer() -> Tokenizer:
     """Bytes and end of text: 257 tokens."""
-    return Tokenizer([bytes([byte]) for byte in range(256)])
+    return ByteTokenizer([bytes([byte]) for byte in range(256)])
 
 
 @pytest.fixture

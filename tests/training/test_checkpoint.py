@@ -13,7 +13,7 @@ import torch
 from pocketgpt import files
 from pocketgpt.errors import PocketError
 from pocketgpt.models.gpt import GPT
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.text.tokenizer import load_tokenizer
 from pocketgpt.training.checkpoint import (
     CheckpointError,
     best_intact,
@@ -159,11 +159,12 @@ from pathlib import Path
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.text.byte_tokenizer import ByteTokenizer
+from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
 from pocketgpt.training.checkpoint import CheckpointError, save_checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 model = GPT(ModelConfig(vocab_size=257, d_model=64, n_layers=1, max_seq_len=8, mixer=AttentionConfig(n_heads=2)))
-tokenizer = Tokenizer([bytes([byte]) for byte in range(256)])
+tokenizer = ByteTokenizer([bytes([byte]) for byte in range(256)])
 for limit, state in ((100_000, {}), (1_000_000, {"moments": torch.zeros(1_000_000)})):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
@@ -183,10 +184,11 @@ from pathlib import Path
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.text.byte_tokenizer import ByteTokenizer
+from pocketgpt.text.tokenizer import load_tokenizer
 from pocketgpt.training.checkpoint import prune, save_checkpoint
 model = GPT(ModelConfig(vocab_size=257, d_model=32, n_layers=1, max_seq_len=8, mixer=AttentionConfig(n_heads=2)))
-tokenizer = Tokenizer([bytes([byte]) for byte in range(256)])
+tokenizer = ByteTokenizer([bytes([byte]) for byte in range(256)])
 for step in range(10_000_000):
     save_checkpoint(Path(sys.argv[1]) / f"step-{step:06}", model, tokenizer, {"step": step}, {"step": step})
     prune(Path(sys.argv[1]), step)
@@ -341,7 +343,7 @@ def test_a_config_of_another_program_is_refused(folder):
 
 def test_a_tokenizer_of_another_model_is_refused(folder):
     (folder / "checksums.json").unlink()
-    Tokenizer.load("shakespeare").save(folder / "tokenizer.json")
+    load_tokenizer("shakespeare").save(folder / "tokenizer.json")
     with pytest.raises(PocketError, match=r"4096 tokens.*257"):
         load_checkpoint(folder)
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pocketgpt.errors import PocketError
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.text.tokenizer import load_tokenizer
 from pocketgpt.training.evaluate import Evaluation, evaluate, token_lengths
 
 TEXT = "Shall I compare thee to a summer’s day? Thou art more lovely and more temperate."
@@ -49,7 +49,7 @@ def test_perplexity_of_knowing_nothing_is_the_size_of_the_vocabulary(tokenizer):
 
 
 def test_bits_per_byte_divide_by_the_bytes_of_the_text():
-    shakespeare = Tokenizer.load("shakespeare")
+    shakespeare = load_tokenizer("shakespeare")
     tokens = ids(shakespeare)
     result = evaluate(Uniform(4096), tokens, token_lengths(shakespeare), seq_len=8)
     n_bytes = len(TEXT.encode()) - len(shakespeare.token_bytes(int(tokens[0])))  # the first token is not predicted

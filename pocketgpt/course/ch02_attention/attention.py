@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION, mask, softmax
+from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION, random_mask, right_weights
 from pocketgpt.course.checking.exercise import exercise
 
 
@@ -28,15 +28,15 @@ def attention(
 def _(rng):
     for *batch, queries, keys, d in [(2, 3, 4), (2, 3, 5, 4), (2, 3, 4, 6, 5)]:
         q, k, v = (torch.randn(*batch, length, d, generator=rng) for length in (queries, keys, keys))
-        yield q, k, v, mask(rng, queries, keys)
-    nowhere = mask(rng, 5, 6)
+        yield q, k, v, random_mask(rng, queries, keys)
+    nowhere = random_mask(rng, 5, 6)
     nowhere[2] = False
     yield *(torch.randn(length, 3, generator=rng) for length in (5, 6, 6)), nowhere
 
 
 def _weights(q, k, mask):
     """Right, for the mistakes that go wrong elsewhere."""
-    return softmax(q @ k.mT / q.shape[-1] ** 0.5, mask)
+    return right_weights(q @ k.mT / q.shape[-1] ** 0.5, mask)
 
 
 @attention.mistake
@@ -56,21 +56,21 @@ def keys_and_values_exchanged(q, k, v, mask):
 @attention.mistake
 def attention_not_scaled(q, k, v, mask):
     """The scores lack the 1/√d_head scale."""
-    weights = softmax(q @ k.mT, mask)
+    weights = right_weights(q @ k.mT, mask)
     return weights @ v, weights
 
 
 @attention.mistake
 def attention_scaled_by_d(q, k, v, mask):
     """The scores are divided by d_head; divide them by its square root."""
-    weights = softmax(q @ k.mT / q.shape[-1], mask)
+    weights = right_weights(q @ k.mT / q.shape[-1], mask)
     return weights @ v, weights
 
 
 @attention.mistake
 def scaled_after_softmax(q, k, v, mask):
     """The scale comes after the softmax: divide the scores, not the weights."""
-    weights = softmax(q @ k.mT, mask) / q.shape[-1] ** 0.5
+    weights = right_weights(q @ k.mT, mask) / q.shape[-1] ** 0.5
     return weights @ v, weights
 
 
@@ -140,6 +140,6 @@ def attention_query_by_query(q, k, v, mask):
     rows = []
     for t in range(q.shape[-2]):
         scores = (k @ q[..., t, :, None]).squeeze(-1) / math.sqrt(q.shape[-1])
-        rows.append(softmax(scores, mask[t]))
+        rows.append(right_weights(scores, mask[t]))
     weights = torch.stack(rows, dim=-2)
     return (weights[..., None] * v[..., None, :, :]).sum(-2), weights

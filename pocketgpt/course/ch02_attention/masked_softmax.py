@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION, mask, softmax
+from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION, random_mask, right_weights
 from pocketgpt.course.checking.exercise import exercise
 
 
@@ -14,19 +14,19 @@ def masked_softmax(
     scores: Float[Tensor, "*batch seq keys"], mask: Bool[Tensor, "*#batch seq keys"]
 ) -> Float[Tensor, "*batch seq keys"]:
     """Weights that sum to 1 over the allowed keys; a query that may look nowhere has zeros."""
-    identity = torch.eye(scores.shape[-1]).expand(*scores.shape[:-2], -1, -1)  # softmax(scores · I) · I
+    identity = torch.eye(scores.shape[-1]).expand(*scores.shape[:-2], -1, -1)  # right_weights(scores · I) · I
     return F.scaled_dot_product_attention(scores, identity, identity, attn_mask=mask, scale=1.0)
 
 
 @masked_softmax.inputs
 def _(rng):
-    yield torch.randn(2, 3, generator=rng), mask(rng, 2, 3)
-    yield torch.randn(3, 4, 6, generator=rng), mask(rng, 4, 6)
-    nowhere = mask(rng, 3, 4)
+    yield torch.randn(2, 3, generator=rng), random_mask(rng, 2, 3)
+    yield torch.randn(3, 4, 6, generator=rng), random_mask(rng, 4, 6)
+    nowhere = random_mask(rng, 3, 4)
     nowhere[1] = False
     yield torch.randn(3, 4, generator=rng), nowhere
-    yield 1000 * torch.randn(2, 3, 5, 7, generator=rng), mask(rng, 5, 7)
-    hidden = mask(rng, 4, 5)
+    yield 1000 * torch.randn(2, 3, 5, 7, generator=rng), random_mask(rng, 5, 7)
+    hidden = random_mask(rng, 4, 5)
     yield torch.randn(4, 5, generator=rng) + 500 * ~hidden, hidden  # the largest scores are hidden
 
 
@@ -51,7 +51,7 @@ def zero_instead_of_minus_infinity(scores, mask):
 @masked_softmax.mistake
 def mask_upside_down(scores, mask):
     """The allowed keys are hidden and the hidden ones allowed: the mask is True where attention is allowed."""
-    return softmax(scores, ~mask)
+    return right_weights(scores, ~mask)
 
 
 @masked_softmax.mistake

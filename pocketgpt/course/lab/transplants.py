@@ -22,7 +22,7 @@ from pocketgpt.layers.feedforward import SwiGLU
 from pocketgpt.layers.norm import RMSNorm
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.stack import sharing_weights
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
 
 
 @cache
@@ -34,7 +34,7 @@ def pocket_model() -> GPT:
 @cache
 def pocket_tokenizer() -> Tokenizer:
     """Its tokenizer."""
-    return Tokenizer.load("shakespeare")
+    return load_tokenizer("shakespeare")
 
 
 def scaled_scores(

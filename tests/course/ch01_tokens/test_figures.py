@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from pocketgpt.course.ch00_start_here.figures import next_token_bars
 from pocketgpt.course.ch01_tokens.figures import COLUMNS, LETTER, colored_tokens, nearest
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.text.tokenizer import load_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_the_nearest_are_those_of_the_largest_cosine_without_the_token_itself():
 
 
 def test_the_bars_sum_to_one():
-    tokenizer = Tokenizer.load("shakespeare")
+    tokenizer = load_tokenizer("shakespeare")
     next_token_bars(torch.randn(tokenizer.vocab_size).softmax(0), tokenizer, shown=5)
     assert sum(bar.get_width() for bar in plt.gca().patches) == pytest.approx(1, abs=1e-5)
     assert len(plt.gca().patches) == 6

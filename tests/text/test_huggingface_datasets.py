@@ -7,9 +7,9 @@ import pyarrow.parquet
 import pytest
 
 from pocketgpt.errors import PocketError
-from pocketgpt.text import hub
+from pocketgpt.text import huggingface_datasets
 from pocketgpt.text.corpora import load_corpus
-from pocketgpt.text.hub import DataSet
+from pocketgpt.text.huggingface_datasets import DataSet
 
 pytest.importorskip("datasets")
 
@@ -29,10 +29,10 @@ def put(tmp_path, monkeypatch):
             pyarrow.parquet.write_table(table, files[split], row_group_size=7)
         changed = DataSet(
             load={"path": "parquet", "data_files": files},
-            validation=hub.DATA_SETS[name].validation,
-            documents=hub.DATA_SETS[name].documents,
+            validation=huggingface_datasets.DATA_SETS[name].validation,
+            documents=huggingface_datasets.DATA_SETS[name].documents,
         )
-        monkeypatch.setitem(hub.DATA_SETS, name, changed)
+        monkeypatch.setitem(huggingface_datasets.DATA_SETS, name, changed)
 
     return put
 
@@ -53,7 +53,7 @@ def test_a_data_set_without_one_holds_out_its_beginning(put):
 @pytest.mark.parametrize("skip", [0, 1, 7, 20, 40])
 def test_reading_goes_on_after_what_is_skipped(put, skip):
     put("tinystories", train=STORIES[:40], validation=STORIES[40:])
-    assert [piece.text for piece in load_corpus("tinystories").read(skip)] == STORIES[skip:40]
+    assert [chunk.text for chunk in load_corpus("tinystories").read(skip)] == STORIES[skip:40]
 
 
 def test_wikitext_comes_as_articles(put):
@@ -70,7 +70,7 @@ def test_wikitext_comes_as_articles(put):
     put("wikitext-103", train=rows, validation=rows)
     articles = ["Homer\n\nA poet, they say.\n\nWorks\n\nThe Iliad.\n", "Virgil\n"]
     assert list(load_corpus("wikitext-103")) == articles
-    assert [piece.text for piece in load_corpus("wikitext-103").read(1)] == articles[1:]
+    assert [chunk.text for chunk in load_corpus("wikitext-103").read(1)] == articles[1:]
 
 
 def test_without_the_library_the_message_says_what_to_install(monkeypatch):
@@ -95,7 +95,9 @@ def test_a_connection_that_breaks_says_how_to_go_on(put, tmp_path):
     lines = [json.dumps({"text": text}) for text in STORIES]
     (tmp_path / "torn.jsonl").write_text("\n".join([*lines, '{"text": ']))
     load = {"path": "json", "data_files": {"train": str(tmp_path / "torn.jsonl")}, "chunksize": 200}
-    hub.DATA_SETS["tinystories"] = DataSet(load=load, validation="validation")  # put back by the fixture
+    huggingface_datasets.DATA_SETS["tinystories"] = DataSet(
+        load=load, validation="validation"
+    )  # put back by the fixture
     corpus = load_corpus("tinystories")
     with pytest.raises(PocketError, match=r"could not be read (.|\n)*Run the same command again to go on: shards"):
         list(corpus)
@@ -110,4 +112,4 @@ def test_a_connection_that_breaks_says_how_to_go_on(put, tmp_path):
     ],
 )
 def test_the_data_sets_are_those_of_the_hub(name, path):
-    assert hub.DATA_SETS[name].load["path"] == path
+    assert huggingface_datasets.DATA_SETS[name].load["path"] == path

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketgpt.errors import PocketError
-from pocketgpt.text import own_text
+from pocketgpt.text import local_files
+from pocketgpt.text.chunks import split_point
 from pocketgpt.text.corpora import load_corpus
-from pocketgpt.text.pieces import cut_place
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.text.tokenizer import load_tokenizer
 
-TOKENIZER = Tokenizer.load("shakespeare")
+TOKENIZER = load_tokenizer("shakespeare")
 TEXTS = [f"Document {i}.\n" for i in range(25)]
 HELD_OUT = [TEXTS[i] for i in (1, 11, 21)]
 TRAINED_ON = [text for text in TEXTS if text not in HELD_OUT]
@@ -99,13 +99,13 @@ def test_text_read_in_small_blocks_is_the_same_text(tmp_path_factory, text, bloc
     path = tmp_path_factory.getbasetemp() / "blocks.txt"
     path.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(own_text, "PIECE_CHARS", block)
-        found = list(own_text._txt(path))
-        separated = own_text._is_separated(path)
+        patch.setattr(local_files, "CHUNK_CHARS", block)
+        found = list(local_files._txt(path))
+        separated = local_files._is_separated(path)
     documents = [[]]
-    for piece in found:
-        documents[-1].append(piece.text)
-        if piece.ends:
+    for chunk in found:
+        documents[-1].append(chunk.text)
+        if chunk.ends:
             documents.append([])
     expected = [[]]
     for line in text.splitlines(keepends=True):
@@ -126,35 +126,35 @@ WORDS = st.lists(
 
 @given(WORDS.map("".join))
 def test_parts_of_a_text_encode_as_the_whole(text):
-    place = cut_place(text)
+    place = split_point(text)
     assert TOKENIZER.encode(text[:place]) + TOKENIZER.encode(text[place:]) == TOKENIZER.encode(text)
 
 
 def test_a_text_is_cut_at_its_last_place():
-    assert cut_place("a bc\nd  ") == 4
-    assert cut_place("abc  ") == 5
+    assert split_point("a bc\nd  ") == 4
+    assert split_point("abc  ") == 5
 
 
-def test_a_long_text_comes_in_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr(own_text, "PIECE_CHARS", 1000)
+def test_a_long_text_comes_in_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_files, "CHUNK_CHARS", 1000)
     (tmp_path / "story.txt").write_text("Once upon a time.\n" * 1000)
-    found = list(own_text.read(tmp_path / "story.txt", "train"))
-    assert [piece.ends for piece in found] == [False] * (len(found) - 1) + [True]
-    assert max(len(piece.text) for piece in found) < 4000
-    assert "".join(piece.text for piece in found) == "Once upon a time.\n" * 900
+    found = list(local_files.read(tmp_path / "story.txt", "train"))
+    assert [chunk.ends for chunk in found] == [False] * (len(found) - 1) + [True]
+    assert max(len(chunk.text) for chunk in found) < 4000
+    assert "".join(chunk.text for chunk in found) == "Once upon a time.\n" * 900
 
 
 def test_the_share_that_is_read_grows_to_one(tmp_path):
     for i, text in enumerate(TEXTS):
         (tmp_path / f"{i:02}.txt").write_text(text)
-    shares = [piece.done for piece in own_text.read(tmp_path, "train")]
+    shares = [chunk.done for chunk in local_files.read(tmp_path, "train")]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
 
 
 def test_skipping_goes_on_after_the_pieces_that_are_skipped(tmp_path):
     (tmp_path / "many.txt").write_text("<|endoftext|>\n".join(TEXTS))
-    assert [piece.text for piece in load_corpus(tmp_path / "many.txt").read(20)] == TRAINED_ON[20:]
+    assert [chunk.text for chunk in load_corpus(tmp_path / "many.txt").read(20)] == TRAINED_ON[20:]
 
 
 def _write(path, content):

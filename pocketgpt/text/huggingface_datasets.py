@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from pocketgpt.errors import PocketError
-from pocketgpt.text.pieces import Piece, Split
+from pocketgpt.text.chunks import Split, TextChunk
 from pocketgpt.text.wikitext import articles
 
 
@@ -32,7 +32,7 @@ DATA_SETS = {
 }
 
 
-def read(name: str, split: Split, skip: int = 0) -> Iterator[Piece]:
+def read(name: str, split: Split, skip: int = 0) -> Iterator[TextChunk]:
     """The documents of one split without the first `skip`.
 
     Raises PocketError if `datasets` is not installed, or the hub cannot be reached or goes away in the middle.
@@ -57,7 +57,7 @@ def read(name: str, split: Split, skip: int = 0) -> Iterator[Piece]:
         else:
             documents = (row["text"] for row in rows.skip(skip))
         for read, document in enumerate(documents, start=skip + 1):
-            yield Piece(document, True, min(1.0, read / n_rows) if n_rows else None)
+            yield TextChunk(document, True, min(1.0, read / n_rows) if n_rows else None)
     except Exception as error:  # datasets, huggingface_hub, httpx, aiohttp and fsspec have their own kinds
         where = f"after document {read:,}" if read > skip else "from the hub"
         raise PocketError(

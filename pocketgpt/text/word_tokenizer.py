@@ -1,4 +1,4 @@
-"""The other kind of tokenizer: words between white space, unknown characters, and the special tokens of BERT's time.
+"""Word tokenizer: BPE within the words between white space, with [UNK] and the other special tokens of BERT.
 
 Text is split at white space and around punctuation; "▁" marks where a word begins; pairs are joined within words as in
 byte-level BPE. The price for the simplicity: decoded text has one space before each word, whatever stood there, and a
@@ -11,20 +11,21 @@ import hashlib
 import json
 from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pocketgpt.errors import PocketError
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.files import replacing
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[BOS]", "[EOS]"]  # ids 0 to 6
 MIN_FREQUENCY = 2  # a pair that occurs once makes no token
 
 
-class WordTokenizer(Tokenizer):
-    """BPE within words, with the interface of `Tokenizer`; [EOS] ends a text. Encodes through `tokenizers`."""
+class WordTokenizer:
+    """BPE within words; [EOS] ends a text. Encodes through the library `tokenizers`."""
 
     def __init__(self, library: tokenizers.Tokenizer) -> None:
         self._library = library
@@ -36,11 +37,15 @@ class WordTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; a character that training has not seen is [UNK]."""
-        # Half a surrogate pair, which JSON can hold, becomes U+FFFD, as in `Tokenizer`.
+        # Half a surrogate pair, which JSON can hold, becomes U+FFFD.
         return self._library.encode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")).ids
 
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Text of `tokens`. Raises PocketError for an id outside the vocabulary."""
+        return b"".join(map(self.token_bytes, tokens)).decode(errors="replace")
+
     def token_bytes(self, token: int) -> bytes:
-        """The bytes one token stands for, a space for the beginning of a word. Raises PocketError for no token."""
+        """Bytes of one token, with a space where a word begins. Raises PocketError for an id outside the vocabulary."""
         if not 0 <= token < self.vocab_size:
             raise PocketError(f"There is no token {token}: this vocabulary has the ids 0 to {self.vocab_size - 1}.")
         return self.vocabulary[token]
@@ -56,6 +61,11 @@ class WordTokenizer(Tokenizer):
         """SHA-256 of tokens and merges: equal for two tokenizers exactly when they encode alike."""
         return hashlib.sha256(repr((self.vocabulary, self.merges)).encode()).hexdigest()
 
+    def save(self, path: str | Path) -> None:
+        """Write the vocabulary in the JSON format of the `tokenizers` library."""
+        with replacing(Path(path)) as beside:
+            beside.write_text(self._library.to_str(pretty=True) + "\n", encoding="utf-8")
+
     def to_library(self) -> tokenizers.Tokenizer:
         """The object of the `tokenizers` library that encodes."""
         return self._library
@@ -63,14 +73,17 @@ class WordTokenizer(Tokenizer):
     def __reduce__(self) -> tuple[type, tuple[tokenizers.Tokenizer]]:
         return WordTokenizer, (self._library,)  # the library's own pickle forgets encode_special_tokens
 
+    @staticmethod
+    def reads(data: dict[str, Any]) -> bool:
+        """Whether the library's JSON describes a tokenizer of this kind."""
+        expected, model = json.loads(_untrained().to_str()), data["model"]
+        parts = ("pre_tokenizer", "normalizer", "decoder", "post_processor")
+        alike = all(data.get(part) == expected[part] for part in parts)
+        return alike and [model["vocab"].get(name) for name in SPECIAL_TOKENS] == list(range(7))
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "WordTokenizer":
-        """Out of the library's JSON. Raises ValueError for a tokenizer of another kind."""
-        expected, model = json.loads(_untrained().to_str()), data["model"]
-        if any(data[part] != expected[part] for part in ("pre_tokenizer", "normalizer", "decoder", "post_processor")):
-            raise ValueError("pre_tokenizer Whitespace with Metaspace and no normalizer are expected")
-        if model["type"] != "BPE" or [model["vocab"].get(name) for name in SPECIAL_TOKENS] != list(range(7)):
-            raise ValueError(f"model BPE and the special tokens {' '.join(SPECIAL_TOKENS)} are expected")
+        """The tokenizer that the library's JSON describes."""
         return cls(tokenizers.Tokenizer.from_str(json.dumps(data)))
 
 

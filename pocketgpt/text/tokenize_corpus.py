@@ -1,4 +1,4 @@
-"""From a corpus to token ids: made once, in all processes together in little memory, and then kept in the cache."""
+"""Tokenizes a corpus once, in parallel and with bounded memory, and caches the result."""
 
 import errno
 import sys
@@ -10,9 +10,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pocketgpt.errors import PocketError
+from pocketgpt.text.chunks import Split
 from pocketgpt.text.corpora import Corpus, cache_dir, load_corpus
 from pocketgpt.text.encode import Encoded, encode_all
-from pocketgpt.text.pieces import Split
 from pocketgpt.text.shards import (
     INDEX,
     Header,
@@ -28,8 +28,8 @@ from pocketgpt.text.shards import (
 from pocketgpt.text.tokenizer import Tokenizer
 
 
-def prepare(corpus: str | Path, tokenizer: Tokenizer, split: Split, *, verify: bool = False) -> TokenFolder:
-    """The tokens of one split of a corpus (a name or a path), made once and then kept in `cache_dir()`.
+def tokenize_corpus(corpus: str | Path, tokenizer: Tokenizer, split: Split, *, verify: bool = False) -> TokenFolder:
+    """The tokens of one split of a corpus (a name or a path), made once and cached in `cache_dir()`.
 
     The name of the folder in the cache holds hashes of the text and of the vocabulary, so that neither is ever mixed
     up. With `verify` every byte is checked on opening; `open_tokens` says what is checked without.
@@ -55,7 +55,7 @@ def write_tokens(
     """
     folder.mkdir(parents=True, exist_ok=True)
     headers = _finished(folder, tokenizer)
-    pieces = corpus.read(sum(header.n_pieces for header in headers))
+    chunks = corpus.read(sum(header.n_chunks for header in headers))
     with tqdm(
         desc=description,
         initial=sum(header.n_bytes for header in headers),
@@ -64,10 +64,10 @@ def write_tokens(
         dynamic_ncols=True,
         mininterval=0.5 if sys.stderr.isatty() else 30,  # in a log file every update is a line
     ) as bar:
-        chunks = _shown(encode_all(pieces, tokenizer, workers), bar)
+        batches = _shown(encode_all(chunks, tokenizer, workers), bar)
         try:
-            for chunk in chunks:
-                headers.append(write_shard(shard_path(folder, len(headers)), chain([chunk], chunks), tokenizer))
+            for batch in batches:
+                headers.append(write_shard(shard_path(folder, len(headers)), chain([batch], batches), tokenizer))
             finish(folder, headers)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -93,10 +93,10 @@ def _finished(folder: Path, tokenizer: Tokenizer) -> list[Header]:
         headers.append(header)
 
 
-def _shown(chunks: Iterable[Encoded], bar: tqdm) -> Iterator[Encoded]:
-    """The same chunks, counted. How much text there is in all is estimated from the share that is read."""
-    for chunk in chunks:
-        bar.update(chunk.n_bytes)
-        bar.total = round(bar.n / chunk.done) if chunk.done else None
-        yield chunk
+def _shown(batches: Iterable[Encoded], bar: tqdm) -> Iterator[Encoded]:
+    """The same batches, counted. How much text there is in all is estimated from the share that is read."""
+    for batch in batches:
+        bar.update(batch.n_bytes)
+        bar.total = round(bar.n / batch.done) if batch.done else None
+        yield batch
     bar.total = bar.n

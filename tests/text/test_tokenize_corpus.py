@@ -9,21 +9,22 @@ import pytest
 
 from pocketgpt.errors import PocketError
 from pocketgpt.text import encode, shards
-from pocketgpt.text import tokens as tokens_module
+from pocketgpt.text import tokenize_corpus as tokens_module
+from pocketgpt.text.byte_tokenizer import train_tokenizer
+from pocketgpt.text.chunks import TextChunk
 from pocketgpt.text.corpora import Corpus, in_memory
-from pocketgpt.text.pieces import Piece
 from pocketgpt.text.shards import open_tokens
-from pocketgpt.text.tokenizer import Tokenizer, train_tokenizer
-from pocketgpt.text.tokens import prepare, write_tokens
+from pocketgpt.text.tokenize_corpus import tokenize_corpus, write_tokens
+from pocketgpt.text.tokenizer import load_tokenizer
 
-TOKENIZER = Tokenizer.load("shakespeare")
+TOKENIZER = load_tokenizer("shakespeare")
 DOCUMENTS = [f"Document number {i} says {'word ' * (i % 7)}\n" for i in range(60)]
 
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     """A chunk of a few documents, a shard of a few chunks."""
-    monkeypatch.setattr(encode, "PIECE_CHARS", 100)
+    monkeypatch.setattr(encode, "CHUNK_CHARS", 100)
     monkeypatch.setattr(shards, "SHARD_TOKENS", 100)
 
 
@@ -43,14 +44,14 @@ def test_documents_come_in_order_each_ended(tmp_path):
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr(encode, "AT_HOME", 2)
+    monkeypatch.setattr(encode, "INLINE_BATCHES", 2)
     for workers in (1, 3):
         write_tokens(in_memory("x", DOCUMENTS), TOKENIZER, tmp_path / str(workers), workers=workers)
     assert _content(tmp_path / "1") == _content(tmp_path / "3")
 
 
 def test_a_short_text_starts_no_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(encode, "PIECE_CHARS", 2**20)
+    monkeypatch.setattr(encode, "CHUNK_CHARS", 2**20)
     monkeypatch.setattr(encode, "ProcessPoolExecutor", None)  # would fail
     write_tokens(in_memory("x", DOCUMENTS), TOKENIZER, tmp_path / "x", workers=4)
 
@@ -60,7 +61,7 @@ def _interrupted(at):
 
     def read(skip):
         assert skip < at
-        yield from map(Piece, DOCUMENTS[skip:at])
+        yield from map(TextChunk, DOCUMENTS[skip:at])
         raise KeyboardInterrupt
 
     return Corpus(name="x", hash="", read=read)
@@ -104,19 +105,19 @@ import sys, time
 from pathlib import Path
 from pocketgpt.text import encode, shards
 from pocketgpt.text.corpora import Corpus
-from pocketgpt.text.pieces import Piece
-from pocketgpt.text.tokenizer import Tokenizer
-from pocketgpt.text.tokens import write_tokens
+from pocketgpt.text.chunks import TextChunk
+from pocketgpt.text.tokenizer import load_tokenizer
+from pocketgpt.text.tokenize_corpus import write_tokens
 
 def read(skip):
     for number in range(skip, 10**6):
         time.sleep(0.001)
-        yield Piece(f"Document number {number} says something.")
+        yield TextChunk(f"Document number {number} says something.")
 
 if __name__ == "__main__":
-    encode.PIECE_CHARS, encode.AT_HOME, shards.SHARD_TOKENS = 100, 1, 100
+    encode.CHUNK_CHARS, encode.INLINE_BATCHES, shards.SHARD_TOKENS = 100, 1, 100
     corpus = Corpus(name="x", hash="", read=read)
-    write_tokens(corpus, Tokenizer.load("shakespeare"), Path(sys.argv[1]), workers=2)
+    write_tokens(corpus, load_tokenizer("shakespeare"), Path(sys.argv[1]), workers=2)
 """
 
 
@@ -169,20 +170,20 @@ def story(tmp_path):
 
 
 def test_prepare_tokenizes_a_split_once(story, monkeypatch):
-    first = prepare(story, TOKENIZER, "validation")
+    first = tokenize_corpus(story, TOKENIZER, "validation")
     assert TOKENIZER.decode(first.tokens[:-1].tolist()) == "Once upon a time.\n" * 2
     monkeypatch.setattr(tokens_module, "write_tokens", None)  # a second call would fail
-    assert prepare(story, TOKENIZER, "validation").path == first.path
+    assert tokenize_corpus(story, TOKENIZER, "validation").path == first.path
 
 
 def test_prepare_notices_a_changed_text(story):
-    before = prepare(story, TOKENIZER, "train")
+    before = tokenize_corpus(story, TOKENIZER, "train")
     story.write_text("Twice upon a time.\n" * 20)
-    after = prepare(story, TOKENIZER, "train")
+    after = tokenize_corpus(story, TOKENIZER, "train")
     assert before.path != after.path
     assert TOKENIZER.decode(after.tokens[:].tolist()).startswith("Twice")
 
 
 def test_prepare_keeps_tokenizers_apart(story):
     other = train_tokenizer([story.read_text()], 260)
-    assert prepare(story, TOKENIZER, "train").path != prepare(story, other, "train").path
+    assert tokenize_corpus(story, TOKENIZER, "train").path != tokenize_corpus(story, other, "train").path

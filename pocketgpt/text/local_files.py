@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pocketgpt.errors import PocketError
-from pocketgpt.text.pieces import PIECE_CHARS, Piece, Split, cut_place, every
+from pocketgpt.text.chunks import CHUNK_CHARS, Split, TextChunk, hold_out, split_point
 
 HOLD_OUT = 10  # of so many documents one is held out for validation
 SEPARATOR = "<|endoftext|>"  # alone on a line, it ends a document of a .txt file
 BATCH_ROWS = 256
 
 
-def read(path: Path, split: Split) -> Iterator[Piece]:
+def read(path: Path, split: Split) -> Iterator[TextChunk]:
     """The documents of one split of a file or a folder.
 
     Of a .txt file without a SEPARATOR the split is the last tenth, from a line break on; otherwise it is every tenth
@@ -26,40 +26,40 @@ def read(path: Path, split: Split) -> Iterator[Piece]:
         raise PocketError(f"The folder {path} has no .txt files in it.")
     if len(files) == 1 and files[0].suffix.lower() == ".txt" and not _is_separated(files[0]):
         size, tenth = files[0].stat().st_size, _last_tenth(files[0])
-        pieces = _txt(files[0], 0, tenth) if split == "train" else _txt(files[0], tenth, size)
+        chunks = _txt(files[0], 0, tenth) if split == "train" else _txt(files[0], tenth, size)
     else:
-        pieces = every(HOLD_OUT, _files(files), split)
+        chunks = hold_out(HOLD_OUT, _files(files), split)
     empty = True
-    for piece in pieces:
-        empty = empty and not piece.text
-        yield piece
+    for chunk in chunks:
+        empty = empty and not chunk.text
+        yield chunk
     if empty:
         raise PocketError(
             f"{path} holds too little text to split into training and validation: give two documents or more."
         )
 
 
-def _files(files: list[Path]) -> Iterator[Piece]:
+def _files(files: list[Path]) -> Iterator[TextChunk]:
     sizes = [file.stat().st_size for file in files]
     for number, file in enumerate(files):
-        for piece in _READERS[file.suffix.lower()](file):
-            done = (sum(sizes[:number]) + piece.done * sizes[number]) / max(1, sum(sizes))
-            yield piece._replace(done=done)
+        for chunk in _READERS[file.suffix.lower()](file):
+            done = (sum(sizes[:number]) + chunk.done * sizes[number]) / max(1, sum(sizes))
+            yield chunk._replace(done=done)
 
 
-def _txt(path: Path, start: int = 0, end: int | None = None) -> Iterator[Piece]:
-    """The documents of a text file, from byte `start` to byte `end`; long ones in pieces."""
+def _txt(path: Path, start: int = 0, end: int | None = None) -> Iterator[TextChunk]:
+    """The documents of a text file, from byte `start` to byte `end`; long ones in chunks."""
     rest, end = "", path.stat().st_size if end is None else end
     for text, done in _blocks(path, start, end):
         rest += text
         if SEPARATOR in rest:  # looked for first: the pattern is slow where it finds nothing
             *documents, rest = re.split(rf"(?m)^{re.escape(SEPARATOR)}\n", rest)
-            yield from (Piece(document, True, done) for document in documents)
-        if len(rest) > 2 * PIECE_CHARS:
-            place = cut_place(rest)
-            yield Piece(rest[:place], False, done)
+            yield from (TextChunk(document, True, done) for document in documents)
+        if len(rest) > 2 * CHUNK_CHARS:
+            place = split_point(rest)
+            yield TextChunk(rest[:place], False, done)
             rest = rest[place:]
-    yield Piece(re.sub(rf"(?m)^{re.escape(SEPARATOR)}\Z", "", rest), True, 1.0)
+    yield TextChunk(re.sub(rf"(?m)^{re.escape(SEPARATOR)}\Z", "", rest), True, 1.0)
 
 
 def _blocks(path: Path, start: int, end: int) -> Iterator[tuple[str, float]]:
@@ -69,7 +69,7 @@ def _blocks(path: Path, start: int, end: int) -> Iterator[tuple[str, float]]:
         if start == 0 and file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
             start = len(codecs.BOM_UTF8)
         file.seek(start)
-        while data := file.read(min(PIECE_CHARS, end - file.tell())):
+        while data := file.read(min(CHUNK_CHARS, end - file.tell())):
             try:
                 yield decoder.decode(data, file.tell() == end), (file.tell() - start) / (end - start)
             except UnicodeDecodeError as error:
@@ -88,7 +88,7 @@ def _is_separated(path: Path) -> bool:
     line = re.compile(rb"\n" + re.escape(SEPARATOR.encode()) + rb"\r?\n")
     with path.open("rb") as file:
         before = b"\n"
-        while block := file.read(PIECE_CHARS):
+        while block := file.read(CHUNK_CHARS):
             if line.search(before + block):
                 return True
             before = (before + block)[-len(SEPARATOR) - 3 :]
@@ -98,7 +98,7 @@ def _is_separated(path: Path) -> bool:
 def _last_tenth(path: Path) -> int:
     """The byte at which the last tenth of a file begins: after the last line break before it, not far away."""
     tenth = path.stat().st_size * 9 // 10
-    near = max(path.stat().st_size * 8 // 10, tenth - PIECE_CHARS)
+    near = max(path.stat().st_size * 8 // 10, tenth - CHUNK_CHARS)
     with path.open("rb") as file:
         file.seek(near)
         before = file.read(tenth - near)
@@ -109,7 +109,7 @@ def _last_tenth(path: Path) -> int:
     return tenth
 
 
-def _jsonl(path: Path) -> Iterator[Piece]:
+def _jsonl(path: Path) -> Iterator[TextChunk]:
     size, read = path.stat().st_size, 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -125,10 +125,10 @@ def _jsonl(path: Path) -> Iterator[Piece]:
             if not isinstance(text, str):
                 shown = line.decode(errors="replace").strip()[:60]
                 raise PocketError(f'{path}, line {number}, is not an object like {{"text": "..."}}: {shown!r}')
-            yield Piece(text, True, read / size)
+            yield TextChunk(text, True, read / size)
 
 
-def _parquet(path: Path) -> Iterator[Piece]:
+def _parquet(path: Path) -> Iterator[TextChunk]:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
@@ -140,7 +140,7 @@ def _parquet(path: Path) -> Iterator[Piece]:
             n_rows, read = file.metadata.num_rows, 0
             for batch in file.iter_batches(BATCH_ROWS, columns=["text"]):
                 read += len(batch)
-                yield from (Piece(text or "", True, read / n_rows) for text in batch["text"].to_pylist())
+                yield from (TextChunk(text or "", True, read / n_rows) for text in batch["text"].to_pylist())
     except (OSError, ValueError) as error:
         raise PocketError(f"{path} cannot be read as parquet: {error}") from error
 
