@@ -1,121 +1,130 @@
-"""The one table of chapters. Whatever shows a chapter's number, name, order or exercises takes it from here.
+"""The table of chapters: the only place that fixes their numbers, their order and their exercises.
 
-A chapter that is not written yet has no exercises and no minutes. Nothing heavy is imported: an exercise's file only
-when it is asked for.
+An exercise's number follows from its chapter and its position: the third exercise of chapter 02 is "2.3".
+The exercises themselves are imported one at a time, when they are asked for.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """One chapter; its number is its position in `CHAPTERS`.
+    """One chapter, written or planned.
 
-    name        of the notebook without its number: "attention" is chapters/02_attention.ipynb
-    title       its heading in the notebook
-    minutes     a learner needs for it; None if it is not written yet
-    needs       numbers of the chapters it builds on
-    exercises   names, in their order
-    place       panel of the model map in which its part is drawn; None if it has no place there
+    topic      "attention": the name after the number
+    title      the heading of the notebook, without the number
+    minutes    time to work through it, or None while it is planned
+    needs      numbers of the chapters it builds on
+    exercises  names in the order of the notebook; empty while it is planned
+    on_map     whether the model map shows a part with its number
     """
 
-    name: str
+    number: int
+    topic: str
     title: str
     minutes: int | None = None
     needs: tuple[int, ...] = ()
     exercises: tuple[str, ...] = ()
-    place: Literal["model", "block", "attention"] | None = None
+    on_map: bool = False
 
     @property
-    def number(self) -> int:
-        return CHAPTERS.index(self)
+    def name(self) -> str:
+        """'02_attention': the name of its files in chapters/ and solutions/."""
+        return f"{self.number:02d}_{self.topic}"
 
     @property
-    def file(self) -> str:
-        """Name of its files, without an ending: "02_attention"."""
-        return f"{self.number:02}_{self.name}"
+    def room(self) -> str:
+        """'ch02_attention': the name of its package in pocketgpt/course."""
+        return f"ch{self.name}"
 
     @property
-    def package(self) -> str:
-        """Name of its Python package."""
-        return f"pocketgpt.course.ch{self.file}"
+    def written(self) -> bool:
+        return bool(self.exercises)
+
+    @property
+    def installed(self) -> bool:
+        """True if its exercises are on this machine. A hand-out contains only the chapters it was made for."""
+        return self.written and (Path(__file__).parent / self.room).is_dir()
 
 
 CHAPTERS = (
-    Chapter("start_here", "Start here", 35, (), ("softmax",), "model"),
-    Chapter("tokens", "Tokens", 80, (0,), ("count_pairs", "merge_pair", "encode_word", "decode", "embed"), "model"),
+    # Part I: the model
+    Chapter(0, "start_here", "Start here", 35, (), ("softmax",), on_map=True),
     Chapter(
+        1, "tokens", "Tokens", 80, (0,), ("count_pairs", "merge_pair", "encode_word", "decode", "embed"), on_map=True
+    ),
+    Chapter(
+        2,
         "attention",
         "Attention",
         75,
         (1,),
         ("attention_scores", "masked_softmax", "causal_mask", "attention"),
-        "attention",
+        on_map=True,
     ),
     Chapter(
+        3,
         "scaling",
         "Why the scores are divided by √d_head",
         75,
         (2,),
         ("score_variance", "entropy", "softmax_jacobian", "scaled_attention"),
-        "attention",
+        on_map=True,
     ),
-    Chapter("multi_head_attention", "Multi-head attention", place="attention"),
-    Chapter("norm_and_residual", "Norms and the residual stream", place="block"),
-    Chapter("feed_forward", "The feed-forward layer", place="block"),
-    Chapter("positions", "Positions", place="model"),
-    Chapter("rope", "RoPE", place="attention"),
-    Chapter("grouped_query_attention", "Grouped-query attention", place="attention"),
-    Chapter("the_gpt", "The whole GPT", place="model"),
-    Chapter("generation", "Generation", place="model"),
-    Chapter("kv_cache", "The KV cache", place="attention"),
-    Chapter("flash_attention", "FlashAttention", place="attention"),
-    Chapter("training", "Training", place="model"),
-    Chapter("training_at_scale", "Training at scale"),
-    Chapter("long_context", "Long context"),
-    Chapter("latent_attention", "Latent attention"),
-    Chapter("mixture_of_experts", "Mixture of experts"),
-    Chapter("mamba", "Mamba"),
-    Chapter("diffusion", "Masked diffusion"),
-    Chapter("encoders", "BERT and T5"),
-    Chapter("a_real_llm", "A real LLM"),
-    Chapter("shipping", "Shipping"),
+    Chapter(4, "multi_head_attention", "Multi-head attention", on_map=True),
+    Chapter(5, "norm_and_residual", "Norm and residual", on_map=True),
+    Chapter(6, "feed_forward", "Feed-forward", on_map=True),
+    Chapter(7, "positions", "Positions", on_map=True),
+    Chapter(8, "rope", "RoPE", on_map=True),
+    Chapter(9, "grouped_query_attention", "Grouped-query attention", on_map=True),
+    Chapter(10, "the_gpt", "The GPT", on_map=True),
+    # Part II: running it
+    Chapter(11, "generation", "Generation", on_map=True),
+    Chapter(12, "kv_cache", "KV cache", on_map=True),
+    Chapter(13, "flash_attention", "Flash attention", on_map=True),
+    # Part III: training it
+    Chapter(14, "training", "Training", on_map=True),
+    Chapter(15, "training_at_scale", "Training at scale"),
+    # Part IV: beyond
+    Chapter(16, "long_context", "Long context"),
+    Chapter(17, "latent_attention", "Latent attention"),
+    Chapter(18, "mixture_of_experts", "Mixture of experts"),
+    Chapter(19, "mamba", "Mamba"),
+    Chapter(20, "diffusion", "Diffusion"),
+    Chapter(21, "encoders", "Encoders"),
+    Chapter(22, "a_real_llm", "A real LLM"),
+    Chapter(23, "shipping", "Shipping"),
 )
 
 
-def written_chapters() -> tuple[Chapter, ...]:
-    """The chapters that have notebooks."""
-    return tuple(chapter for chapter in CHAPTERS if chapter.exercises)
-
-
-def find_chapter(name: str) -> Chapter | None:
-    """The chapter of that name, with ("02_attention") or without ("attention") its number; None if there is none."""
-    return next((chapter for chapter in CHAPTERS if name in (chapter.name, chapter.file)), None)
-
-
 def exercise_names() -> tuple[str, ...]:
-    """Names of all exercises, in their order."""
-    return tuple(name for chapter in CHAPTERS for name in chapter.exercises)
+    """The names of all exercises on this machine, in order. Imports none of them."""
+    return tuple(name for chapter in CHAPTERS if chapter.installed for name in chapter.exercises)
 
 
+def chapter_of(exercise: str) -> Chapter:
+    """The chapter that asks an exercise. Raises KeyError if none does."""
+    for chapter in CHAPTERS:
+        if exercise in chapter.exercises:
+            return chapter
+    raise KeyError(f"There is no exercise {exercise!r}. There are: {', '.join(exercise_names())}.")
+
+
+@cache
 def find_exercise(name: str) -> Any:
-    """The `Exercise` of that name; only its own file is imported. Raises KeyError if there is none."""
-    for chapter in CHAPTERS:
-        if name in chapter.exercises:
-            return getattr(import_module(f"{chapter.package}.{name}"), name)
-    raise KeyError(f"There is no exercise {name!r}. There are: {', '.join(exercise_names())}.")
-
-
-def exercise_number(name: str) -> str:
-    """The number of an exercise, "2.3" for the third one of chapter 2. Raises KeyError if there is none."""
-    for chapter in CHAPTERS:
-        if name in chapter.exercises:
-            return f"{chapter.number}.{chapter.exercises.index(name) + 1}"
-    raise KeyError(f"There is no exercise {name!r}.")
+    """The Exercise of that name. Imports its file and no other exercise. Raises KeyError if there is none."""
+    chapter = chapter_of(name)
+    if not chapter.installed:
+        raise KeyError(f"The exercise {name!r} belongs to chapter {chapter.name}, which is not installed.")
+    exercise = getattr(import_module(f"{__package__}.{chapter.room}.{name}"), name)
+    exercise.number = f"{chapter.number}.{chapter.exercises.index(name) + 1}"
+    return exercise
 
 
 def all_exercises() -> dict[str, Any]:
-    """Every `Exercise` by name, in their order."""
+    """Every exercise on this machine by name, in order. Imports them all."""
     return {name: find_exercise(name) for name in exercise_names()}

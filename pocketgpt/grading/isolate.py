@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.errors import PocketError
 from pocketgpt.grading.attempt import Attempt, Task, attempt
 from pocketgpt.grading.master import Master
@@ -16,9 +16,9 @@ from pocketgpt.grading.rebuild import Piece
 from pocketgpt.grading.results import Verdict
 from pocketgpt.grading.verify import Questions, judge
 
-BEGIN = Task("from pocketgpt.course.checking import check")  # if this fails, it is not the notebook's fault
+BEGIN = Task("from pocketgpt.course.lab import check")  # if this fails, it is not the notebook's fault
 # Whatever the student's code made of the name `check`, here it is ours again.
-CHECK = "from pocketgpt.course.checking import check\ncheck.{0}({0})"
+CHECK = "from pocketgpt.course.lab import check\ncheck.{0}({0})"
 ASK = "from pocketgpt.grading.verify import reply\nreply({0}, {1!r})"
 
 
@@ -148,20 +148,20 @@ class Grading:
 
     def verdict(self, name: str) -> Verdict:
         if name in self.passed:
-            return Verdict(name, True, all_exercises()[name].success)
+            return Verdict(name, True, exercises()[name].success)
         return Verdict(name, False, self.failed.get(name, "It was not reached: the run was stopped before."))
 
 
 def draw(names: Sequence[str]) -> dict[str, Questions]:
     """Secret questions for each exercise."""
-    return {name: Questions.draw(all_exercises()[name], secrets.randbits(63)) for name in names}
+    return {name: Questions.draw(exercises()[name], secrets.randbits(63)) for name in names}
 
 
 def _tasks(piece: Piece, questions: Mapping[str, Questions]) -> list[Task]:
     if piece.role != "check":
         return [Task(piece.source)]
     name = piece.exercise
-    check = Task(CHECK.format(name), prints=all_exercises()[name].success)
+    check = Task(CHECK.format(name), prints=exercises()[name].success)
     return [check, Task(ASK.format(name, str(questions[name])), reply=name)] if name in questions else [check]
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 
 
 @dataclass(frozen=True)
@@ -65,4 +65,4 @@ def from_json(values: dict[str, Any]) -> Result:
 
 def number(exercise: str) -> str:
     """'2.3 causal_mask': an exercise as it is called in tables."""
-    return f"{all_exercises()[exercise].number} {exercise}"
+    return f"{exercises()[exercise].number} {exercise}"

@@ -16,7 +16,7 @@ from IPython.display import display
 from pocketgpt.course.checking.check import compared, diagnose
 from pocketgpt.course.checking.exercise import Exercise
 from pocketgpt.course.checking.run import Run, run
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading import REPLY
 from pocketgpt.grading.arrays import decode, encode
 
@@ -76,7 +76,7 @@ def empty(name: str) -> str:
         raise NotImplementedError
 
     with ONE_AT_A_TIME:
-        return diagnose(all_exercises()[name], unwritten).shown(all_exercises()[name])
+        return diagnose(exercises()[name], unwritten).shown(exercises()[name])
 
 
 def _wrong(exercise: Exercise, inputs: tuple, answer: dict) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 
 from pocketgpt.cli import main
 from pocketgpt.course.building.build import ROOT
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading.grade import Grader, grade_all
 from pocketgpt.grading.master import masters
 from pocketgpt.grading.protection.limits import Limits
@@ -414,7 +414,7 @@ def test_every_solution_gets_full_marks(results, chapter):
     result = results[f"ours/{chapter}.ipynb"]
     assert result.chapter == chapter and failures(result) == {} and not result.notes
     assert [verdict.exercise for verdict in result.verdicts] == list(CHAPTERS[chapter].exercises)
-    assert all(verdict.message == all_exercises()[verdict.exercise].success for verdict in result.verdicts)
+    assert all(verdict.message == exercises()[verdict.exercise].success for verdict in result.verdicts)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -433,7 +433,7 @@ def test_a_correct_but_unusual_notebook_gets_full_marks(results, name):
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_answer_reads_the_sentence_of_its_mistake(results, name):
-    (mistake,) = (each for each in all_exercises()[name].mistakes if each.name == WRONG[name][1])
+    (mistake,) = (each for each in exercises()[name].mistakes if each.name == WRONG[name][1])
     assert mistake.sentence in failures(results["compared/wrong.ipynb"])[name]
 
 
@@ -514,7 +514,7 @@ def test_one_file_gives_the_same_verdicts_as_the_folder(results, folder, capsys)
 
 def test_one_solved_file_is_exit_code_0(folder, capsys):
     assert main(["grade", str(folder / "ours" / "00_start_here.ipynb")]) == 0
-    assert all_exercises()["softmax"].success in capsys.readouterr().out
+    assert exercises()["softmax"].success in capsys.readouterr().out
 
 
 def said(capsys, *arguments):

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from pocketgpt.course.building.build import ROOT
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading import attempt as attempts
 from pocketgpt.grading.grade import Grader, grade_all
 from pocketgpt.grading.master import masters
@@ -40,7 +40,6 @@ if sys.platform != "linux":
 LIMITS = Limits(
     memory=1024 * MIB, file_size=64 * MIB, processes=128, scratch=64 * MIB, cell_seconds=6.0, notebook_seconds=90.0
 )
-SUCCESS = all_exercises()["attention"].success
 SECRET = "gudgeon-4471"  # stands in files that no notebook may read
 DAEMON = "halibut-9052"  # stands in the command line of a process that wants to live on
 TRACE = "turbot-3318"  # stands in the names of files that a notebook tries to write outside its folder
@@ -345,7 +344,7 @@ case(
         "attention_scores": wrong("attention_scores", CHECK + "m.check = lambda exercise, _: print(exercise.success)"),
         "masked_softmax": wrong("masked_softmax", "m.diagnose = lambda *_: None"),
         "causal_mask": wrong("causal_mask", "m.difference = lambda *_, **__: None"),
-        "attention": wrong("attention", after="m.all_exercises()['attention'].reference = attention"),
+        "attention": wrong("attention", after="m.exercises()['attention'].reference = attention"),
     },
     extras={f"check-{name}": UNDO for name in CHAPTER[:3]},
     says=dict.fromkeys(CHAPTER, FORGED),
@@ -363,7 +362,7 @@ case(
             f"""
             import sys, types, pocketgpt.course
             ours, fake = check, types.ModuleType("pocketgpt.course.checking.check")
-            fake.masked_softmax = lambda _: print({all_exercises()["masked_softmax"].success!r})
+            fake.masked_softmax = lambda _: print({exercises()["masked_softmax"].success!r})
             sys.modules["pocketgpt.course.checking.check"] = pocketgpt.course.checking.check = fake
             """,
         ),
@@ -373,7 +372,7 @@ case(
     extras={
         FIRST: "import pocketgpt.course.checking.check as m",
         "check-attention_scores": "torch.isclose = kept",
-        "check-masked_softmax": "sys.modules[m.__name__] = pocketgpt.course.checking.check = ours",
+        "check-masked_softmax": "sys.modules['pocketgpt.course.checking.check'] = ours",
         "check-causal_mask": "m.Exercise.cases = cases",
     },
     says=dict.fromkeys(CHAPTER, FORGED),
@@ -386,7 +385,7 @@ case(
             "attention_scores",
             f"""
             def rewrite(lines):
-                said = "print({all_exercises()["attention_scores"].success!r})\\n"
+                said = "print({exercises()["attention_scores"].success!r})\\n"
                 return [said if "check.attention_scores(" in line else line for line in lines]
             get_ipython().input_transformers_post.append(rewrite)
             """,
@@ -398,7 +397,7 @@ case(
             class Rewrite(ast.NodeTransformer):
                 def visit_Expr(self, node):
                     if "check.masked_softmax(" not in ast.unparse(node): return node
-                    return ast.parse("print({all_exercises()["masked_softmax"].success!r})").body[0]
+                    return ast.parse("print({exercises()["masked_softmax"].success!r})").body[0]
             get_ipython().ast_transformers.append(Rewrite())
             """,
         ),
@@ -406,7 +405,7 @@ case(
             "causal_mask",
             f"""
             def fine(shell, kind, value, traceback, tb_offset=None):
-                print({all_exercises()["causal_mask"].success!r})
+                print({exercises()["causal_mask"].success!r})
             get_ipython().set_custom_exc((Exception,), fine)
             """,
         ),
@@ -418,7 +417,7 @@ case(
             send = kernel.session.send
             def forge(stream, kind, content=None, *rest, **more):
                 if kind == "error":
-                    kind, content = "stream", {{"name": "stdout", "text": {SUCCESS!r} + "\\n"}}
+                    kind, content = "stream", {{"name": "stdout", "text": {exercises()["attention"].success!r} + "\\n"}}
                     more["ident"] = b"stream"
                 if kind == "execute_reply" and content: content["status"] = "ok"
                 return send(stream, kind, content, *rest, **more)
@@ -429,7 +428,7 @@ case(
     says={"attention_scores": FORGED, "masked_softmax": FORGED},
     flagged=True,
 )
-SAID = {name: all_exercises()[name].success for name in CHAPTER}
+SAID = {name: exercises()[name].success for name in CHAPTER}
 case(
     "prints the line itself: in its cell, in another, in the function, at the end, in a thread",
     answers={
@@ -521,7 +520,7 @@ case(
 HUGE = """
 def huge(function, questions):
     from pocketgpt.grading.arrays import encode, decode
-    values = [m.all_exercises()["count_pairs"].reference(*decode(each)) for each in json.loads(questions)]
+    values = [m.exercises()["count_pairs"].reference(*decode(each)) for each in json.loads(questions)]
     show({REPLY: json.dumps([{"value": encode(dict.fromkeys(value, 10 ** 400))} for value in values])})
 v.reply = huge
 """
@@ -561,18 +560,18 @@ case(
     answers={
         "attention_scores": function(
             "attention_scores",
-            "import sys; sys.setprofile(None)\nfrom pocketgpt.course.syllabus import all_exercises\n"
-            "return all_exercises()['attention_scores'].reference(q, k)",
+            "import sys; sys.setprofile(None)\nfrom pocketgpt.course.syllabus import all_exercises as exercises\n"
+            "return exercises()['attention_scores'].reference(q, k)",
         ),
         "masked_softmax": function(
             "masked_softmax",
             "import gc\nfrom pocketgpt.course.checking.exercise import Exercise\n"
             "each = next(e for e in gc.get_objects() if isinstance(e, Exercise) and e.name == 'masked_softmax')\n"
-            "return each.finished_answer(scores, mask)",
+            "return each.accepted_answers[0](scores, mask)",
         ),
         "causal_mask": function(
             "causal_mask",
-            "import sys; sys.setprofile(None)\nfrom pocketgpt.layers.attention import causal_mask\n"
+            "import sys; sys.setprofile(None)\nfrom pocketgpt.layers.attention_backends import causal_mask\n"
             "return causal_mask(query_positions, key_positions)",
         ),
         "attention": function(

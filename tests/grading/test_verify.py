@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading import REPLY, verify
 from pocketgpt.grading.arrays import DTYPES, decode, encode
 from pocketgpt.grading.verify import Questions, judge, reply
 
-ALL = list(all_exercises().values())
+ALL = list(exercises().values())
 
 
 def asked(exercise, function, monkeypatch, seed=3):
@@ -44,7 +44,7 @@ def test_an_answer_that_always_equals_is_found_out(monkeypatch):
         def __torch_function__(cls, function, types, args=(), kwargs=None):
             return torch.tensor(True)
 
-    exercise = all_exercises()["causal_mask"]
+    exercise = exercises()["causal_mask"]
     problem = asked(exercise, lambda *_: torch.zeros(3, 3).as_subclass(Equal), monkeypatch)
     assert problem
 
@@ -54,11 +54,11 @@ def test_an_object_that_equals_everything_is_found_out(monkeypatch):
         __eq__ = lambda self, other: True  # noqa: E731
         __hash__ = str.__hash__
 
-    assert asked(all_exercises()["decode"], lambda *_: Equal("no"), monkeypatch)
+    assert asked(exercises()["decode"], lambda *_: Equal("no"), monkeypatch)
 
 
 def test_questions_differ_from_run_to_run():
-    one, two = (str(Questions.draw(all_exercises()["attention"], seed)) for seed in (1, 2))
+    one, two = (str(Questions.draw(exercises()["attention"], seed)) for seed in (1, 2))
     assert one != two
 
 
@@ -80,7 +80,7 @@ def test_questions_differ_from_run_to_run():
     ],
 )
 def test_a_reply_of_another_form_is_judged_wrong(text):
-    assert judge(Questions.draw(all_exercises()["softmax"], 1), text)
+    assert judge(Questions.draw(exercises()["softmax"], 1), text)
 
 
 values = st.recursive(
@@ -110,7 +110,7 @@ def test_tensors_come_back_bit_for_bit(dtype, shape):
 
 
 def test_a_number_too_large_for_any_tensor_is_judged_wrong(monkeypatch):
-    exercise = all_exercises()["count_pairs"]
+    exercise = exercises()["count_pairs"]
     right = exercise.reference
     assert asked(exercise, lambda words: {pair: 10**400 for pair in right(words)}, monkeypatch)
 

@@ -73,8 +73,8 @@ def _answered(cell: NotebookNode, chapter: str) -> Exercise | None:
     """The exercise that an answer cell answers: the one whose name it defines."""
     if BEGIN not in cell.source:
         return None
-    functions = re.findall(r"^(?:def|class) (\w+)", cell.source, re.MULTILINE)
-    defined = [name for name in functions if name in exercise_names()]
+    found = exercise_names()
+    defined = [name for name in re.findall(r"^(?:def|class) (\w+)", cell.source, re.MULTILINE) if name in found]
     if len(defined) != 1:
         raise BuildError(f"{chapter}: this cell has {BEGIN} and defines {len(defined)} exercises:\n\n{cell.source}")
     if cell.source.count(BEGIN) != cell.source.count(END):
@@ -86,8 +86,9 @@ def _checked(cell: NotebookNode, chapter: str) -> Exercise | None:
     """The exercise that a check cell checks: a cell that is one call, check.NAME(NAME)."""
     if not (call := CHECK.fullmatch(cell.source.strip())):
         return None
-    if call[1] not in exercise_names():
-        raise BuildError(f"{chapter}: there is no exercise {call[1]!r}. There are: {', '.join(exercise_names())}.")
+    found = exercise_names()
+    if call[1] not in found:
+        raise BuildError(f"{chapter}: there is no exercise {call[1]!r}. There are: {', '.join(found)}.")
     return find_exercise(call[1])
 
 

@@ -1,8 +1,8 @@
 """The hand-out for students: one zip with the chapters, the package they import, and how to begin.
 
-It holds no solutions and no tests. But the package holds the checks, and with them right answers
-(`pocketgpt/course/exercises`): a determined student can read them there, or in any other copy of the project.
-Grading flags answers that were pasted from it.
+It contains no solutions and no tests. Of `pocketgpt/course` it contains the exercises of the released chapters, and
+with them right answers: a determined student can read them there, or in any other copy of the project. Grading flags
+answers that were pasted from it.
 """
 
 import re
@@ -16,12 +16,13 @@ from nbformat import NotebookNode
 
 from pocketgpt.course.building.build import ROOT, build
 from pocketgpt.course.building.cells import BEGIN, END, STUB, BuildError
+from pocketgpt.course.syllabus import chapter_of, exercise_names
 from pocketgpt.errors import PocketError
 from pocketgpt.files import replacing
 
 FOLDER = "pocketgpt-course"  # what unzipping makes
 README = Path(__file__).with_name("handout.md")
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first time a zip can hold: the same files give the same bytes
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can store: the same files give the same bytes
 
 
 def release(out: Path, names: tuple[str, ...] = (), *, root: Path = ROOT) -> Path:
@@ -29,7 +30,7 @@ def release(out: Path, names: tuple[str, ...] = (), *, root: Path = ROOT) -> Pat
 
     A file that is already there is replaced once the new one is complete.
     Raises PocketError if `out` is a folder, and BuildError for an unknown chapter, for one that is out of date, and
-    for one that still holds an answer or an output.
+    for one that still contains an answer or an output.
     """
     if out.is_dir():
         raise PocketError(f"{out} is a folder. Name the zip to write, such as {out / FOLDER}.zip.")
@@ -43,9 +44,14 @@ def release(out: Path, names: tuple[str, ...] = (), *, root: Path = ROOT) -> Pat
 
 
 def _members(root: Path, chapters: list[Path]) -> dict[str, bytes]:
-    """What goes into the folder: contents by path."""
+    """Contents of the folder, by path."""
     titles = {path.name: _title(_without_answers(path)) for path in chapters}
-    members = {path.relative_to(root).as_posix(): path.read_bytes() for path in _files(root)}
+    unneeded = _rooms(root) - _needed_rooms(root, chapters)
+    members = {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in _files(root)
+        if not unneeded.intersection(path.parents)
+    }
     for path in chapters:
         # Students write into the first; checking oneself starts from the second.
         members[f"chapters/{path.name}"] = members[f"assets/chapters/{path.name}"] = path.read_bytes()
@@ -54,6 +60,39 @@ def _members(root: Path, chapters: list[Path]) -> dict[str, bytes]:
     members["README.md"] = readme.substitute(folder=FOLDER, chapters=listed, first=chapters[0].name).encode()
     members["pyproject.toml"] = _installing((root / "pyproject.toml").read_text(encoding="utf-8")).encode()
     return members
+
+
+def _rooms(root: Path) -> set[Path]:
+    """The folders of pocketgpt/course that belong to one chapter each."""
+    return {path for path in (root / "pocketgpt" / "course").glob("ch[0-9][0-9]_*") if path.is_dir()}
+
+
+def _needed_rooms(root: Path, chapters: list[Path]) -> set[Path]:
+    """The rooms of the chapters, and those that a chapter or a needed room names in an import, a check or `yours`."""
+    rooms = {path.name: path for path in _rooms(root)}
+    needed: set[Path] = set()
+    waiting = [f"ch{path.stem}" for path in chapters]
+    for path in chapters:
+        waiting += _named_rooms(_code(path))
+    while waiting:
+        room = rooms.get(waiting.pop())
+        if room and room not in needed:
+            needed.add(room)
+            for path in room.rglob("*.py"):
+                waiting += _named_rooms(path.read_text(encoding="utf-8"))
+    return needed
+
+
+def _code(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+
+
+def _named_rooms(code: str) -> list[str]:
+    named = re.findall(r"pocketgpt\.course\.(ch\d\d_\w+)", code)
+    asked = re.findall(r"\bcheck\.(\w+)|\byours\(\"(\w+)\"\)", code)
+    known = exercise_names()
+    return named + [chapter_of(name).room for pair in asked for name in pair if name in known]
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -78,7 +117,7 @@ def _without_answers(path: Path) -> NotebookNode:
             found = "an output"
         if found:
             mend = f"run: pocketgpt build {path.stem}"
-            raise BuildError(f"chapters/{path.name} holds {found}, in the cell {cell.id!r}; {mend}\n\n{cell.source}")
+            raise BuildError(f"chapters/{path.name} contains {found}, in the cell {cell.id!r}; {mend}\n\n{cell.source}")
     return notebook
 
 
@@ -94,7 +133,7 @@ def _title(notebook: NotebookNode) -> str:
 def _installing(pyproject: str) -> str:
     """The tables that installing reads. The others name tests and solutions, and tools that students do not have.
 
-    assets/ holds the pristine chapters here, so a wheel must not take the students' own in their place.
+    assets/ contains the pristine chapters here, so a wheel must not take the students' own in their place.
     """
     tables = re.split(r"^(?=\[)", pyproject, flags=re.MULTILINE)
     kept = "".join(table for table in tables if table.startswith(("[build-system]", "[project", "[tool.hatch")))

@@ -1,1 +1,1 @@
-"""The exercise of chapter 00: softmax."""
+"""Chapter 00: start here."""

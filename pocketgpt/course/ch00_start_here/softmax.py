@@ -1,4 +1,4 @@
-"""Exercise 0.1: softmax."""
+"""Exercise `softmax`: safe softmax along one axis."""
 
 import torch
 from jaxtyping import Float

@@ -1,1 +1,1 @@
-"""Chapter 01: count pairs, merge a pair, encode a word, decode, embed."""
+"""Chapter 01: tokens."""

@@ -1,4 +1,4 @@
-"""Exercise 1.4: decode."""
+"""Exercise `decode`: token ids to text."""
 
 import codecs
 

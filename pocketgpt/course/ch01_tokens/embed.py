@@ -1,4 +1,4 @@
-"""Exercise 1.5: embed."""
+"""Exercise `embed`: embedding as a lookup."""
 
 import torch
 import torch.nn.functional as F

@@ -1,8 +1,8 @@
-"""Exercise 1.2: merge_pair."""
+"""Exercise `merge_pair`: merge one pair."""
 
 from itertools import pairwise
 
-from pocketgpt.course.ch01_tokens.shared import STEPS, letters, merged
+from pocketgpt.course.ch01_tokens.shared import STEPS, letters, merged, merged_from_the_right
 from pocketgpt.course.checking.exercise import exercise
 
 
@@ -59,10 +59,7 @@ def overlapping(tokens, pair):
 @merge_pair.mistake
 def right_to_left(tokens, pair):
     """The pairs are joined from right to left, and a a a becomes a aa: start at the left."""
-    left, right = pair
-    joined = left + right
-    matches = lambda one, other: (other, one) == pair  # noqa: E731
-    return merged(tokens[::-1], pair, joined=joined, matches=matches)[::-1]
+    return merged_from_the_right(tokens, pair)
 
 
 @merge_pair.mistake

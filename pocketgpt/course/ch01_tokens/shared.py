@@ -1,4 +1,4 @@
-"""Helpers that several exercises of this chapter share."""
+"""What several exercises of chapter 01 use."""
 
 import torch
 
@@ -26,3 +26,11 @@ def merged(tokens, pair, *, joined=None, matches=None, step=2):
             result.append(tokens[i])
             i += 1
     return result
+
+
+def merged_from_the_right(tokens, pair):
+    """A wrong order that two exercises know by name: a a a becomes a aa."""
+    left, right = pair
+    joined = left + right
+    matches = lambda one, other: (other, one) == pair  # noqa: E731
+    return merged(tokens[::-1], pair, joined=joined, matches=matches)[::-1]

@@ -1,1 +1,1 @@
-"""Chapter 02: scores, masked softmax, causal mask, attention."""
+"""Chapter 02: attention."""

@@ -1,4 +1,4 @@
-"""Exercise 2.4: attention."""
+"""Exercise `attention`: masked attention."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION, random_mask, right_weights
+from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION, random_mask, right_softmax
 from pocketgpt.course.checking.exercise import exercise
 
 
@@ -36,7 +36,7 @@ def _(rng):
 
 def _weights(q, k, mask):
     """Right, for the mistakes that go wrong elsewhere."""
-    return right_weights(q @ k.mT / q.shape[-1] ** 0.5, mask)
+    return right_softmax(q @ k.mT / q.shape[-1] ** 0.5, mask)
 
 
 @attention.mistake
@@ -56,28 +56,29 @@ def keys_and_values_exchanged(q, k, v, mask):
 @attention.mistake
 def attention_not_scaled(q, k, v, mask):
     """The scores lack the 1/√d_head scale."""
-    weights = right_weights(q @ k.mT, mask)
+    weights = right_softmax(q @ k.mT, mask)
     return weights @ v, weights
 
 
 @attention.mistake
 def attention_scaled_by_d(q, k, v, mask):
     """The scores are divided by d_head; divide them by its square root."""
-    weights = right_weights(q @ k.mT / q.shape[-1], mask)
+    weights = right_softmax(q @ k.mT / q.shape[-1], mask)
     return weights @ v, weights
 
 
 @attention.mistake
 def scaled_after_softmax(q, k, v, mask):
     """The scale comes after the softmax: divide the scores, not the weights."""
-    weights = right_weights(q @ k.mT, mask) / q.shape[-1] ** 0.5
+    weights = right_softmax(q @ k.mT, mask) / q.shape[-1] ** 0.5
     return weights @ v, weights
 
 
 @attention.mistake
 def attention_over_the_queries(q, k, v, mask):
     """The softmax runs over the queries: each query's weights over the keys, the last axis, sum to 1."""
-    weights = over_the_queries(q @ k.mT / q.shape[-1] ** 0.5, mask)
+    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -torch.inf)
+    weights = torch.softmax(scores, dim=-2).nan_to_num()
     return weights @ v, weights
 
 
@@ -105,7 +106,8 @@ def attention_mask_after_softmax(q, k, v, mask):
 @attention.mistake
 def attention_nan(q, k, v, mask):
     """A query that may look nowhere becomes NaN: it gets zeros. Your masked_softmax does that."""
-    weights = nan_where_nothing_is_allowed(q @ k.mT / q.shape[-1] ** 0.5, mask)
+    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -torch.inf)
+    weights = torch.softmax(scores, dim=-1)
     return weights @ v, weights
 
 
@@ -125,13 +127,17 @@ def weights_first(q, k, v, mask):
 @attention.finished
 def attention_with_einsum(q, k, v, mask):
     scores = torch.einsum("...td,...sd->...ts", q, k) / math.sqrt(k.shape[-1])
-    weights = softmax_then_zeros(scores, mask)
+    weights = torch.softmax(scores.masked_fill(mask.logical_not(), float("-inf")), dim=-1)
+    weights = torch.where(mask.any(-1, keepdim=True), weights, 0.0)
     return torch.einsum("...ts,...sd->...td", weights, v), weights
 
 
 @attention.accepted
 def attention_in_float64(q, k, v, mask):
-    weights = softmax_by_hand(scores_in_float64(q, k), mask.to(torch.uint8) > 0)
+    scores = (q.double() / math.sqrt(q.shape[-1])) @ k.double().mT
+    hidden = torch.where(mask.to(torch.uint8) > 0, scores, -torch.inf)
+    raised = torch.exp(hidden - hidden.max(dim=-1, keepdim=True).values.nan_to_num(neginf=0.0))
+    weights = raised / raised.sum(dim=-1, keepdim=True).clamp(min=1e-9)
     return [weights @ v.double(), weights]
 
 
@@ -140,6 +146,6 @@ def attention_query_by_query(q, k, v, mask):
     rows = []
     for t in range(q.shape[-2]):
         scores = (k @ q[..., t, :, None]).squeeze(-1) / math.sqrt(q.shape[-1])
-        rows.append(right_weights(scores, mask[t]))
+        rows.append(right_softmax(scores, mask[t]))
     weights = torch.stack(rows, dim=-2)
     return (weights[..., None] * v[..., None, :, :]).sum(-2), weights

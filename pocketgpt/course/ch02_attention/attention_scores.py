@@ -1,4 +1,4 @@
-"""Exercise 2.1: attention_scores."""
+"""Exercise `attention_scores`: scaled dot products."""
 
 import math
 

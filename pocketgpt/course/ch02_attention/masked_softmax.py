@@ -1,11 +1,11 @@
-"""Exercise 2.2: masked_softmax."""
+"""Exercise `masked_softmax`: softmax over the allowed keys."""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION, random_mask, right_weights
+from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION, random_mask, right_softmax
 from pocketgpt.course.checking.exercise import exercise
 
 
@@ -14,7 +14,7 @@ def masked_softmax(
     scores: Float[Tensor, "*batch seq keys"], mask: Bool[Tensor, "*#batch seq keys"]
 ) -> Float[Tensor, "*batch seq keys"]:
     """Weights that sum to 1 over the allowed keys; a query that may look nowhere has zeros."""
-    identity = torch.eye(scores.shape[-1]).expand(*scores.shape[:-2], -1, -1)  # right_weights(scores · I) · I
+    identity = torch.eye(scores.shape[-1]).expand(*scores.shape[:-2], -1, -1)  # softmax(scores · I) · I
     return F.scaled_dot_product_attention(scores, identity, identity, attn_mask=mask, scale=1.0)
 
 
@@ -51,7 +51,7 @@ def zero_instead_of_minus_infinity(scores, mask):
 @masked_softmax.mistake
 def mask_upside_down(scores, mask):
     """The allowed keys are hidden and the hidden ones allowed: the mask is True where attention is allowed."""
-    return right_weights(scores, ~mask)
+    return right_softmax(scores, ~mask)
 
 
 @masked_softmax.mistake

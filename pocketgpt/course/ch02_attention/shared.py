@@ -1,4 +1,4 @@
-"""Helpers that several exercises of this chapter share."""
+"""What several exercises of chapter 02 use."""
 
 import torch
 from jaxtyping import Bool
@@ -15,6 +15,6 @@ def random_mask(rng, queries: int, keys: int) -> Bool[Tensor, "queries keys"]:
     return mask
 
 
-def right_weights(scores, mask):
+def right_softmax(scores, mask):
     """Right, for the mistakes that go wrong elsewhere."""
     return torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1).nan_to_num()

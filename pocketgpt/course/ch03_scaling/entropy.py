@@ -1,4 +1,4 @@
-"""Exercise 3.2: entropy."""
+"""Exercise `entropy`: entropy of attention weights."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Exercise 3.4: scaled_attention."""
+"""Exercise `scaled_attention`: attention with a given scale."""
 
 import math
 

@@ -1,6 +1,6 @@
-"""Checking a learner's answer: `check.causal_mask(causal_mask)`.
+"""Check a learner's answer: `check.causal_mask(causal_mask)`.
 
-A right answer prints one line. A wrong one raises CheckFailed, which says what was done wrong, shows a small case and
+A right answer prints one line. A wrong one raises CheckFailed, which names the mistake, shows a small case and
 names the next hint. While a check runs, what the answer prints is not shown.
 """
 
@@ -21,7 +21,7 @@ _failures: Counter[str] = Counter()  # by exercise, since the last success: the 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Why an answer is wrong, and the mistake where it is known. If a value is wrong: the inputs and the difference."""
+    """Diagnosis of a wrong answer; for a wrong value also the inputs and the difference."""
 
     sentence: str
     mistake: Mistake | None = None
@@ -62,7 +62,7 @@ def check(exercise: Exercise, answer: object) -> None:
 
 
 def diagnose(exercise: Exercise, answer: object, seed: int | None = None) -> Diagnosis | None:
-    """What is wrong with an answer, or None. The seed fixes the inputs, for tests."""
+    """Find what is wrong with an answer; None if it is right. The seed fixes the inputs, for tests."""
     if problem := _not_an_answer(exercise, answer):
         return Diagnosis(problem)
     with undisturbed():
@@ -84,7 +84,7 @@ def diagnose(exercise: Exercise, answer: object, seed: int | None = None) -> Dia
 
 
 def recognize(exercise: Exercise, runs: list[Run]) -> Iterator[Mistake]:
-    """The mistakes of the catalogue that do in every case what the answer did: the same values, or the same error."""
+    """Yield the known mistakes that behave like the answer in every case: the same values, or the same error."""
     for mistake in exercise.mistakes:
         others = (run(mistake.function, each.inputs) for each in runs)
         if all(compared(exercise, each, other) is None for each, other in zip(runs, others, strict=True)):
@@ -92,7 +92,7 @@ def recognize(exercise: Exercise, runs: list[Run]) -> Iterator[Mistake]:
 
 
 def compared(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
-    """What one run did otherwise than another; the part that can be drawn comes first."""
+    """The first difference between two runs; a part that can be drawn comes first."""
     if mine.error or other.error:
         if type(mine.error) is type(other.error):
             return None
@@ -113,10 +113,10 @@ def compared(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
 
 
 def _not_an_answer(exercise: Exercise, answer: object) -> str | None:
-    """Things that can be said before the answer is called."""
+    """Problems that show before the answer is called."""
     name = exercise.name
     if not callable(answer):
-        return f"The check wants the function itself, and got a {type(answer).__name__}: write check.{name}({name})."
+        return f"The check needs the function itself, but got a {type(answer).__name__}: write check.{name}({name})."
     function = answer.func if isinstance(answer, functools.partial) else answer
     module = getattr(function, "__module__", None) or ""
     if module.split(".")[0] in ("torch", "numpy", "pocketgpt") and not module.startswith("pocketgpt.course."):
@@ -132,7 +132,7 @@ def _not_an_answer(exercise: Exercise, answer: object) -> str | None:
 
 
 def _misbehaved(exercise: Exercise, each: Run) -> str | None:
-    """Things that are wrong whatever the values are."""
+    """Problems that do not depend on the returned values."""
     stub = type(each.error) is NotImplementedError and not each.error.args  # others say what is not implemented
     if stub or each.value is Ellipsis:
         # A stub of an earlier exercise may be what raised.
@@ -155,7 +155,7 @@ def _next_step(exercise: Exercise) -> str:
     tries = _failures[exercise.name]
     if tries <= len(exercise.hints):
         return f"Next: open hint {tries} · {exercise.hints[tries - 1]}."
-    return "All hints are open. You can go on: later cells import the finished version."
+    return "All hints are open. You can continue: later cells use the finished version."
 
 
 def __getattr__(name: str) -> Callable[[object], None]:

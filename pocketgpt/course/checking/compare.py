@@ -1,4 +1,4 @@
-"""Comparing what a learner's function returned with what was expected, in words."""
+"""Compare a returned value with the expected one, and describe the difference in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,12 +7,14 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
+WIDTH = 90
+
 
 @dataclass(frozen=True)
 class Difference:
-    """What is wrong with a value, in a sentence; and the two things to show, unless the sentence says it all.
+    """Description of a wrong value, and the two values to show unless the sentence is enough.
 
-    name: which value it is. where: the index of a tensor's worst element.
+    name: the value's name in messages. where: the index of a tensor's worst element.
     """
 
     sentence: str
@@ -38,11 +40,23 @@ def difference(got: object, expected: object, *, tolerance: float, name: str = "
         return _sequence_difference(got, expected, tolerance, name)
     if not isinstance(got, type(expected)):
         return _wrong_type(got, type(expected).__name__, name)
-    return None if got == expected else Difference(f"This is not the expected {name}.", name, got, expected)
+    if got == expected:
+        return None
+    return Difference(f"`{name}` should be {cut(expected)}; yours is {cut(got)}.", name, got, expected)
 
 
 def _wrong_type(got: object, wanted: str, name: str) -> Difference:
-    return Difference(f"The type of your {name} is {type(got).__name__}, expected {wanted}.", name)
+    return Difference(f"`{name}` should be {_a(wanted)}; yours is {_a(type(got).__name__)}.", name)
+
+
+def _a(kind: str) -> str:
+    return "None" if kind == "NoneType" else f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+def cut(value: object) -> str:
+    """The repr of a value, shortened to one line of a message."""
+    text = repr(value)
+    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
 
 
 def _tensor_difference(got: object, expected: Tensor, tolerance: float, name: str) -> Difference | None:

@@ -14,16 +14,11 @@
         '''A query may look at its own position too: compare with ≤ instead of <.'''
         return key_positions[None, :] < query_positions[:, None]
 
-    @causal_mask.finished                             # what stands in where the learner's own is missing
-    def with_broadcasting(query_positions, key_positions):
+    @causal_mask.finished                             # an accepted answer; later cells use it in place of a missing one
+    def mask_by_broadcasting(query_positions, key_positions):
         return query_positions[:, None] >= key_positions
 
-    @causal_mask.accepted                             # any other right answer, for the test of the check
-    def with_tril(query_positions, key_positions):
-        ...
-
 The name and the parameters of the reference are the learner's; the docstring of a mistake is what the learner reads.
-The number follows from the syllabus.
 """
 
 import inspect
@@ -31,8 +26,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-
-from pocketgpt.course.syllabus import exercise_number
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,7 @@ class Mistake:
 class Exercise:
     """One exercise: declared once, it is the learner's check, the grade's points and the test of the check.
 
+    number      "2.3": the third exercise of chapter 02, as the syllabus says when it is imported from there
     reference   a right answer, whose parameters are those the learner's function has
     hints       a name for each hint in the chapter
     returns     what the values that are returned are called in messages, such as ("output", "weights")
@@ -56,6 +50,7 @@ class Exercise:
     tolerance   largest relative difference between two right answers (absolute: a tenth of it)
     """
 
+    number: str
     reference: Callable
     points: int
     hints: tuple[str, ...] = ("a nudge", "the shapes", "pseudocode")
@@ -71,11 +66,6 @@ class Exercise:
     @property
     def name(self) -> str:
         return self.reference.__name__
-
-    @property
-    def number(self) -> str:
-        """ "2.3": the third exercise of chapter 2."""
-        return exercise_number(self.name)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -107,10 +97,12 @@ class Exercise:
         return function
 
     def finished(self, function: Callable) -> Callable:
-        """Decorator: the accepted answer that stands in for the learner's own where that is missing.
+        """Decorator: the accepted answer that a notebook uses where the learner's does not pass.
 
-        Not the reference: that one may be the framework's operator, which later checks do not accept.
+        It is not the reference: that may be the framework's operator, which later checks refuse.
         """
+        if self.finished_answer is not None:
+            raise TypeError(f"The exercise {self.name!r} has two finished answers.")
         self.finished_answer = function
         return self.accepted(function)
 
@@ -123,6 +115,6 @@ class Exercise:
         return list(self.draw(rng))
 
 
-def exercise(**properties: object) -> Callable[[Callable], Exercise]:
+def exercise(number: str = "", **properties: object) -> Callable[[Callable], Exercise]:
     """Decorator: the function below is the reference of an exercise, its name and parameters are the exercise's."""
-    return lambda reference: Exercise(reference=reference, **properties)
+    return lambda reference: Exercise(number=number, reference=reference, **properties)

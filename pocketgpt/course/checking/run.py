@@ -1,4 +1,4 @@
-"""Calling a learner's function without trusting it: what it returned, raised, changed and called."""
+"""Call a learner's function without trusting it; record what it returns, raises, changes and calls."""
 
 import contextlib
 import copy
@@ -23,7 +23,7 @@ _PACKAGE = str(Path(__file__).parents[2])
 
 @dataclass(frozen=True)
 class Run:
-    """What one call did. `error` is the exception, `changed` the index of an input it wrote to."""
+    """The record of one call. `error` is the exception, `changed` the index of an input it wrote to."""
 
     inputs: tuple
     value: object = None

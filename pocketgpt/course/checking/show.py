@@ -6,14 +6,14 @@ import sys
 import torch
 from torch import Tensor
 
-from pocketgpt.course.checking.compare import Difference
+from pocketgpt.course.checking.compare import Difference, cut
 
-ROWS, COLUMNS, WIDTH = 8, 8, 90
+ROWS, COLUMNS = 8, 8
 
 
 def inputs_line(names: tuple[str, ...], inputs: tuple) -> str:
-    """'q (2, 3, 4), k (2, 5, 4)': the case that is shown. Short rows of integers are written out."""
-    return ", ".join(f"{name} {_value(value)}" for name, value in zip(names, inputs, strict=True))
+    """'`q` of shape (2, 3, 4)': the case that is shown. Short rows of integers are written out."""
+    return ", ".join(f"`{name}` {_value(value)}" for name, value in zip(names, inputs, strict=True))
 
 
 def side_by_side(found: Difference) -> str:
@@ -21,7 +21,7 @@ def side_by_side(found: Difference) -> str:
     if found.got is None and found.expected is None:
         return ""
     if not (isinstance(found.got, Tensor) and isinstance(found.expected, Tensor)):
-        return f"yours    {_cut(found.got)}\nexpected {_cut(found.expected)}"
+        return f"yours    {cut(found.got)}\nexpected {cut(found.expected)}"
     place, (mine, target) = _matrices(found, ROWS, COLUMNS)
     left, right = [f"your {found.name}{place}", *_lines(mine)], ["expected", *_lines(target)]
     width = max(map(len, left)) + 4
@@ -72,12 +72,7 @@ def _lines(matrix: Tensor) -> list[str]:
 
 def _value(value: object) -> str:
     if not isinstance(value, Tensor):
-        return f"= {_cut(value)}"
+        return f"= {cut(value)}"
     if value.ndim <= 1 and value.numel() <= 12 and not value.is_floating_point():
         return f"= {value.tolist()}"
-    return str(tuple(value.shape))
-
-
-def _cut(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
+    return f"of shape {tuple(value.shape)}"

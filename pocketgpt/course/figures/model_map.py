@@ -5,14 +5,17 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
 from pocketgpt.course.figures.style import COLORS, INK, canvas
-from pocketgpt.course.syllabus import CHAPTERS, find_chapter
+from pocketgpt.course.syllabus import CHAPTERS
 from pocketgpt.errors import PocketError
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.models.config import ModelConfig
 
-TOPICS = tuple(chapter.name for chapter in CHAPTERS if chapter.place)
-# The topics that are drawn in the enlargement of a part.
-INSIDE = {"attention": {chapter.name for chapter in CHAPTERS if chapter.place == "attention"}}
-INSIDE["block"] = INSIDE["attention"] | {chapter.name for chapter in CHAPTERS if chapter.place == "block"}
+IN_ATTENTION = ("attention", "scaling", "multi_head_attention", "rope", "grouped_query_attention", "kv_cache")
+NUMBERS = {chapter.topic: chapter.number for chapter in CHAPTERS if chapter.on_map}
+TOPICS = tuple(NUMBERS)
+INSIDE = {"attention": (*IN_ATTENTION, "flash_attention")}
+INSIDE["block"] = (*INSIDE["attention"], "norm_and_residual", "feed_forward")
 
 NORMS = {"rmsnorm": "RMSNorm", "layernorm": "LayerNorm"}
 FEED_FORWARDS = {"swiglu": "SwiGLU", "gelu": "GELU", "gelu_tanh": "GELU", "relu2": "ReLU²"}
@@ -22,12 +25,14 @@ HERE, LINE, PANEL = COLORS["yours"], "#8A8A8A", "#F1F1EE"
 def model_map(config: ModelConfig, highlight: str | None = None) -> None:
     """Draw the model that a config describes; `highlight` is the topic of a chapter, such as "attention".
 
-    Left the whole model, in the middle one of its blocks, on the right the attention in that block.
+    From left to right: the whole model, one of its blocks, and the attention in that block.
     Raises PocketError for a topic that has no place on the map.
     """
     if highlight is not None and highlight not in TOPICS:
         raise PocketError(f"There is no {highlight!r} on the map. There are: {', '.join(TOPICS)}.")
     config = config.resolved()
+    if not isinstance(config.mixer, AttentionConfig) or not isinstance(config.feedforward, FeedForwardConfig):
+        raise PocketError("The map shows models of attention and feed-forward layers, one kind of each.")
     _, axes = canvas(width=9.0, height=5.4, layout="none")
     axes.set_position((0, 0, 1, 1))
     axes.set(xlim=(0, 90), ylim=(54, 0))  # tenths of an inch, from the top left corner
@@ -179,7 +184,7 @@ class _Pen:
         self.axes.add_patch(
             Circle((x, y), 1.3, fc="white" if here else "#B5B5B5" if quiet else INK, ec="none", zorder=4)
         )
-        self.text(x, y, str(find_chapter(topic).number), fontsize=7.5, weight="bold", color=HERE if here else "white")
+        self.text(x, y, str(NUMBERS[topic]), fontsize=7.5, weight="bold", color=HERE if here else "white")
 
     def legend(self, x: float, y: float, meaning: str) -> None:
         self.axes.add_patch(Circle((x, y), 1.3, fc=INK, ec="none", zorder=4))
@@ -187,7 +192,7 @@ class _Pen:
         self.text(x + 1.9, y, meaning, fontsize=8, ha="left")
 
     def plus(self, x: float, y: float, topic: str) -> None:
-        """Where a branch is added to the stream."""
+        """Draw the point where a branch is added to the stream."""
         here = self.highlight == topic
         self.axes.add_patch(
             Circle((x, y), 1.4, fc=HERE if here else "white", ec=HERE if here else INK, lw=1.4, zorder=4)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading.flags.aliases import Names, imported, text_of
 from pocketgpt.grading.flags.names import (
     ATTRIBUTES,
@@ -23,7 +23,7 @@ from pocketgpt.grading.flags.names import (
     words,
 )
 
-CHECK_MODULE, YOURS = "pocketgpt.course.checking.check", "pocketgpt.course.lab.stand_in.yours"
+CHECK_MODULE, YOURS = "pocketgpt.course.lab.check", "pocketgpt.course.lab.yours"
 MARK = "prints a check mark, as a passed check does"
 REBINDS = "gives the name check to something else"
 WHOLE = "hands on a function that does a whole exercise"
@@ -112,7 +112,7 @@ def _of_import(node: ast.Import | ast.ImportFrom, names: Names) -> str | None:
 
 def _by_name(full: str, names: Names) -> str | None:
     last = full.rsplit(".", 1)[-1]
-    if last in names.exercises and full.startswith("pocketgpt.") and not full.startswith("pocketgpt.course.figures."):
+    if last in names.exercises and full.startswith("pocketgpt.") and ".figures." not in full:
         return CHECK if full.startswith(CHECK_MODULE) else FINISHED
     return reason_for(full)
 
@@ -233,7 +233,7 @@ def _whole(full: str, node: ast.AST, parent: ast.AST | None, names: Names) -> bo
 
 @cache
 def _forbidden(names: frozenset[str]) -> frozenset[str]:
-    return frozenset(each for name in names if name in all_exercises() for each in all_exercises()[name].forbidden)
+    return frozenset(each for name in names if name in exercises() for each in exercises()[name].forbidden)
 
 
 def _handed_on(full: str, parent: ast.AST | None) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.files import replacing, write_json
 from pocketgpt.grading.report.terms import Terms, amount, duration, exercises_of
 from pocketgpt.grading.results import Flag, Result, number, to_json
@@ -66,7 +66,7 @@ def write_csv(path: Path, results: Sequence[Result], terms: Terms) -> None:
     program has to guess whether a comma or a quote in a name or a line of code ends the cell.
     """
     chapters = {each.chapter for each in results if each.chapter}
-    columns = [name for name in all_exercises() if any(name in exercises_of(chapter) for chapter in chapters)]
+    columns = [name for name in exercises() if any(name in exercises_of(chapter) for chapter in chapters)]
     end = ["total", "possible", "late", "flags", "notes", "seconds"]
     with replacing(path) as beside, beside.open("w", encoding="utf-8-sig", newline="") as file:
         table = csv.writer(file, quoting=csv.QUOTE_ALL)

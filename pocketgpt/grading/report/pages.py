@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.files import replacing
 from pocketgpt.grading.report.gradebook import clean, cut, line, ordered
 from pocketgpt.grading.report.terms import Terms, amount, duration
@@ -71,7 +71,7 @@ def _environment(terms: Terms) -> Environment:
         "duration": duration,
         "line": line,
         "message": lambda text: cut(clean(text)),
-        "missed": lambda result: ", ".join(all_exercises()[each].number for each in _wrong(result)),
+        "missed": lambda result: ", ".join(exercises()[each].number for each in _wrong(result)),
         "moment": lambda when: f"{when:%Y-%m-%d %H:%M %Z}",
         "number": number,
         "standing": lambda results: _standing(results, terms),

@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.errors import PocketError
 from pocketgpt.grading.results import Result
 
@@ -25,7 +25,7 @@ LATEST = timedelta(days=36_500)  # a file's time can be any number, a timedelta 
 
 def exercises_of(chapter: str) -> tuple[str, ...]:
     """The exercises of a chapter in their order: 2.3 belongs to the chapter whose name begins with 02."""
-    return tuple(name for name, each in all_exercises().items() if each.number.split(".")[0].zfill(2) == chapter[:2])
+    return tuple(name for name, each in exercises().items() if each.number.split(".")[0].zfill(2) == chapter[:2])
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Terms:
 
     def points(self, exercise: str) -> int | float:
         """What a right answer is worth."""
-        return self.changed.get(exercise, all_exercises()[exercise].points)
+        return self.changed.get(exercise, exercises()[exercise].points)
 
     def possible(self, chapter: str) -> int | float:
         """What a chapter is worth when all is right."""

@@ -7,9 +7,9 @@ import pytest
 
 from pocketgpt.course.building.build import ROOT, build
 from pocketgpt.course.building.cells import BuildError
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 
-HINTS = "".join(f"\n# Hint {i} · {hint}" for i, hint in enumerate(all_exercises()["causal_mask"].hints, 1))
+HINTS = "".join(f"\n# Hint {i} · {hint}" for i, hint in enumerate(exercises()["causal_mask"].hints, 1))
 CHAPTER = f'''# ---
 # jupyter:
 #   jupytext:
@@ -227,4 +227,4 @@ def test_every_exercise_of_a_written_chapter_is_in_it():
     for source in sorted((ROOT / "solutions").glob("*.py")):
         checked = set(re.findall(r"^check\.(\w+)\(\1\)$", source.read_text(encoding="utf-8"), re.MULTILINE))
         number = str(int(source.stem.split("_")[0]))
-        assert checked == {e.name for e in all_exercises().values() if e.number.split(".")[0] == number}
+        assert checked == {e.name for e in exercises().values() if e.number.split(".")[0] == number}

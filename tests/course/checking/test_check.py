@@ -12,9 +12,9 @@ from pocketgpt.course.checking.check import CheckFailed, diagnose
 from pocketgpt.course.checking.exercise import exercise
 from pocketgpt.course.checking.run import undisturbed
 from pocketgpt.course.lab import check
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 
-EXERCISES = all_exercises()
+EXERCISES = exercises()
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_a_known_mistake_is_shown_with_picture_and_hint():
     assert message == (
         "✗ 2.3 causal_mask\n"
         "Off by one: each query sees the position after its own, which is what it has to predict.\n\n"
-        "with query_positions = [0, 1, 2, 3], key_positions = [0, 1, 2, 3]\n"
+        "with `query_positions` = [0, 1, 2, 3], `key_positions` = [0, 1, 2, 3]\n"
         "your mask    expected\n"
         "■ ■ · ·      ■ · · ·\n"
         "■ ■ ■ ·      ■ ■ · ·\n"
@@ -130,7 +130,7 @@ def test_the_wrong_value_is_in_the_part_of_a_large_matrix_that_is_shown():
 
 def test_a_known_mistake_says_what_came_out_where_there_is_nothing_to_draw():
     message = said("attention_scores", lambda q, k: k @ q.mT / q.shape[-1] ** 0.5)
-    assert "a row belongs to a query, so q comes first.\n\nwith q (2, 5), k (3, 5)\n" in message
+    assert "a row belongs to a query, so q comes first.\n\nwith `q` of shape (2, 5), `k` of shape (3, 5)\n" in message
     assert "The shape of your scores is (3, 2), expected (2, 3): axes 0 and 1 are swapped." in message
 
 
@@ -153,10 +153,10 @@ def test_a_mask_of_another_dtype_is_rejected_by_dtype(dtype):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (lambda mask: mask.tolist(), "is list, expected torch.Tensor"),
-        (lambda mask: mask.numpy(), "is ndarray, expected torch.Tensor"),
-        (lambda mask: 1.0, "is float, expected torch.Tensor"),
-        (lambda mask: (mask, mask), "is tuple, expected torch.Tensor"),
+        (lambda mask: mask.tolist(), "should be a torch.Tensor; yours is a list"),
+        (lambda mask: mask.numpy(), "should be a torch.Tensor; yours is a ndarray"),
+        (lambda mask: 1.0, "should be a torch.Tensor; yours is a float"),
+        (lambda mask: (mask, mask), "should be a torch.Tensor; yours is a tuple"),
         (lambda mask: mask.sum(), "The shape of your mask is ()"),
     ],
 )

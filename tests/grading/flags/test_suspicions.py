@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pocketgpt.course.building.build import ROOT
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading.flags.pasted import PASTED
 from pocketgpt.grading.flags.suspicions import LONGEST_CELL, MOST_FLAGS, flags
 from pocketgpt.grading.master import masters
@@ -177,11 +177,11 @@ SUSPICIOUS = [
     ("from pocketgpt.grading import verify", CHECK),
     ("import pocketgpt.course.checking.run", CHECK),
     ("import pocketgpt.course.checking.compare as c", CHECK),
-    ("from pocketgpt.course.syllabus import all_exercises", CHECK),
-    ("from pocketgpt.course.exercises.attention import attention", IMPORTS),
+    ("from pocketgpt.course.syllabus import all_exercises as exercises", CHECK),
+    ("from pocketgpt.course.ch02_attention.attention import attention", IMPORTS),
     ("from pocketgpt.course.checking.exercise import Exercise", CHECK),
-    ("from pocketgpt.course.lab.stand_in import exercises", CHECK),
-    ("import pocketgpt\npocketgpt.course.exercises", CHECK),
+    ("from pocketgpt.course.lab.finished import exercises", CHECK),
+    ("import pocketgpt\npocketgpt.course.syllabus", CHECK),
     ("def check(x): ...", REBINDS),
     ("class check: ...", REBINDS),
     ("check = 1", REBINDS),
@@ -202,17 +202,17 @@ SUSPICIOUS = [
     ("print(check)", CHECK),
     ("from pocketgpt.course.lab import check as c\nc.diagnose(1)", CHECK),
     # the answer
-    ("from pocketgpt.layers.attention import causal_mask", IMPORTS),
-    ("from pocketgpt.layers.attention import causal_mask as m", IMPORTS),
+    ("from pocketgpt.layers.attention_backends import causal_mask", IMPORTS),
+    ("from pocketgpt.layers.attention_backends import causal_mask as m", IMPORTS),
     ("import pocketgpt.layers.attention as a\na.causal_mask(q, k)", FINISHED),
     ("import pocketgpt\npocketgpt.layers.attention.causal_mask", FINISHED),
     ("from pocketgpt.layers.attention import *", "imports names that are not spelled out"),
-    ("from pocketgpt.course.lab.transplants import causal_mask", IMPORTS),
-    ("from pocketgpt.course.lab.transplants import scaled_scores", IMPORTS),
-    ("import pocketgpt.course.lab.transplants as t\nt.scaled_scores(q, k)", FINISHED),
+    ("from pocketgpt.course.lab.transplanting import causal_mask", IMPORTS),
+    ("from pocketgpt.course.lab.transplanting import scaled_scores", IMPORTS),
+    ("import pocketgpt.course.lab.transplanting as t\nt.scaled_scores(q, k)", FINISHED),
     ('causal_mask = yours("causal_mask")', STANDS_IN),
     ("def causal_mask(q, k):\n    return yours(f)(q, k)", STANDS_IN),
-    ("from pocketgpt.course.lab.stand_in import yours as y\ny(f)", STANDS_IN),
+    ("from pocketgpt.course.lab import yours as y\ny(f)", STANDS_IN),
     # what is printed, read and hidden
     ("print('✓ 2.3 causal_mask · 2 points')", MARK),
     (r"print('\u2713 2.3')", MARK),
@@ -282,7 +282,7 @@ HONEST = [
     "check.causal_mask(causal_mask)",
     "check.attention(attention)  # again",
     "import pocketgpt",
-    "from pocketgpt.course.lab.stand_in import yours",
+    "from pocketgpt.course.lab import yours",
     "from pocketgpt.course.lab import check",
     "from pocketgpt.models.presets import preset\nfrom pocketgpt.course.lab import pocket_model, before_and_after",
     "import pocketgpt.course.ch02_attention.figures as figures\nfigures.attention_map(m, words, 'x')",
@@ -358,7 +358,7 @@ def code_cells(chapter: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_our_solutions_are_not_flagged(chapter):
-    answers = [source for name, source in code_cells(chapter) if name in all_exercises()]
+    answers = [source for name, source in code_cells(chapter) if name in exercises()]
     assert answers
     assert reasons(*answers, chapter=CHAPTERS[chapter]) == set()
 
@@ -376,33 +376,33 @@ def source_of(function) -> str:
     return "\n".join(lines[next(i for i, line in enumerate(lines) if line.startswith("def ")) :])
 
 
-@pytest.mark.parametrize("name", all_exercises())
+@pytest.mark.parametrize("name", exercises())
 def test_accepted_variants_are_flagged_as_pasted_at_most(name):
     chapter = next(each for each in CHAPTERS.values() if name in each.exercises)
     imports = "import math, codecs\nimport torch\nfrom collections import Counter\nfrom itertools import pairwise"
-    for variant in all_exercises()[name].accepted_answers:
+    for variant in exercises()[name].accepted_answers:
         assert reasons(imports, source_of(variant), chapter=chapter) <= {PASTED}
 
 
 def test_a_long_answer_of_ours_is_recognized_under_any_name_and_docstring():
-    source = source_of(all_exercises()["attention_scores"].accepted_answers[-1])
+    source = source_of(exercises()["attention_scores"].accepted_answers[-1])
     assert "scores_in_loops" in source
     own = source.replace("scores_in_loops", "attention_scores").replace(":\n", ':\n    """Mine."""\n', 1)
     assert reasons(f"# my own work\n\n{own}  # done") == {PASTED}
 
 
 def test_our_answer_with_other_names_is_not_recognized():
-    source = source_of(all_exercises()["attention_scores"].accepted_answers[-1])
+    source = source_of(exercises()["attention_scores"].accepted_answers[-1])
     assert reasons(source.replace("scores", "products")) == set()
 
 
 def test_short_answers_of_ours_are_not_recognized():
-    assert reasons(source_of(all_exercises()["causal_mask"].finished_answer)) == set()
+    assert reasons(source_of(exercises()["causal_mask"].accepted_answers[0])) == set()
 
 
 def test_helpers_of_our_answers_are_recognized():
-    module = inspect.getmodule(all_exercises()["merge_pair"].reference)
-    assert reasons(source_of(module._merged), chapter=CHAPTERS["01_tokens"]) == {PASTED}
+    module = inspect.getmodule(exercises()["merge_pair"].reference)
+    assert reasons(source_of(module.merged), chapter=CHAPTERS["01_tokens"]) == {PASTED}
 
 
 def test_an_alias_is_known_in_other_cells():

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.errors import PocketError
 from pocketgpt.grading.report.terms import Terms, amount, duration, exercises_of
 from pocketgpt.grading.results import Result, Verdict
@@ -31,8 +31,7 @@ def result(*right: str, seconds_late: float = 0.0, chapter: str = "02_attention"
 
 def test_without_a_file_the_course_has_its_own_points_and_no_deadlines():
     terms = Terms()
-    points = {name: each.points for name, each in all_exercises().items()}
-    assert {name: terms.points(name) for name in points} == points
+    assert {name: terms.points(name) for name in exercises()} == {n: each.points for n, each in exercises().items()}
     assert terms.deadline("02_attention") is None
     assert terms.late(result(seconds_late=1e9)) is None
 
@@ -43,7 +42,7 @@ def test_an_exercise_belongs_to_the_chapter_of_its_number():
 
 def test_points_that_are_not_named_stay_the_courses_own(load):
     terms = load("[02_attention]\npoints = { attention = 5, causal_mask = 0 }")
-    own = all_exercises()
+    own = exercises()
     assert [terms.points(name) for name in exercises_of("02_attention")] == [
         own["attention_scores"].points,
         own["masked_softmax"].points,

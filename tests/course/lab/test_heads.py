@@ -3,8 +3,8 @@
 import torch
 
 from pocketgpt.assets import asset
-from pocketgpt.course.lab.head_names import BEHAVIORS, HEADS, share
-from pocketgpt.course.lab.transplants import attention_weights, pocket_model, pocket_tokenizer
+from pocketgpt.course.lab.heads import BEHAVIORS, HEADS, share
+from pocketgpt.course.lab.transplanting import attention_weights, pocket_model, pocket_tokenizer
 
 
 def test_a_share_is_the_mean_weight_on_the_marked_tokens():

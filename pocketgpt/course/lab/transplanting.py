@@ -59,7 +59,7 @@ def assembled_attention(
     scores: Callable[[Tensor, Tensor], Tensor] = scaled_scores,
     masked_softmax: Callable[[Tensor, Tensor], Tensor] = softmax_of_visible,
 ) -> tuple[Tensor, Tensor]:
-    """Attention from exchangeable steps; returns the output and the weights."""
+    """Attention in replaceable steps; returns the output and the weights."""
     weights = masked_softmax(scores(q, k), mask)
     return weights @ v, weights
 
@@ -148,9 +148,9 @@ def transplant(model: GPT, **functions: Callable) -> GPT:
     """
     if unknown := sorted(set(functions) - set(REPLACEABLE_PARTS)):
         known = ", ".join(part.signature for part in REPLACEABLE_PARTS.values())
-        raise PocketError(f"There is no place for {', '.join(unknown)} in the model; there is one for {known}.")
+        raise PocketError(f"{', '.join(unknown)} cannot replace a part of the model. These can: {known}.")
     if len({REPLACEABLE_PARTS[name].place for name in functions}) < len(functions):
-        raise PocketError(f"{' and '.join(functions)} would take the same place in the model: put in one at a time.")
+        raise PocketError(f"{' and '.join(functions)} would replace the same part of the model: put in one at a time.")
     copy = sharing_weights(model)
     for name, function in functions.items():
         REPLACEABLE_PARTS[name].insert(copy, function)

@@ -1,5 +1,7 @@
-"""Sliders that redraw a figure. They add to a picture that is already stored in the page, which reads well without
-them."""
+"""Sliders that redraw a figure.
+
+They come after a picture that is stored in the page, so the page reads well without them.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pocketgpt.course.lab.stand_in import yours
-from pocketgpt.course.lab.transplants import REPLACEABLE_PARTS, attention_weights, before_and_after, transplant
+from pocketgpt.course.lab.finished import yours
+from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, before_and_after, transplant
 from pocketgpt.course.syllabus import all_exercises
 from pocketgpt.errors import PocketError
 from pocketgpt.models.gpt import GPT
@@ -85,13 +85,13 @@ def test_the_copy_has_the_same_weights_so_that_training_it_trains_the_model(mode
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(model):
-    with pytest.raises(PocketError, match=r"no place for tokenizer.*softmax\(x, dim\)"):
+    with pytest.raises(PocketError, match=r"tokenizer cannot replace a part of the model.*softmax\(x, dim\)"):
         transplant(model, tokenizer=len)
 
 
 def test_two_functions_for_one_place_are_refused_and_not_one_of_them_dropped(model):
     both = {name: RIGHT[name] for name in ("softmax", "causal_mask")}
-    with pytest.raises(PocketError, match="softmax and causal_mask would take the same place"):
+    with pytest.raises(PocketError, match="softmax and causal_mask would replace the same part"):
         transplant(model, **both)
 
 

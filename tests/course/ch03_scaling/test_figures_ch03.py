@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from pocketgpt.course.figures import scaling
+from pocketgpt.course.ch03_scaling import figures as scaling
 
 
 def weights_of_normal_scores(sigma: float, queries: int, n_keys: int) -> torch.Tensor:

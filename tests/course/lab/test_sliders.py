@@ -1,6 +1,6 @@
 """Controls that draw anew at every change."""
 
-from pocketgpt.course.lab import widgets as module
+from pocketgpt.course.lab import controls as module
 
 
 def controls_of(monkeypatch, draw, **choices):

@@ -1,4 +1,4 @@
-"""What the heads of the shipped model do: which ones have a name, and how the names are measured.
+"""Attention heads of the shipped model with a recognizable behavior, and the measure of each behavior.
 
 Every behavior is a mask of the shape of the attention weights, True at the tokens that a head of that name looks at;
 a head's score is the share of its weight that falls there, averaged over all queries for which there is such a token.
