@@ -121,7 +121,7 @@ def build(names: Positional[tuple[str, ...]] = (), *, check: bool = False, force
         force: Execute chapters that have not changed too.
     """
     try:
-        from pocketgpt.course.build import build as build_notebooks
+        from pocketgpt.course.building.build import build as build_notebooks
     except ImportError as error:
         raise PocketError(f"Notebooks need {error.name}: pip install 'pocketgpt[course]'") from error
     build_notebooks(names, check=check, force=force)
@@ -181,7 +181,7 @@ def release(names: Positional[tuple[str, ...]] = (), *, out: Path = Path("pocket
         out: The file to write.
     """
     try:
-        from pocketgpt.course.release import release as make
+        from pocketgpt.course.building.release import release as make
     except ImportError as error:
         raise PocketError(f"Notebooks need {error.name}: pip install 'pocketgpt[course]'") from error
     print(f"Written: {make(out, names)}")

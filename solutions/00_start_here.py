@@ -18,12 +18,8 @@ import math
 import torch
 
 from pocketgpt.config import preset
-from pocketgpt.course import check
-from pocketgpt.course.figures.model_map import model_map
-from pocketgpt.course.figures.sampling import next_token_bars
-from pocketgpt.course.sliders import sliders
-from pocketgpt.course.transplant import before_and_after, pocket_model, pocket_tokenizer
-from pocketgpt.course.yours import yours
+from pocketgpt.course.ch00_start_here.figures import next_token_bars
+from pocketgpt.course.lab import before_and_after, check, model_map, pocket_model, pocket_tokenizer, sliders, yours
 from pocketgpt.doctor import CHECKS, findings_of
 from pocketgpt.inference.generate import generate
 from pocketgpt.inference.sampling import Sampler
@@ -416,7 +412,7 @@ before_and_after(softmax=wrong_axis)
 # ### Where the finished code lives
 #
 # `torch.softmax` in PyTorch. In the library: `pocketgpt/layers/attention.py` and `pocketgpt/inference/sampling.py`
-# call it; `pocketgpt/course/transplant.py` put yours in their place. The answer to the exercise is in
+# call it; `pocketgpt/course/lab/transplanting.py` put yours in their place. The answer to the exercise is in
 # `solutions/00_start_here.ipynb`.
 #
 # ### Papers

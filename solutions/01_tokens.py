@@ -20,12 +20,8 @@ import torch.nn.functional as F
 
 from pocketgpt.assets import asset
 from pocketgpt.config import preset
-from pocketgpt.course import check
-from pocketgpt.course.figures.model_map import model_map
-from pocketgpt.course.figures.tokens import colored_tokens, compression, neighbors
-from pocketgpt.course.sliders import sliders
-from pocketgpt.course.transplant import pocket_model, pocket_tokenizer
-from pocketgpt.course.yours import yours
+from pocketgpt.course.ch01_tokens.figures import colored_tokens, compression, neighbors
+from pocketgpt.course.lab import check, model_map, pocket_model, pocket_tokenizer, sliders, yours
 from pocketgpt.inference.generate import generate
 from pocketgpt.text.tokenizer import WORD_PATTERN, Tokenizer, train_tokenizer
 

@@ -17,13 +17,18 @@ import torch
 import torch.nn.functional as F
 
 from pocketgpt.config import preset
-from pocketgpt.course import check
-from pocketgpt.course.figures.attention import attention_grid, attention_map, looks_at, soft_lookup
-from pocketgpt.course.figures.model_map import model_map
-from pocketgpt.course.heads import HEADS
-from pocketgpt.course.sliders import sliders
-from pocketgpt.course.transplant import attention_weights, before_and_after, pocket_model, pocket_tokenizer
-from pocketgpt.course.yours import yours
+from pocketgpt.course.ch02_attention.figures import attention_grid, attention_map, looks_at, soft_lookup
+from pocketgpt.course.lab import (
+    HEADS,
+    attention_weights,
+    before_and_after,
+    check,
+    model_map,
+    pocket_model,
+    pocket_tokenizer,
+    sliders,
+    yours,
+)
 
 model_map(preset("pocket-shakespeare"), highlight="attention")
 
@@ -366,7 +371,7 @@ attention_grid(maps, "Heads ask different questions: each square is one head, br
 # is dark: that is your causal mask.
 #
 # Nobody told these heads what to do, and some have taken up a trade (their names are ours, measured on a page of
-# *Macbeth*; `pocketgpt/course/heads.py` says how):
+# *Macbeth*; `pocketgpt/course/lab/heads.py` says how):
 #
 # - **previous token**: a bright line just below the diagonal.
 # - **start of line**: bright columns at line breaks. Verse has lines, and whoever writes it must know where one began.

@@ -18,24 +18,24 @@ import torch.nn.functional as F
 
 from pocketgpt.assets import asset
 from pocketgpt.config import ModelConfig, preset
-from pocketgpt.course import check
-from pocketgpt.course.figures.model_map import model_map
-from pocketgpt.course.figures.scaling import (
+from pocketgpt.course.ch03_scaling.figures import (
     against_width,
     entropy_by_layer,
     jacobians,
     learning_curves,
     weights_by_width,
 )
-from pocketgpt.course.sliders import sliders
-from pocketgpt.course.transplant import (
+from pocketgpt.course.lab import (
     attention_weights,
     before_and_after,
+    check,
+    model_map,
     pocket_model,
     pocket_tokenizer,
+    sliders,
     transplant,
+    yours,
 )
-from pocketgpt.course.yours import yours
 from pocketgpt.gpt import GPT
 
 model_map(preset("pocket-shakespeare"), highlight="scaling")

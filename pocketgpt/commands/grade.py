@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pocketgpt.course.build import ROOT
+from pocketgpt.course.building.build import ROOT
 from pocketgpt.course.grading.grade import Grader, grade_all
 from pocketgpt.course.grading.kept import versions
 from pocketgpt.course.grading.master import masters

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from pocketgpt.course.build import ROOT
+from pocketgpt.course.building.build import ROOT
 from pocketgpt.course.grading.attempt import Task, attempt
 from pocketgpt.course.grading.grade import Grader, grade_all
 from pocketgpt.course.grading.isolate import BEGIN

@@ -6,15 +6,12 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
 from pocketgpt.config import ModelConfig
 from pocketgpt.course.figures.style import COLORS, INK, canvas
+from pocketgpt.course.syllabus import CHAPTERS
 from pocketgpt.errors import PocketError
 
-# The topics of the chapters that have a place on the map, in the order of their numbers.
 IN_ATTENTION = ("attention", "scaling", "multi_head_attention", "rope", "grouped_query_attention", "kv_cache")
-TOPICS = (
-    *("start_here", "tokens", "attention", "scaling", "multi_head_attention", "norm_and_residual", "feed_forward"),
-    *("positions", "rope", "grouped_query_attention", "the_gpt", "generation", "kv_cache", "flash_attention"),
-    "training",
-)
+NUMBERS = {chapter.topic: chapter.number for chapter in CHAPTERS if chapter.on_map}
+TOPICS = tuple(NUMBERS)
 INSIDE = {"attention": (*IN_ATTENTION, "flash_attention")}
 INSIDE["block"] = (*INSIDE["attention"], "norm_and_residual", "feed_forward")
 
@@ -26,7 +23,7 @@ HERE, LINE, PANEL = COLORS["yours"], "#8A8A8A", "#F1F1EE"
 def model_map(config: ModelConfig, highlight: str | None = None) -> None:
     """Draw the model that a config describes; `highlight` is the topic of a chapter, such as "attention".
 
-    Left the whole model, in the middle one of its blocks, on the right the attention in that block.
+    From left to right: the whole model, one of its blocks, and the attention in that block.
     Raises PocketError for a topic that has no place on the map.
     """
     if highlight is not None and highlight not in TOPICS:
@@ -182,7 +179,7 @@ class _Pen:
         self.axes.add_patch(
             Circle((x, y), 1.3, fc="white" if here else "#B5B5B5" if quiet else INK, ec="none", zorder=4)
         )
-        self.text(x, y, str(TOPICS.index(topic)), fontsize=7.5, weight="bold", color=HERE if here else "white")
+        self.text(x, y, str(NUMBERS[topic]), fontsize=7.5, weight="bold", color=HERE if here else "white")
 
     def legend(self, x: float, y: float, meaning: str) -> None:
         self.axes.add_patch(Circle((x, y), 1.3, fc=INK, ec="none", zorder=4))
@@ -190,7 +187,7 @@ class _Pen:
         self.text(x + 1.9, y, meaning, fontsize=8, ha="left")
 
     def plus(self, x: float, y: float, topic: str) -> None:
-        """Where a branch is added to the stream."""
+        """Draw the point where a branch is added to the stream."""
         here = self.highlight == topic
         self.axes.add_patch(
             Circle((x, y), 1.4, fc=HERE if here else "white", ec=HERE if here else INK, lw=1.4, zorder=4)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pocketgpt.course.exercises import exercises
 from pocketgpt.course.grading.attempt import Attempt, Task, attempt
 from pocketgpt.course.grading.master import Master
 from pocketgpt.course.grading.protection.limits import Limits
@@ -14,11 +13,12 @@ from pocketgpt.course.grading.protection.sandbox import Sandbox
 from pocketgpt.course.grading.rebuild import Piece
 from pocketgpt.course.grading.results import Verdict
 from pocketgpt.course.grading.verify import Questions, judge
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.errors import PocketError
 
-BEGIN = Task("from pocketgpt.course import check")  # if this fails, it is not the notebook's fault
+BEGIN = Task("from pocketgpt.course.lab import check")  # if this fails, it is not the notebook's fault
 # Whatever the student's code made of the name `check`, here it is ours again.
-CHECK = "from pocketgpt.course import check\ncheck.{0}({0})"
+CHECK = "from pocketgpt.course.lab import check\ncheck.{0}({0})"
 ASK = "from pocketgpt.course.grading.verify import reply\nreply({0}, {1!r})"
 
 

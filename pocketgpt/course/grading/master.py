@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 
 from pocketgpt.assets import asset
-from pocketgpt.course.build import ROOT
-from pocketgpt.course.cells import without_answers
+from pocketgpt.course.building.build import ROOT
+from pocketgpt.course.building.cells import without_answers
 from pocketgpt.errors import PocketError
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pocketgpt.course.exercises import exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from typing import Any
 
 from IPython.display import display
 
-from pocketgpt.course.check import compared, diagnose
-from pocketgpt.course.exercise import Exercise
-from pocketgpt.course.exercises import exercises
+from pocketgpt.course.checking.check import compared, diagnose
+from pocketgpt.course.checking.exercise import Exercise
+from pocketgpt.course.checking.run import Run, run
 from pocketgpt.course.grading import REPLY
 from pocketgpt.course.grading.arrays import decode, encode
-from pocketgpt.course.run import Run, run
+from pocketgpt.course.syllabus import all_exercises as exercises
 
 ONE_AT_A_TIME = threading.Lock()  # running a reference silences the whole process for a moment
 

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from pocketgpt.config import preset
-from pocketgpt.course.build import ROOT
-from pocketgpt.course.figures.model_map import HERE, TOPICS, model_map
+from pocketgpt.course.building.build import ROOT
+from pocketgpt.course.figures.model_map import HERE, NUMBERS, TOPICS, model_map
 from pocketgpt.errors import PocketError
 
 
@@ -51,7 +51,7 @@ def test_the_numbers_are_those_of_the_chapters():
     for source in (ROOT / "solutions").glob("*.py"):
         number, topic = source.stem.split("_", 1)
         if topic in TOPICS:
-            assert TOPICS.index(topic) == int(number)
+            assert NUMBERS[topic] == int(number)
 
 
 def test_what_the_config_says_is_on_the_map():

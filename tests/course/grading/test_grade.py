@@ -10,13 +10,13 @@ from xml.etree import ElementTree
 import pytest
 
 from pocketgpt.cli import main
-from pocketgpt.course.build import ROOT
-from pocketgpt.course.exercises import exercises
+from pocketgpt.course.building.build import ROOT
 from pocketgpt.course.grading.grade import Grader, grade_all
 from pocketgpt.course.grading.master import masters
 from pocketgpt.course.grading.protection.limits import Limits
 from pocketgpt.course.grading.protection.sandbox import choose
 from pocketgpt.course.grading.submissions import submissions
+from pocketgpt.course.syllabus import all_exercises as exercises
 
 CHAPTERS = masters()
 

@@ -21,8 +21,7 @@ import nbformat
 import psutil
 import pytest
 
-from pocketgpt.course.build import ROOT
-from pocketgpt.course.exercises import exercises
+from pocketgpt.course.building.build import ROOT
 from pocketgpt.course.grading import attempt as attempts
 from pocketgpt.course.grading.grade import Grader, grade_all
 from pocketgpt.course.grading.master import masters
@@ -33,6 +32,7 @@ from pocketgpt.course.grading.report.pages import write_pages
 from pocketgpt.course.grading.report.terms import Terms
 from pocketgpt.course.grading.results import Result
 from pocketgpt.course.grading.submissions import submissions
+from pocketgpt.course.syllabus import all_exercises as exercises
 
 if sys.platform != "linux":
     pytest.skip("These notebooks are run in the sandbox of Linux alone.", allow_module_level=True)
@@ -336,7 +336,7 @@ case(
 
 # Forging the check: the line is printed, and nothing is earned.
 
-CHECK = "import pocketgpt.course.check as m\nkeep = m.check, m.diagnose, m.difference\n"
+CHECK = "import pocketgpt.course.checking.check as m\nkeep = m.check, m.diagnose, m.difference\n"
 UNDO = "m.check, m.diagnose, m.difference = keep"
 case(
     "replaces the check, its diagnosis, its comparison, its reference",
@@ -361,18 +361,18 @@ case(
             "masked_softmax",
             f"""
             import sys, types, pocketgpt.course
-            ours, fake = check, types.ModuleType("pocketgpt.course.check")
+            ours, fake = check, types.ModuleType("pocketgpt.course.checking.check")
             fake.masked_softmax = lambda _: print({exercises()["masked_softmax"].success!r})
-            sys.modules["pocketgpt.course.check"] = pocketgpt.course.check = fake
+            sys.modules["pocketgpt.course.checking.check"] = pocketgpt.course.checking.check = fake
             """,
         ),
         "causal_mask": wrong("causal_mask", "cases = m.Exercise.cases\nm.Exercise.cases = lambda *_: []"),
         "attention": wrong("attention", "m.CheckFailed = type('Fine', (Exception,), {})\nm.compared = lambda *_: None"),
     },
     extras={
-        FIRST: "import pocketgpt.course.check as m",
+        FIRST: "import pocketgpt.course.checking.check as m",
         "check-attention_scores": "torch.isclose = kept",
-        "check-masked_softmax": "sys.modules['pocketgpt.course.check'] = pocketgpt.course.check = ours",
+        "check-masked_softmax": "sys.modules['pocketgpt.course.checking.check'] = ours",
         "check-causal_mask": "m.Exercise.cases = cases",
     },
     says=dict.fromkeys(CHAPTER, FORGED),
@@ -485,7 +485,7 @@ case(
 
 FORGE = """
 import base64, json, pickle
-import pocketgpt.course.check as m, pocketgpt.course.grading.verify as v
+import pocketgpt.course.checking.check as m, pocketgpt.course.grading.verify as v
 from pocketgpt.course.grading import REPLY
 kept = m.check, v.reply
 m.check = lambda exercise, _: print(exercise.success)
@@ -560,14 +560,14 @@ case(
     answers={
         "attention_scores": function(
             "attention_scores",
-            "import sys; sys.setprofile(None)\nfrom pocketgpt.course.exercises import exercises\n"
+            "import sys; sys.setprofile(None)\nfrom pocketgpt.course.syllabus import all_exercises as exercises\n"
             "return exercises()['attention_scores'].reference(q, k)",
         ),
         "masked_softmax": function(
             "masked_softmax",
-            "import gc\nfrom pocketgpt.course.exercise import Exercise\n"
+            "import gc\nfrom pocketgpt.course.checking.exercise import Exercise\n"
             "each = next(e for e in gc.get_objects() if isinstance(e, Exercise) and e.name == 'masked_softmax')\n"
-            "return each.variants[0](scores, mask)",
+            "return each.accepted_answers[0](scores, mask)",
         ),
         "causal_mask": function(
             "causal_mask",

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from pocketgpt.course.exercises import exercises
 from pocketgpt.course.grading.flags.aliases import Names, imported, text_of
 from pocketgpt.course.grading.flags.names import (
     ATTRIBUTES,
@@ -22,8 +21,9 @@ from pocketgpt.course.grading.flags.names import (
     reason_for,
     words,
 )
+from pocketgpt.course.syllabus import all_exercises as exercises
 
-CHECK_MODULE, YOURS = "pocketgpt.course.check", "pocketgpt.course.yours.yours"
+CHECK_MODULE, YOURS = "pocketgpt.course.lab.check", "pocketgpt.course.lab.yours"
 MARK = "prints a check mark, as a passed check does"
 REBINDS = "gives the name check to something else"
 WHOLE = "hands on a function that does a whole exercise"
@@ -112,7 +112,7 @@ def _of_import(node: ast.Import | ast.ImportFrom, names: Names) -> str | None:
 
 def _by_name(full: str, names: Names) -> str | None:
     last = full.rsplit(".", 1)[-1]
-    if last in names.exercises and full.startswith("pocketgpt.") and not full.startswith("pocketgpt.course.figures."):
+    if last in names.exercises and full.startswith("pocketgpt.") and ".figures." not in full:
         return CHECK if full.startswith(CHECK_MODULE) else FINISHED
     return reason_for(full)
 

@@ -58,19 +58,25 @@ _TABLE = {
     HIDDEN: "base64 binascii codecs.decode codecs.encode zlib.decompress zlib.decompressobj bz2.decompress "
     "lzma.decompress gzip.decompress unicodedata.lookup",
     END: "sys.exit",
-    CHECK: "pocketgpt.course.* pocketgpt.course.check.* pocketgpt.course.yours.*",
-    FINISHED: "pocketgpt.course.transplant.*",
+    CHECK: "pocketgpt.course.* pocketgpt.course.checking.check.* pocketgpt.course.lab.check.* pocketgpt.course.lab.finished.*",
+    FINISHED: "pocketgpt.course.lab.transplanting.*",
     None: "os.cpu_count os.process_cpu_count os.getpid os.sep os.linesep os.name os.getcwd os.urandom os.PathLike "
     "os.path os.path.join os.path.basename os.path.dirname os.path.splitext os.path.sep sys.version sys.version_info "
     "sys.platform sys.maxsize sys.float_info sys.int_info sys.getsizeof sys.byteorder sys.argv sys.stdout sys.stderr "
     "sys.getrecursionlimit sys.maxunicode sys.getdefaultencoding sys.implementation sys.intern sys.getrefcount "
     "gc.collect gc.disable gc.enable inspect.signature inspect.getdoc inspect.cleandoc inspect.isfunction "
     "inspect.isclass inspect.Parameter urllib.parse IPython.display IPython.__version__ "
-    "pocketgpt.course pocketgpt.course.figures pocketgpt.course.sliders pocketgpt.course.heads pocketgpt.course.check "
-    "pocketgpt.course.yours pocketgpt.course.yours.yours pocketgpt.course.transplant "
-    "pocketgpt.course.transplant.attention_weights pocketgpt.course.transplant.before_and_after "
-    "pocketgpt.course.transplant.pocket_model pocketgpt.course.transplant.pocket_tokenizer "
-    "pocketgpt.course.transplant.transplant",
+    "pocketgpt.course pocketgpt.course.figures pocketgpt.course.lab.controls pocketgpt.course.lab.heads "
+    "pocketgpt.course.checking.check pocketgpt.course.lab "
+    "pocketgpt.course.lab.check pocketgpt.course.lab.yours pocketgpt.course.lab.sliders pocketgpt.course.lab.HEADS "
+    "pocketgpt.course.lab.model_map pocketgpt.course.lab.attention_weights pocketgpt.course.lab.before_and_after "
+    "pocketgpt.course.lab.pocket_model pocketgpt.course.lab.pocket_tokenizer pocketgpt.course.lab.transplant "
+    "pocketgpt.course.ch00_start_here.figures pocketgpt.course.ch01_tokens.figures "
+    "pocketgpt.course.ch02_attention.figures pocketgpt.course.ch03_scaling.figures "
+    "pocketgpt.course.lab.finished pocketgpt.course.lab.finished.yours pocketgpt.course.lab.transplanting "
+    "pocketgpt.course.lab.transplanting.attention_weights pocketgpt.course.lab.transplanting.before_and_after "
+    "pocketgpt.course.lab.transplanting.pocket_model pocketgpt.course.lab.transplanting.pocket_tokenizer "
+    "pocketgpt.course.lab.transplanting.transplant",
     "shows a page with code of its own": "IPython.display.Javascript IPython.display.IFrame "
     "IPython.display.display_javascript",
 }

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from pocketgpt.course.exercises import exercises
+from pocketgpt.course.syllabus import all_exercises as exercises
 
 PASTED = "has the body of one of the course's own answers"
 # Nodes of a body's syntax tree. Two people who follow the hints of a chapter write the same short body: our own answers
@@ -30,8 +30,12 @@ def our_answers(names: tuple[str, ...], solutions: tuple[str, ...]) -> frozenset
     sources = list(solutions)
     for exercise in (exercises()[name] for name in names):
         module = inspect.getmodule(exercise.reference)
-        helpers = [each for name, each in vars(module).items() if name.startswith("_") and inspect.isfunction(each)]
-        sources += map(inspect.getsource, [exercise.reference, *exercise.variants, *helpers])
+        helpers = [
+            each
+            for name, each in vars(module).items()
+            if inspect.isfunction(each) and (name.startswith("_") or each.__module__.endswith(".shared"))
+        ]
+        sources += map(inspect.getsource, [exercise.reference, *exercise.accepted_answers, *helpers])
     return frozenset(_bodies(sources))
 
 

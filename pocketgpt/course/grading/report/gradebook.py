@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from pocketgpt.course.exercises import exercises
 from pocketgpt.course.grading.report.terms import Terms, amount, duration, exercises_of
 from pocketgpt.course.grading.results import Flag, Result, number, to_json
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.files import replacing, write_json
 
 MOST_MESSAGE = 10_000  # characters: more is not read, and a submission must not make a page of megabytes

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from pocketgpt.course.exercises import exercises
 from pocketgpt.course.grading.report.gradebook import clean, cut, line, ordered
 from pocketgpt.course.grading.report.terms import Terms, amount, duration
 from pocketgpt.course.grading.results import Result, number
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.files import replacing
 
 MOST_FLAGS = 50

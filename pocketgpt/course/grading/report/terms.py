@@ -15,8 +15,8 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pocketgpt.course.exercises import exercises
 from pocketgpt.course.grading.results import Result
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.errors import PocketError
 
 MOST_POINTS = 1_000_000

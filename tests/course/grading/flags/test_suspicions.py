@@ -7,11 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pocketgpt.course.build import ROOT
-from pocketgpt.course.exercises import exercises
+from pocketgpt.course.building.build import ROOT
 from pocketgpt.course.grading.flags.pasted import PASTED
 from pocketgpt.course.grading.flags.suspicions import LONGEST_CELL, MOST_FLAGS, flags
 from pocketgpt.course.grading.master import masters
+from pocketgpt.course.syllabus import all_exercises as exercises
 
 CHAPTERS = masters()
 ATTENTION = CHAPTERS["02_attention"]
@@ -172,16 +172,16 @@ SUSPICIOUS = [
     ("import timeit\ntimeit.timeit('import os; os.system(1)')", "holds code in a string"),
     ("import os\nos.environ['X'] = '1'", "reads or changes the environment"),
     # the check
-    ("from pocketgpt.course.check import CheckFailed", CHECK),
-    ("from pocketgpt.course.check import diagnose", CHECK),
+    ("from pocketgpt.course.checking.check import CheckFailed", CHECK),
+    ("from pocketgpt.course.checking.check import diagnose", CHECK),
     ("from pocketgpt.course.grading import verify", CHECK),
-    ("import pocketgpt.course.run", CHECK),
-    ("import pocketgpt.course.compare as c", CHECK),
-    ("from pocketgpt.course.exercises import exercises", CHECK),
-    ("from pocketgpt.course.exercises.attention import attention", IMPORTS),
-    ("from pocketgpt.course.exercise import Exercise", CHECK),
-    ("from pocketgpt.course.yours import exercises", CHECK),
-    ("import pocketgpt\npocketgpt.course.exercises", CHECK),
+    ("import pocketgpt.course.checking.run", CHECK),
+    ("import pocketgpt.course.checking.compare as c", CHECK),
+    ("from pocketgpt.course.syllabus import all_exercises as exercises", CHECK),
+    ("from pocketgpt.course.ch02_attention.attention import attention", IMPORTS),
+    ("from pocketgpt.course.checking.exercise import Exercise", CHECK),
+    ("from pocketgpt.course.lab.finished import exercises", CHECK),
+    ("import pocketgpt\npocketgpt.course.syllabus", CHECK),
     ("def check(x): ...", REBINDS),
     ("class check: ...", REBINDS),
     ("check = 1", REBINDS),
@@ -200,19 +200,19 @@ SUSPICIOUS = [
     ("check.causal_mask.args[0].reference", CHECK),
     ("c = check.causal_mask", CHECK),
     ("print(check)", CHECK),
-    ("from pocketgpt.course import check as c\nc.diagnose(1)", CHECK),
+    ("from pocketgpt.course.lab import check as c\nc.diagnose(1)", CHECK),
     # the answer
     ("from pocketgpt.layers.attention import causal_mask", IMPORTS),
     ("from pocketgpt.layers.attention import causal_mask as m", IMPORTS),
     ("import pocketgpt.layers.attention as a\na.causal_mask(q, k)", FINISHED),
     ("import pocketgpt\npocketgpt.layers.attention.causal_mask", FINISHED),
     ("from pocketgpt.layers.attention import *", "imports names that are not spelled out"),
-    ("from pocketgpt.course.transplant import causal_mask", IMPORTS),
-    ("from pocketgpt.course.transplant import scaled_scores", IMPORTS),
-    ("import pocketgpt.course.transplant as t\nt.scaled_scores(q, k)", FINISHED),
+    ("from pocketgpt.course.lab.transplanting import causal_mask", IMPORTS),
+    ("from pocketgpt.course.lab.transplanting import scaled_scores", IMPORTS),
+    ("import pocketgpt.course.lab.transplanting as t\nt.scaled_scores(q, k)", FINISHED),
     ('causal_mask = yours("causal_mask")', STANDS_IN),
     ("def causal_mask(q, k):\n    return yours(f)(q, k)", STANDS_IN),
-    ("from pocketgpt.course.yours import yours as y\ny(f)", STANDS_IN),
+    ("from pocketgpt.course.lab import yours as y\ny(f)", STANDS_IN),
     # what is printed, read and hidden
     ("print('✓ 2.3 causal_mask · 2 points')", MARK),
     (r"print('\u2713 2.3')", MARK),
@@ -282,10 +282,10 @@ HONEST = [
     "check.causal_mask(causal_mask)",
     "check.attention(attention)  # again",
     "import pocketgpt",
-    "from pocketgpt.course.yours import yours",
-    "from pocketgpt.course import check",
-    "from pocketgpt.config import preset\nfrom pocketgpt.course.transplant import pocket_model, before_and_after",
-    "import pocketgpt.course.figures.attention as figures\nfigures.attention_map(m, words, 'x')",
+    "from pocketgpt.course.lab import yours",
+    "from pocketgpt.course.lab import check",
+    "from pocketgpt.config import preset\nfrom pocketgpt.course.lab import pocket_model, before_and_after",
+    "import pocketgpt.course.ch02_attention.figures as figures\nfigures.attention_map(m, words, 'x')",
     "time.sleep(0.1)",
     "import warnings\nwarnings.filterwarnings('ignore')",
     "def f(check):\n    return check + 1",
@@ -380,24 +380,24 @@ def source_of(function) -> str:
 def test_accepted_variants_are_flagged_as_pasted_at_most(name):
     chapter = next(each for each in CHAPTERS.values() if name in each.exercises)
     imports = "import math, codecs\nimport torch\nfrom collections import Counter\nfrom itertools import pairwise"
-    for variant in exercises()[name].variants:
+    for variant in exercises()[name].accepted_answers:
         assert reasons(imports, source_of(variant), chapter=chapter) <= {PASTED}
 
 
 def test_a_long_answer_of_ours_is_recognized_under_any_name_and_docstring():
-    source = source_of(exercises()["attention_scores"].variants[-1])
+    source = source_of(exercises()["attention_scores"].accepted_answers[-1])
     assert "scores_in_loops" in source
     own = source.replace("scores_in_loops", "attention_scores").replace(":\n", ':\n    """Mine."""\n', 1)
     assert reasons(f"# my own work\n\n{own}  # done") == {PASTED}
 
 
 def test_our_answer_with_other_names_is_not_recognized():
-    source = source_of(exercises()["attention_scores"].variants[-1])
+    source = source_of(exercises()["attention_scores"].accepted_answers[-1])
     assert reasons(source.replace("scores", "products")) == set()
 
 
 def test_short_answers_of_ours_are_not_recognized():
-    assert reasons(source_of(exercises()["causal_mask"].variants[0])) == set()
+    assert reasons(source_of(exercises()["causal_mask"].accepted_answers[0])) == set()
 
 
 def test_helpers_of_our_answers_are_recognized():

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pocketgpt.course.exercises import exercises
 from pocketgpt.course.grading.report.terms import Terms, amount, duration, exercises_of
 from pocketgpt.course.grading.results import Result, Verdict
+from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.errors import PocketError
 
 CHAPTERS = ("01_tokens", "02_attention")

@@ -1,0 +1,1 @@
+"""The notebooks and the hand-out, built from solutions/."""

@@ -1,0 +1,155 @@
+"""Exercise softmax."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=1, returns=("probabilities",), forbidden=("softmax", "log_softmax", "softmin"))
+def softmax(x: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:
+    """Scores to probabilities along one axis: exp, divided by the sum of the exps."""
+    return torch.softmax(x, dim)
+
+
+@softmax.inputs
+def _(rng):
+    yield torch.randn(2, 3, generator=rng), -1
+    yield torch.randn(3, 4, 2, generator=rng), 0
+    yield torch.randn(2, 4, 5, generator=rng), 1
+    yield torch.randn(2, 2, 3, 4, generator=rng), -1
+    high_and_low = torch.tensor([1000.0, 0.0, -1000.0])
+    yield torch.randn(3, 4, generator=rng) + high_and_low[:, None], -1
+    yield torch.randn(3, 2, generator=rng) + high_and_low[:, None], 0
+    ruled_out = torch.randn(4, 3, generator=rng)
+    ruled_out[1:3, 0] = -torch.inf  # scores that say "impossible", as attention will have them
+    yield ruled_out, -1
+
+
+def _shares(raised, dim):
+    return raised / raised.sum(dim, keepdim=True)
+
+
+def _softmax(x, dim):
+    """Right, for the mistakes that go wrong elsewhere."""
+    return _shares((x - x.amax(dim, keepdim=True)).exp(), dim)
+
+
+@softmax.mistake
+def exp_overflows(x, dim):
+    """The exp of 1000 is infinite and ∞/∞ is NaN: subtract the largest score along `dim` first, which changes no
+    probability."""
+    return _shares(x.exp(), dim)
+
+
+@softmax.mistake
+def always_the_last_axis(x, dim):
+    """The softmax runs along the last axis whatever `dim` says: hand `dim` on to the maximum and to the sum."""
+    return _softmax(x, -1)
+
+
+@softmax.mistake
+def always_the_first_axis(x, dim):
+    """The softmax runs along the first axis whatever `dim` says: hand `dim` on to the maximum and to the sum."""
+    return _softmax(x, 0)
+
+
+@softmax.mistake
+def always_the_second_axis(x, dim):
+    """The softmax runs along axis 1 whatever `dim` says: hand `dim` on to the maximum and to the sum."""
+    return _softmax(x, 1)
+
+
+@softmax.mistake
+def sum_of_everything(x, dim):
+    """All numbers of the tensor together sum to 1: sum along `dim` alone, so that each row of scores sums to 1."""
+    return _softmax(x.flatten(), 0).view_as(x)
+
+
+@softmax.mistake
+def not_normalized(x, dim):
+    """The exps are not divided by their sum, so they do not sum to 1 along `dim`."""
+    return (x - x.amax(dim, keepdim=True)).exp()
+
+
+@softmax.mistake
+def without_exp(x, dim):
+    """The scores themselves are divided by their sum, and a negative score gives a negative share: take exp first."""
+    return _shares(x, dim)
+
+
+@softmax.mistake
+def axis_lost(x, dim):
+    """The maximum or the sum has lost the axis `dim`, so it does not line up with the scores: pass keepdim=True."""
+    raised = (x - x.amax(dim)).exp()
+    return raised / raised.sum(dim)
+
+
+@softmax.mistake
+def largest_of_everything(x, dim):
+    """The largest score of the whole tensor is subtracted. In a row far below it every exp is 0, and 0/0 is NaN: take
+    the largest along `dim`."""
+    return _shares((x - x.amax()).exp(), dim)
+
+
+@softmax.mistake
+def largest_along_the_last_axis(x, dim):
+    """The largest score is taken along the last axis and the sum along `dim`: take both along `dim`."""
+    return _shares((x - x.amax(-1, keepdim=True)).exp(), dim)
+
+
+@softmax.mistake
+def smallest_subtracted(x, dim):
+    """The smallest score is subtracted, so the large ones stay large and their exp overflows: subtract the largest."""
+    return _shares((x - x.amin(dim, keepdim=True)).exp(), dim)
+
+
+@softmax.mistake
+def mean_subtracted(x, dim):
+    """The mean is subtracted, and a score far above the mean still overflows in exp: subtract the largest."""
+    return _shares((x - x.mean(dim, keepdim=True)).exp(), dim)
+
+
+@softmax.mistake
+def scores_clipped(x, dim):
+    """The scores are clipped to keep exp finite, which makes all large scores equal: subtract the largest instead."""
+    return _shares(x.clamp(-80, 80).exp(), dim)
+
+
+@softmax.mistake
+def logarithms(x, dim):
+    """These are the logarithms of the probabilities: take exp of them."""
+    return x - x.logsumexp(dim, keepdim=True)
+
+
+@softmax.finished
+def by_the_formula(x, dim):
+    raised = torch.exp(x - torch.amax(x, dim=dim, keepdim=True))
+    return raised / raised.sum(dim=dim, keepdim=True)
+
+
+@softmax.accepted
+def with_logsumexp(x, dim):
+    return (x - x.logsumexp(dim, keepdim=True)).exp()
+
+
+@softmax.accepted
+def row_by_row(x, dim):
+    rows = x.movedim(dim, -1)
+    done = [torch.exp(row - max(row)) / sum(torch.exp(row - max(row))) for row in rows.reshape(-1, rows.shape[-1])]
+    return torch.stack(done).view(rows.shape).movedim(-1, dim)
+
+
+@softmax.accepted
+def in_float64_with_unsqueeze(x, dim):
+    x = x.double()
+    raised = (x - x.max(dim).values.unsqueeze(dim)).exp()
+    return raised / raised.sum(dim).unsqueeze(dim)
+
+
+@softmax.accepted
+def with_numpy(x, dim):
+    x = x.numpy()
+    raised = torch.from_numpy(x - x.max(axis=dim, keepdims=True)).exp()
+    return raised / raised.sum(dim, keepdim=True)

@@ -1,0 +1,123 @@
+"""Exercise count_pairs."""
+
+from collections import Counter
+from itertools import groupby, pairwise
+
+from pocketgpt.course.ch01_tokens.shared import STEPS, letters
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=1, hints=STEPS, returns=("counts",))
+def count_pairs(words: list[list[bytes]]) -> dict[tuple[bytes, bytes], int]:
+    """How often each pair of neighbors stands in the words."""
+    return Counter(pair for word in words for pair in pairwise(word))
+
+
+@count_pairs.inputs
+def _(rng):
+    a, b, c, d = letters(rng, 4)
+    yield ([[a, b, c, a, b]],)
+    yield ([[a, b], [b, a, b], [c], []],)
+    yield ([[a, a, a, a], [a, a, d]],)
+    yield ([[a, b + c, a, d], [a, b, c, a, d], [a, b, c, a, d], [d, a, d, a, b]],)
+    yield ([letters(rng, 7) for _ in range(5)],)
+
+
+@count_pairs.mistake
+def across_words(words):
+    """The last token of a word and the first of the next are counted as a pair: count inside each word alone."""
+    return Counter(pairwise([token for word in words for token in word]))
+
+
+@count_pairs.mistake
+def last_word_only(words):
+    """These are the counts of one word: start counting before the loop over the words, not inside it."""
+    return next((Counter(pairwise(word)) for word in reversed(words) if len(word) > 1), {})
+
+
+@count_pairs.mistake
+def once_a_word(words):
+    """A pair that stands twice in a word counts twice; here it counts once a word."""
+    return Counter(pair for word in words for pair in set(pairwise(word)))
+
+
+@count_pairs.mistake
+def always_one(words):
+    """Every count is 1: add 1 to the count so far."""
+    return {pair: 1 for word in words for pair in pairwise(word)}
+
+
+@count_pairs.mistake
+def first_not_counted(words):
+    """Every count is one too low: a pair that is seen for the first time has the count 1, not 0."""
+    return {pair: count - 1 for pair, count in count_pairs.reference(words).items()}
+
+
+@count_pairs.mistake
+def equal_words_once(words):
+    """A word that comes twice counts twice: that is what makes frequent words into tokens."""
+    return Counter(pair for word in set(map(tuple, words)) for pair in pairwise(word))
+
+
+@count_pairs.mistake
+def without_overlap(words):
+    """In a a a the pair (a, a) stands at two places: count every pair of neighbors, also where two of them overlap."""
+    counts = Counter()
+    for word in words:
+        for pair, run in groupby(pairwise(word)):
+            places = len(list(run))
+            counts[pair] += (places + 1) // 2 if pair[0] == pair[1] else places
+    return counts
+
+
+@count_pairs.mistake
+def every_second_pair(words):
+    """Tokens 0 and 1 are a pair, and so are 1 and 2: move on by one token, not by two."""
+    return Counter(pair for word in words for pair in zip(word[::2], word[1::2], strict=False))
+
+
+@count_pairs.mistake
+def last_pair_missing(words):
+    """The last pair of each word is missing: a word of n tokens has n − 1 pairs."""
+    return Counter(pair for word in words for pair in pairwise(word[:-1]))
+
+
+@count_pairs.mistake
+def single_tokens(words):
+    """These are the counts of single tokens: count pairs, so that each key is a tuple of two tokens."""
+    return Counter(token for word in words for token in word)
+
+
+@count_pairs.mistake
+def joined_keys(words):
+    """The keys are the joined bytes, and then (a, bc) and (ab, c) are one: take the tuple of the two tokens as key."""
+    return Counter(left + right for word in words for left, right in pairwise(word))
+
+
+@count_pairs.mistake
+def in_either_order(words):
+    """Here (a, b) and (b, a) are counted as one pair: the order matters, so leave it as it stands in the word."""
+    return Counter(tuple(sorted(pair)) for word in words for pair in pairwise(word))
+
+
+@count_pairs.finished
+def counts_with_zip(words):
+    counts = {}
+    for word in words:
+        for pair in zip(word, word[1:], strict=False):  # noqa: RUF007
+            counts[pair] = counts.get(pair, 0) + 1
+    return counts
+
+
+@count_pairs.accepted
+def counts_by_index(words):
+    counts = Counter()
+    for word in words:
+        counts.update((word[i], word[i + 1]) for i in range(len(word) - 1))
+    return counts
+
+
+@count_pairs.accepted
+def counts_with_list(words):
+    pairs = [(word[i - 1], word[i]) for word in words for i in range(1, len(word))]
+    return {pair: pairs.count(pair) for pair in pairs}

@@ -1,0 +1,117 @@
+"""Exercise decode."""
+
+import codecs
+
+import tiktoken
+import torch
+
+from pocketgpt.course.ch01_tokens.shared import STEPS, letters
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=1, hints=STEPS, returns=("text",))
+def decode(tokens: list[int], vocabulary: list[bytes]) -> str:
+    """The text of some ids; bytes that are not UTF-8 become U+FFFD."""
+    ranks = {token: i for i, token in enumerate(vocabulary)}
+    return tiktoken.Encoding("exercise", pat_str=".", mergeable_ranks=ranks, special_tokens={}).decode(tokens)
+
+
+@decode.inputs
+def _(rng):
+    def write(*tokens):
+        parts = list(dict.fromkeys([*tokens, b"\xf0"]))
+        vocabulary = [parts[i] for i in torch.randperm(len(parts), generator=rng).tolist()]
+        return [vocabulary.index(token) for token in tokens], vocabulary
+
+    a, b, c, _ = letters(rng, 4)
+    yield write(b" " + a, b" " + b + c)
+    yield write(b" it", a, b"\n", b" To")
+    yield write(b, b"\xc3", b"\xa9", c, "é".encode(), b" it")
+    yield write(b" be", b"\xf0\x9f", b"\x8c\xb9", c)
+    yield write(b, b"\xc3", c, b"\xa9", b" be", b"\xe2\x80")
+    yield write()
+    many = [bytes([ord("a") + i // 26, ord("a") + i % 26]) for i in torch.randperm(26 * 26, generator=rng).tolist()]
+    yield torch.randint(256, len(many), (5,), generator=rng).tolist(), many
+
+
+@decode.mistake
+def token_by_token(tokens, vocabulary):
+    """Each token is decoded on its own, and a character that is spread over two tokens is lost: join the bytes
+    first."""
+    return "".join(vocabulary[token].decode(errors="replace") for token in tokens)
+
+
+@decode.mistake
+def token_by_token_strictly(tokens, vocabulary):
+    """Each token is decoded on its own, and one that holds half a character raises UnicodeDecodeError: join the bytes
+    of all tokens first."""
+    return "".join(vocabulary[token].decode() for token in tokens)
+
+
+@decode.mistake
+def strictly(tokens, vocabulary):
+    """Half a character raises UnicodeDecodeError: a model may write one at any time, so decode with
+    errors="replace"."""
+    return b"".join(vocabulary[token] for token in tokens).decode()
+
+
+@decode.mistake
+def halves_ignored(tokens, vocabulary):
+    """Half a character vanishes: with errors="replace" it becomes U+FFFD, and the reader sees that something is
+    missing."""
+    return b"".join(vocabulary[token] for token in tokens).decode(errors="ignore")
+
+
+@decode.mistake
+def halves_spelled_out(tokens, vocabulary):
+    """Half a character is spelled out as \\x…: with errors="replace" it becomes U+FFFD."""
+    return b"".join(vocabulary[token] for token in tokens).decode(errors="backslashreplace")
+
+
+@decode.mistake
+def decoded_as_latin_1(tokens, vocabulary):
+    """The bytes are read as Latin-1, one character each, and é becomes Ã©: they are UTF-8."""
+    return b"".join(vocabulary[token] for token in tokens).decode("latin-1")
+
+
+@decode.mistake
+def with_spaces(tokens, vocabulary):
+    """Spaces are put between the tokens: a token brings its own space, so join them as they are."""
+    return b" ".join(vocabulary[token] for token in tokens).decode(errors="replace")
+
+
+@decode.mistake
+def stripped(tokens, vocabulary):
+    """Spaces or line breaks at the ends are cut off: they are part of the text."""
+    return b"".join(vocabulary[token] for token in tokens).decode(errors="replace").strip()
+
+
+@decode.mistake
+def representation(tokens, vocabulary):
+    """The result of str(b"To") is the text b'To', with quotation marks: bytes become text by .decode()."""
+    return "".join(str(vocabulary[token]) for token in tokens)
+
+
+@decode.mistake
+def ids_as_bytes(tokens, vocabulary):
+    """The ids themselves are taken for bytes: look each one up in the vocabulary."""
+    return bytes(tokens).decode(errors="replace")
+
+
+@decode.finished
+def joined_then_decoded(tokens, vocabulary):
+    return b"".join([vocabulary[token] for token in tokens]).decode("utf-8", errors="replace")
+
+
+@decode.accepted
+def added_up(tokens, vocabulary):
+    data = b""
+    for token in tokens:
+        data += vocabulary[token]
+    return str(data, "utf-8", "replace")
+
+
+@decode.accepted
+def as_a_stream(tokens, vocabulary):
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    return "".join(decoder.decode(vocabulary[token]) for token in tokens) + decoder.decode(b"", final=True)

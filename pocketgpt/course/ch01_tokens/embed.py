@@ -1,0 +1,102 @@
+"""Exercise embed."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=1, returns=("vectors",), forbidden=("embedding",))
+def embed(
+    tokens: Int[Tensor, "batch seq"], table: Float[Tensor, "vocab d_model"]
+) -> Float[Tensor, "batch seq d_model"]:
+    """For each token its row of the table."""
+    return F.embedding(tokens, table)
+
+
+@embed.inputs
+def _(rng):
+    for batch, seq, vocab, d_model in [(2, 3, 4, 5), (3, 5, 7, 8), (1, 4, 6, 9)]:
+        yield torch.randint(vocab, (batch, seq), generator=rng), torch.randn(vocab, d_model, generator=rng)
+
+
+@embed.mistake
+def columns(tokens, table):
+    """These are columns of the table: the vector of a token is a row, the first axis counts tokens."""
+    return table.T[tokens]
+
+
+@embed.mistake
+def columns_first(tokens, table):
+    """Here the tokens pick along the second axis of the table, which is d_model: pick along the first."""
+    return table[:, tokens]
+
+
+@embed.mistake
+def one_hot_only(tokens, table):
+    """These are one-hot vectors of width vocab: multiply them by the table."""
+    return F.one_hot(tokens, len(table)).float()
+
+
+@embed.mistake
+def row_of_the_position(tokens, table):
+    """The rows are picked by position, 0, 1, 2, …: pick them by the token that stands there."""
+    return table[torch.arange(tokens.shape[1]) % len(table)].expand(len(tokens), -1, -1)
+
+
+@embed.mistake
+def off_by_one(tokens, table):
+    """Each token gets the row before its own: token 0 has row 0."""
+    return table[tokens - 1]
+
+
+@embed.mistake
+def flattened(tokens, table):
+    """The rows are right and batch and seq have become one axis: keep them, (batch, seq) → (batch, seq, d_model)."""
+    return table[tokens.flatten()]
+
+
+@embed.mistake
+def seq_first(tokens, table):
+    """The axes batch and seq have changed places: (batch, seq) → (batch, seq, d_model)."""
+    return table[tokens.T]
+
+
+@embed.mistake
+def averaged(tokens, table):
+    """Each text has one vector, the mean of its tokens: every token keeps its own."""
+    return table[tokens].mean(1)
+
+
+@embed.mistake
+def scaled_up(tokens, table):
+    """The vectors are multiplied by √d_model, as in the Transformer of 2017: GPT takes the rows as they are."""
+    return table[tokens] * table.shape[1] ** 0.5
+
+
+@embed.finished
+def by_index(tokens, table):
+    return table[tokens]
+
+
+@embed.accepted
+def by_one_hot(tokens, table):
+    return F.one_hot(tokens, num_classes=table.shape[0]).to(table.dtype) @ table
+
+
+@embed.accepted
+def by_index_select(tokens, table):
+    return table.index_select(0, tokens.reshape(-1)).view(*tokens.shape, -1)
+
+
+@embed.accepted
+def in_loops(tokens, table):
+    return torch.stack([torch.stack([table[int(token)] for token in row]) for row in tokens])
+
+
+@embed.accepted
+def by_comparison(tokens, table):
+    is_token = tokens[..., None] == torch.arange(len(table))
+    return torch.einsum("btv,vd->btd", is_token.double(), table.double())

@@ -1,0 +1,196 @@
+"""Exercise encode_word."""
+
+from collections import Counter
+from functools import cache
+from itertools import pairwise
+
+import torch
+from tokenizers import models
+
+from pocketgpt.course.ch01_tokens.shared import STEPS, letters, merged, merged_from_the_right, single_bytes
+from pocketgpt.course.checking.exercise import exercise
+from pocketgpt.text.tokenizer import BYTE_LETTERS, Tokenizer
+
+
+@exercise(points=3, hints=STEPS, returns=("tokens",))
+def encode_word(word: str, ranks: dict[tuple[bytes, bytes], int]) -> list[bytes]:
+    """The tokens of a word: from single bytes, the pair of the lowest rank is joined until no pair has a rank."""
+    names = {
+        token: "".join(BYTE_LETTERS[byte] for byte in token) for pair in ranks for token in (*pair, b"".join(pair))
+    }
+    names |= {bytes([byte]): letter for byte, letter in enumerate(BYTE_LETTERS)}
+    merges = [(names[left], names[right]) for left, right in sorted(ranks, key=ranks.get)]
+    library = models.BPE(vocab={name: i for i, name in enumerate(names.values())}, merges=merges)
+    tokens = {name: token for token, name in names.items()}
+    return [tokens[token.value] for token in library.tokenize("".join(BYTE_LETTERS[byte] for byte in word.encode()))]
+
+
+REAL_WORDS = ["thrones", "there", "others", "weather", "mother", "thither", "together", "hereafter", "wherefore"]
+
+
+@cache
+def _real_merges() -> list[tuple[bytes, bytes]]:
+    return Tokenizer.load("shakespeare").merges[:120]
+
+
+@encode_word.inputs
+def _(rng):
+    a, b, c, d = letters(rng, 4)
+    x, y, z, w = (token.decode() for token in (a, b, c, d))
+    in_order = lambda *pairs: {pair: rank for rank, pair in enumerate(pairs)}  # noqa: E731
+    yield x + y + z, in_order((b, c), (a, b))
+    yield w + x + y + z + x + y + w, in_order((b, c), (a, b), (d, a))
+    yield x + y + z, in_order((b, c), (a, b + c), (a, b))
+    yield 5 * x, in_order((a, a))
+    yield 4 * x + y, in_order((a, a), (a + a, a + a), (a, b))
+    yield x + y + z + w, in_order((a, b), (c, d), (a + b, c + d))
+    yield "é" + x + "ü" + y, in_order((a, b), (b"\xc3", b"\xbc"))
+    yield x + "–" + y, in_order((b"\xe2", b"\x80"))
+    merges = _real_merges()[: int(torch.randint(40, 121, (), generator=rng))]
+    for i in torch.randperm(len(REAL_WORDS), generator=rng)[:3].tolist():
+        yield " " + REAL_WORDS[i], in_order(*merges)
+
+
+def _encoded(word, ranks, *, choose=None, tokens=None):
+    """Right, unless told otherwise: which of the known pairs is next, and what the word is at the start."""
+    choose = choose or (lambda tokens, known: min(known, key=ranks.get))
+    tokens = single_bytes(word) if tokens is None else tokens
+    while known := [pair for pair in pairwise(tokens) if pair in ranks]:
+        tokens = merged(tokens, choose(tokens, known))
+    return tokens
+
+
+@encode_word.mistake
+def in_the_order_of_the_text(word, ranks):
+    """The pairs are joined in the order in which they stand in the text: join the one with the lowest rank first,
+    wherever it stands."""
+    return _encoded(word, ranks, choose=lambda tokens, known: known[0])
+
+
+@encode_word.mistake
+def highest_rank_first(word, ranks):
+    """The pair with the highest rank is joined first. The lowest comes first: it was found first in training."""
+    return _encoded(word, ranks, choose=lambda tokens, known: max(known, key=ranks.get))
+
+
+@encode_word.mistake
+def most_frequent_first(word, ranks):
+    """The pair that is most frequent in this word is joined first. Frequencies are for training; encoding goes by
+    rank."""
+    return _encoded(word, ranks, choose=lambda tokens, known: Counter(known).most_common(1)[0][0])
+
+
+@encode_word.mistake
+def longest_first(word, ranks):
+    """The longest token that fits is taken from the left. That is another algorithm: byte-pair encoding joins pairs,
+    the lowest rank first."""
+    made = {left + right for left, right in ranks}
+    data, tokens = word.encode(), []
+    while data:
+        length = next(n for n in range(len(data), 0, -1) if n == 1 or data[:n] in made)
+        tokens.append(data[:length])
+        data = data[length:]
+    return tokens
+
+
+@encode_word.mistake
+def one_merge(word, ranks):
+    """Only one pair is joined: repeat until no two neighbors have a rank."""
+    tokens = single_bytes(word)
+    known = [pair for pair in pairwise(tokens) if pair in ranks]
+    return merged(tokens, min(known, key=ranks.get)) if known else tokens
+
+
+@encode_word.mistake
+def single_bytes_only(word, ranks):
+    """Joined tokens are not joined further: after each merge look at the pairs of the new tokens."""
+    return _encoded(word, {pair: rank for pair, rank in ranks.items() if len(pair[0]) == len(pair[1]) == 1})
+
+
+@encode_word.mistake
+def every_pair_has_a_rank(word, ranks):
+    """Not every pair of neighbors has a rank, and ranks[pair] raises KeyError: look only at pairs that are in ranks."""
+    tokens = single_bytes(word)
+    while len(tokens) > 1:
+        tokens = merged(tokens, min(pairwise(tokens), key=ranks.__getitem__))
+    return tokens
+
+
+@encode_word.mistake
+def no_end(word, ranks):
+    """When no pair has a rank, the loop has to end: here min() gets nothing to choose from, and raises ValueError."""
+    tokens = single_bytes(word)
+    while True:
+        tokens = merged(tokens, min([pair for pair in pairwise(tokens) if pair in ranks], key=ranks.get))
+
+
+@encode_word.mistake
+def nothing_joined(word, ranks):
+    """These are the single bytes of the word: no pair is joined yet."""
+    return single_bytes(word)
+
+
+@encode_word.mistake
+def last_place_first(word, ranks):
+    """Where a pair stands at several places, the last is joined first, and a a a becomes a aa: go from left to
+    right."""
+    tokens = single_bytes(word)
+    while known := [pair for pair in pairwise(tokens) if pair in ranks]:
+        tokens = merged_from_the_right(tokens, min(known, key=ranks.get))
+    return tokens
+
+
+@encode_word.mistake
+def from_characters(word, ranks):
+    """The word is cut into characters, and é would have to be one token from the start: cut it into bytes."""
+    return _encoded(word, ranks, tokens=[character.encode() for character in word])
+
+
+@encode_word.mistake
+def latin_1(word, ranks):
+    """The numbers of the characters are taken for bytes (Latin-1), and é is one byte: word.encode() gives UTF-8."""
+    return _encoded(word, ranks, tokens=[bytes([byte]) for byte in word.encode("latin-1", errors="replace")])
+
+
+@encode_word.mistake
+def integers(word, ranks):
+    """A loop over bytes gives integers, and no pair of integers has a rank: bytes([byte]) makes a token of one."""
+    return list(word.encode())
+
+
+@encode_word.finished
+def lowest_rank_again_and_again(word, ranks):
+    return _encoded(word, ranks)
+
+
+@encode_word.accepted
+def merge_after_merge(word, ranks):
+    """As training went: every merge once, in order."""
+    tokens = single_bytes(word)
+    for pair in sorted(ranks, key=ranks.get):
+        if pair in pairwise(tokens):
+            tokens = merged(tokens, pair)
+    return tokens
+
+
+@encode_word.accepted
+def one_place_at_a_time(word, ranks):
+    tokens = single_bytes(word)
+    while len(tokens) > 1:
+        i = min(range(len(tokens) - 1), key=lambda i: ranks.get((tokens[i], tokens[i + 1]), float("inf")))
+        if (tokens[i], tokens[i + 1]) not in ranks:
+            break
+        tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
+    return tokens
+
+
+@encode_word.accepted
+def by_rank_of_the_result(word, ranks):
+    """As tiktoken does it: a token's rank is that of the merge that makes it."""
+    made = {left + right: rank for (left, right), rank in ranks.items()}
+    tokens = [word.encode()[i : i + 1] for i in range(len(word.encode()))]
+    while any(left + right in made for left, right in pairwise(tokens)):
+        joined = min((left + right for left, right in pairwise(tokens)), key=lambda token: made.get(token, len(made)))
+        i = next(i for i in range(len(tokens)) if tokens[i] + tokens[i + 1] == joined)
+        tokens = [*tokens[:i], joined, *tokens[i + 2 :]]
+    return tokens

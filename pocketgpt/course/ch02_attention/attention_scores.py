@@ -1,0 +1,90 @@
+"""Exercise attention_scores."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=1, returns=("scores",), forbidden=WHOLE_ATTENTION)
+def attention_scores(
+    q: Float[Tensor, "*batch seq d"], k: Float[Tensor, "*batch keys d"]
+) -> Float[Tensor, "*batch seq keys"]:
+    """How well each query matches each key: their dot product over √d."""
+    return torch.einsum("...td,...sd->...ts", q, k) / math.sqrt(q.shape[-1])
+
+
+@attention_scores.inputs
+def _(rng):
+    for *batch, queries, keys, d in [(2, 3, 5), (3, 4, 2, 6), (2, 3, 5, 4, 7)]:
+        yield torch.randn(*batch, queries, d, generator=rng), torch.randn(*batch, keys, d, generator=rng)
+
+
+@attention_scores.mistake
+def not_scaled(q, k):
+    """These are the scores without the 1/√d_head scale: divide the products by √d_head."""
+    return q @ k.mT
+
+
+@attention_scores.mistake
+def scaled_by_d(q, k):
+    """The products are divided by d_head; divide them by its square root."""
+    return q @ k.mT / q.shape[-1]
+
+
+@attention_scores.mistake
+def multiplied_by_the_scale(q, k):
+    """The products are multiplied by √d_head; divide them by it."""
+    return q @ k.mT * q.shape[-1] ** 0.5
+
+
+@attention_scores.mistake
+def scaled_by_queries(q, k):
+    """The products are divided by the square root of the number of queries; the width d_head is the last axis of q."""
+    return q @ k.mT / q.shape[-2] ** 0.5
+
+
+@attention_scores.mistake
+def scaled_by_keys(q, k):
+    """The products are divided by the square root of the number of keys; the width d_head is the last axis of k."""
+    return q @ k.mT / k.shape[-2] ** 0.5
+
+
+@attention_scores.mistake
+def keys_times_queries(q, k):
+    """These scores have a row for each key and a column for each query: a row belongs to a query, so q comes first."""
+    return k @ q.mT / q.shape[-1] ** 0.5
+
+
+@attention_scores.mistake
+def softmax_already(q, k):
+    """These are weights already: return the scores, the softmax is the next exercise."""
+    return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, dim=-1)
+
+
+@attention_scores.finished
+def scores_with_matmul(q, k):
+    return torch.matmul(q, k.transpose(-2, -1)) * q.shape[-1] ** -0.5
+
+
+@attention_scores.accepted
+def scores_by_broadcasting(q, k):
+    return (q[..., :, None, :] * k[..., None, :, :]).sum(-1) / math.sqrt(k.shape[-1])
+
+
+@attention_scores.accepted
+def scores_in_float64(q, k):
+    return (q.double() / math.sqrt(q.shape[-1])) @ k.double().mT
+
+
+@attention_scores.accepted
+def scores_in_loops(q, k):
+    scores = torch.empty(*q.shape[:-1], k.shape[-2])
+    for t in range(q.shape[-2]):
+        for s in range(k.shape[-2]):
+            scores[..., t, s] = (q[..., t, :] * k[..., s, :]).sum(-1) / math.sqrt(q.shape[-1])
+    return scores

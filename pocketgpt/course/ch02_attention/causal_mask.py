@@ -1,0 +1,104 @@
+"""Exercise causal_mask."""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=2, returns=("mask",), picture="mask")
+def causal_mask(query_positions: Int[Tensor, " seq"], key_positions: Int[Tensor, " keys"]) -> Bool[Tensor, "seq keys"]:
+    """True where the query may look at the key: the key's position is the query's or an earlier one."""
+    longest = int(max(query_positions.max(), key_positions.max())) + 1
+    everything = torch.ones(longest, longest, dtype=torch.bool).tril()
+    return everything[query_positions][:, key_positions]
+
+
+@causal_mask.inputs
+def _(rng):
+    yield torch.arange(4), torch.arange(4)
+    yield torch.arange(4, 7), torch.arange(7)  # new queries, all keys: a step with a cache
+    start = int(torch.randint(3, 9, (), generator=rng))
+    yield torch.arange(start, start + 4), torch.arange(start - 2, start + 3)  # a window in the middle
+    yield torch.randperm(9, generator=rng)[:5], torch.randperm(9, generator=rng)[:6]
+    yield torch.tensor([5]), torch.arange(8)
+
+
+@causal_mask.mistake
+def own_position_hidden(query_positions, key_positions):
+    """A query may look at its own position, too: compare with ≤ instead of <."""
+    return key_positions[None, :] < query_positions[:, None]
+
+
+@causal_mask.mistake
+def one_into_the_future(query_positions, key_positions):
+    """Off by one: each query sees the position after its own, which is what it has to predict."""
+    return key_positions[None, :] <= query_positions[:, None] + 1
+
+
+@causal_mask.mistake
+def keys_by_queries(query_positions, key_positions):
+    """The mask is transposed: a row belongs to a query, a column to a key."""
+    return key_positions[:, None] <= query_positions[None, :]
+
+
+@causal_mask.mistake
+def future_only(query_positions, key_positions):
+    """The comparison points the wrong way: the queries see the future and not the past."""
+    return key_positions[None, :] >= query_positions[:, None]
+
+
+@causal_mask.mistake
+def true_where_hidden(query_positions, key_positions):
+    """True and False are exchanged: the mask is True where attention is allowed."""
+    return key_positions[None, :] > query_positions[:, None]
+
+
+@causal_mask.mistake
+def rows_and_columns_for_positions(query_positions, key_positions):
+    """This compares row and column numbers: compare the given positions, which need not start at 0."""
+    return torch.arange(len(key_positions))[None, :] <= torch.arange(len(query_positions))[:, None]
+
+
+@causal_mask.mistake
+def aligned_to_the_end(query_positions, key_positions):
+    """This assumes that the last query stands at the last key: compare the given positions."""
+    queries, keys = len(query_positions), len(key_positions)
+    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+
+
+@causal_mask.mistake
+def everything_allowed(query_positions, key_positions):
+    """Everything is allowed: each query still sees the future."""
+    return torch.ones(len(query_positions), len(key_positions), dtype=torch.bool)
+
+
+@causal_mask.mistake
+def added_to_the_scores(query_positions, key_positions):
+    """This is a mask to add to the scores (0 and −∞): return True where attention is allowed, False elsewhere."""
+    hidden = key_positions[None, :] > query_positions[:, None]
+    return torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)
+
+
+@causal_mask.finished
+def mask_by_broadcasting(query_positions, key_positions):
+    return query_positions.unsqueeze(-1) >= key_positions
+
+
+@causal_mask.accepted
+def mask_from_the_distance(query_positions, key_positions):
+    return torch.logical_not((key_positions - query_positions[:, None]).clamp(min=0).bool())
+
+
+@causal_mask.accepted
+def mask_from_integers(query_positions, key_positions):
+    mask = torch.zeros(len(query_positions), len(key_positions), dtype=torch.uint8)
+    for t, query in enumerate(query_positions):
+        mask[t, key_positions <= query] = 1
+    return mask == 1
+
+
+@causal_mask.accepted
+def mask_in_loops(query_positions, key_positions):
+    return torch.tensor([[key <= query for key in key_positions.tolist()] for query in query_positions.tolist()])

@@ -1,0 +1,124 @@
+"""Exercise masked_softmax."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION, random_mask, right_softmax
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=2, returns=("weights",), picture="weights", forbidden=WHOLE_ATTENTION)
+def masked_softmax(
+    scores: Float[Tensor, "*batch seq keys"], mask: Bool[Tensor, "*#batch seq keys"]
+) -> Float[Tensor, "*batch seq keys"]:
+    """Weights that sum to 1 over the allowed keys; a query that may look nowhere has zeros."""
+    identity = torch.eye(scores.shape[-1]).expand(*scores.shape[:-2], -1, -1)  # softmax(scores · I) · I
+    return F.scaled_dot_product_attention(scores, identity, identity, attn_mask=mask, scale=1.0)
+
+
+@masked_softmax.inputs
+def _(rng):
+    yield torch.randn(2, 3, generator=rng), random_mask(rng, 2, 3)
+    yield torch.randn(3, 4, 6, generator=rng), random_mask(rng, 4, 6)
+    nowhere = random_mask(rng, 3, 4)
+    nowhere[1] = False
+    yield torch.randn(3, 4, generator=rng), nowhere
+    yield 1000 * torch.randn(2, 3, 5, 7, generator=rng), random_mask(rng, 5, 7)
+    hidden = random_mask(rng, 4, 5)
+    yield torch.randn(4, 5, generator=rng) + 500 * ~hidden, hidden  # the largest scores are hidden
+
+
+@masked_softmax.mistake
+def mask_ignored(scores, mask):
+    """The mask is not used: hidden keys get weight, too."""
+    return torch.softmax(scores, dim=-1)
+
+
+@masked_softmax.mistake
+def mask_after_softmax(scores, mask):
+    """The mask comes after the softmax, so the rows no longer sum to 1: hide the scores first, with −∞."""
+    return torch.softmax(scores, dim=-1) * mask
+
+
+@masked_softmax.mistake
+def zero_instead_of_minus_infinity(scores, mask):
+    """Hidden scores are set to 0, and exp(0) = 1 is a weight like any other: set them to −∞."""
+    return torch.softmax(scores.masked_fill(~mask, 0.0), dim=-1)
+
+
+@masked_softmax.mistake
+def mask_upside_down(scores, mask):
+    """The allowed keys are hidden and the hidden ones allowed: the mask is True where attention is allowed."""
+    return right_softmax(scores, ~mask)
+
+
+@masked_softmax.mistake
+def over_the_queries(scores, mask):
+    """The softmax runs over the queries: each query's weights over the keys, the last axis, sum to 1."""
+    return torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-2).nan_to_num()
+
+
+@masked_softmax.mistake
+def nan_where_nothing_is_allowed(scores, mask):
+    """A row with nothing allowed becomes 0/0 = NaN: such a row gets zeros."""
+    return torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1)
+
+
+@masked_softmax.mistake
+def uniform_where_nothing_is_allowed(scores, mask):
+    """A row with nothing allowed gets equal weights, because each score is the same large negative number: such a row
+    gets zeros."""
+    return torch.softmax(scores.masked_fill(~mask, -1e9), dim=-1)
+
+
+@masked_softmax.mistake
+def not_normalized(scores, mask):
+    """The exponentials are not divided by their sum: each row with an allowed key sums to 1."""
+    hidden = scores.masked_fill(~mask, -torch.inf)
+    return (hidden - hidden.amax(-1, keepdim=True)).exp().nan_to_num()
+
+
+@masked_softmax.mistake
+def exp_overflows(scores, mask):
+    """The exp of a large score overflows: subtract the largest score of the row first, which changes no weight."""
+    raised = scores.exp() * mask
+    return raised / raised.sum(-1, keepdim=True)
+
+
+@masked_softmax.mistake
+def largest_of_the_hidden(scores, mask):
+    """The largest score is taken before hiding. When a hidden key has it, all allowed exponentials become 0: take the
+    largest of the allowed ones."""
+    raised = (scores - scores.amax(-1, keepdim=True)).exp() * mask
+    return raised / raised.sum(-1, keepdim=True).clamp_min(1e-30)
+
+
+@masked_softmax.finished
+def softmax_then_zeros(scores, mask):
+    weights = torch.softmax(scores.masked_fill(mask.logical_not(), float("-inf")), dim=-1)
+    return torch.where(mask.any(-1, keepdim=True), weights, 0.0)
+
+
+@masked_softmax.accepted
+def softmax_with_an_additive_mask(scores, mask):
+    bias = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(mask == 0, -torch.inf)
+    return (scores + bias).softmax(-1).nan_to_num(0.0)
+
+
+@masked_softmax.accepted
+def softmax_by_hand(scores, mask):
+    hidden = torch.where(mask, scores, -torch.inf)
+    raised = torch.exp(hidden - hidden.max(dim=-1, keepdim=True).values.nan_to_num(neginf=0.0))
+    return raised / raised.sum(dim=-1, keepdim=True).clamp(min=1e-9)
+
+
+@masked_softmax.accepted
+def softmax_in_loops(scores, mask):
+    weights, flat = torch.zeros_like(scores), scores.reshape(-1, *scores.shape[-2:])
+    for b, matrix in enumerate(flat):
+        for t, row in enumerate(matrix):
+            if mask[t].any():
+                weights.view_as(flat)[b, t, mask[t]] = row[mask[t]].softmax(0)
+    return weights

@@ -1,0 +1,134 @@
+"""Exercise entropy."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=2, returns=("entropy",), forbidden=("entropy",))
+def entropy(weights: Float[Tensor, "*batch keys"]) -> Float[Tensor, "*batch"]:
+    """−Σ p ln p over the keys, in nats; a weight of 0 adds nothing."""
+    return torch.special.entr(weights).sum(-1)
+
+
+@entropy.inputs
+def _(rng):
+    yield (torch.randn(2, 3, generator=rng).softmax(-1),)
+    yield (torch.randn(3, 4, 6, generator=rng).softmax(-1),)
+    hidden = torch.rand(4, 5, generator=rng) < 0.4
+    hidden[:, 0], hidden[1, 1:] = False, True  # the second row is certain
+    yield (torch.randn(4, 5, generator=rng).masked_fill(hidden, -torch.inf).softmax(-1),)
+
+
+@entropy.mistake
+def minus_missing(weights):
+    """The minus is missing: logarithms of weights are negative, the entropy is not."""
+    return -torch.special.entr(weights).sum(-1)
+
+
+@entropy.mistake
+def nan_for_zeros(weights):
+    """A weight of 0 makes NaN here: ln 0 is −∞, and 0 · (−∞) is NaN. Such a weight adds nothing to the entropy."""
+    return -(weights * weights.log()).sum(-1)
+
+
+@entropy.mistake
+def in_bits(weights):
+    """This is in bits: use the natural logarithm, for nats."""
+    return torch.special.entr(weights).sum(-1) / math.log(2)
+
+
+@entropy.mistake
+def in_decimal_digits(weights):
+    """This is with the logarithm to the base 10: use the natural one, for nats."""
+    return torch.special.entr(weights).sum(-1) / math.log(10)
+
+
+@entropy.mistake
+def mean_over_the_keys(weights):
+    """The terms are averaged over the keys: add them up. The weights make it a mean already."""
+    return torch.special.entr(weights).mean(-1)
+
+
+@entropy.mistake
+def over_the_rows(weights):
+    """The sum runs over the rows: each row of weights has an entropy of its own, the sum over the last axis."""
+    return torch.special.entr(weights).sum(-2)
+
+
+@entropy.mistake
+def all_in_one(weights):
+    """This adds up everything to one number: each row of weights has an entropy of its own."""
+    return torch.special.entr(weights).sum()
+
+
+@entropy.mistake
+def terms_not_summed(weights):
+    """These are the terms −p ln p: add them up over the keys."""
+    return torch.special.entr(weights)
+
+
+@entropy.mistake
+def not_weighted(weights):
+    """Each logarithm counts the same here: multiply it by its weight."""
+    return -weights.log().sum(-1)
+
+
+@entropy.mistake
+def shifted_logarithm(weights):
+    """This takes ln(1 + p) for ln p. To keep zeros harmless, change the zeros alone."""
+    return -(weights * weights.log1p()).sum(-1)
+
+
+@entropy.mistake
+def as_a_share(weights):
+    """This is divided by ln S, the largest entropy of S keys: return the entropy itself, in nats."""
+    return torch.special.entr(weights).sum(-1) / math.log(weights.shape[-1])
+
+
+@entropy.mistake
+def softmax_again(weights):
+    """There is a second softmax here: the input holds weights already."""
+    return torch.special.entr(weights.softmax(-1)).sum(-1)
+
+
+@entropy.mistake
+def effective_number(weights):
+    """This is exp of the entropy, the number of keys that it amounts to: return the entropy."""
+    return torch.special.entr(weights).sum(-1).exp()
+
+
+@entropy.finished
+def entropy_with_where(weights):
+    logarithms = torch.where(weights > 0, weights, 1.0).log()
+    return -(weights * logarithms).sum(dim=-1)
+
+
+@entropy.accepted
+def entropy_with_clamp(weights):
+    return -(weights * weights.clamp_min(1e-30).log()).sum(-1)
+
+
+@entropy.accepted
+def entropy_with_xlogy(weights):
+    return -torch.xlogy(weights, weights).sum(-1)
+
+
+@entropy.accepted
+def entropy_with_nansum(weights):
+    return -(weights.double() * weights.double().log2()).nansum(-1) * math.log(2)
+
+
+@entropy.accepted
+def entropy_with_a_small_shift(weights):
+    return -(weights * (weights + 1e-9).log()).sum(-1)
+
+
+@entropy.accepted
+def entropy_in_loops(weights):
+    rows = weights.reshape(-1, weights.shape[-1]).tolist()
+    return torch.tensor([-sum(p * math.log(p) for p in row if p > 0) for row in rows]).view(weights.shape[:-1])

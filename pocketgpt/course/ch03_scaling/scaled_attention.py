@@ -1,0 +1,188 @@
+"""Exercise scaled_attention."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(
+    points=3,
+    returns=("output", "weights"),
+    picture="weights",
+    forbidden=("scaled_dot_product_attention", "multi_head_attention_forward"),
+)
+def scaled_attention(
+    q: Float[Tensor, "batch heads seq d_head"],
+    k: Float[Tensor, "batch heads keys d_head"],
+    v: Float[Tensor, "batch heads keys d_head"],
+    mask: Bool[Tensor, "seq keys"],
+    scale: float | None = None,
+) -> tuple[Float[Tensor, "batch heads seq d_head"], Float[Tensor, "batch heads seq keys"]]:
+    """Attention whose scores are multiplied by `scale`, 1/√d_head unless given; returns the output and the weights."""
+    q, k, v = q.float(), k.float(), v.float()
+    identity = torch.eye(k.shape[-2]).expand(*k.shape[:-2], -1, -1)
+    output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    return output, F.scaled_dot_product_attention(q, k, identity, attn_mask=mask, scale=scale)
+
+
+@scaled_attention.inputs
+def _(rng):
+    for (batch, heads, queries, keys, d), scale in [
+        ((1, 2, 3, 4, 5), None),
+        ((2, 3, 4, 5, 6), 0.7),
+        ((1, 3, 2, 6, 4), 0.0),
+    ]:
+        q, k, v = (torch.randn(batch, heads, length, d, generator=rng) for length in (queries, keys, keys))
+        mask = torch.rand(queries, keys, generator=rng) < 0.6
+        mask[:, 0], mask[:, -1] = True, False
+        mask[:, 1] |= mask.sum(-1) < 2  # a single key would have weight 1 with every scale
+        yield q, k, v, mask, scale
+    # The products are ±100,000, more than float16 holds (65,504); scaled, they are ±12,500.
+    direction = (100_000 / 64) ** 0.5 * torch.randn(64, generator=rng).sign()
+    signs = 2.0 * torch.randint(2, (1, 3, 4, 1), generator=rng) - 1
+    fits = torch.tensor([0.5, 1.0, -0.5, 0.0, -1.0])[torch.randperm(5, generator=rng)]
+    v = torch.randn(1, 3, 5, 64, generator=rng)
+    keys = (fits[:, None] * direction).expand(1, 3, -1, -1)
+    yield (signs * direction).half(), keys.half(), v.half(), torch.ones(4, 5, dtype=torch.bool), None
+
+
+def _attend(q, k, v, mask, scale):
+    """Right, for the mistakes that go wrong elsewhere."""
+    weights = torch.softmax(((q * scale) @ k.mT).masked_fill(~mask, -torch.inf), dim=-1)
+    return weights @ v, weights
+
+
+@scaled_attention.mistake
+def no_scale_unless_given(q, k, v, mask, scale=None):
+    """Without a given scale yours uses none: None stands for 1/√d_head."""
+    return _attend(q, k, v, mask, 1.0 if scale is None else scale)
+
+
+@scaled_attention.mistake
+def scale_of_one_over_d(q, k, v, mask, scale=None):
+    """The scale is 1/d_head: it is the square root, 1/√d_head."""
+    return _attend(q, k, v, mask, 1 / q.shape[-1] if scale is None else scale)
+
+
+@scaled_attention.mistake
+def root_not_inverted(q, k, v, mask, scale=None):
+    """The scores are multiplied by √d_head, which makes them larger still: the scale is 1/√d_head."""
+    return _attend(q, k, v, mask, q.shape[-1] ** 0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake
+def scale_from_d_model(q, k, v, mask, scale=None):
+    """The scale is made from d_model = heads · d_head: a score sums over one head, so it is 1/√d_head."""
+    return _attend(q, k, v, mask, (q.shape[1] * q.shape[-1]) ** -0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake
+def scale_from_the_length(q, k, v, mask, scale=None):
+    """The scale is made from the number of queries: d_head is the last axis of q."""
+    return _attend(q, k, v, mask, q.shape[-2] ** -0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake
+def scale_from_the_keys(q, k, v, mask, scale=None):
+    """The scale is made from the number of keys: d_head is the last axis of k."""
+    return _attend(q, k, v, mask, k.shape[-2] ** -0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake
+def scale_after_softmax(q, k, v, mask, scale=None):
+    """The scale comes after the softmax, so the weights no longer sum to 1 and are as sharp as ever: scale before."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    weights = _attend(q, k, v, mask, 1.0)[1] * scale
+    return weights @ v, weights
+
+
+@scaled_attention.mistake
+def output_scaled(q, k, v, mask, scale=None):
+    """The output is scaled, and the weights are not: the scale belongs to the scores."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    output, weights = _attend(q, k, v, mask, 1.0)
+    return output * scale, weights
+
+
+@scaled_attention.mistake
+def scaled_twice(q, k, v, mask, scale=None):
+    """Queries and keys are both scaled, so the scores are scaled twice: scale one of them."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return _attend(q * scale, k, v, mask, scale)
+
+
+@scaled_attention.mistake
+def given_scale_divides(q, k, v, mask, scale=None):
+    """The scores are divided by a given scale: multiply them by it."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5) if scale is None else _attend(q / scale, k, v, mask, 1.0)
+
+
+@scaled_attention.mistake
+def given_scale_ignored(q, k, v, mask, scale=None):
+    """A given scale is not used: 1/√d_head is for the case that `scale` is None."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5)
+
+
+@scaled_attention.mistake
+def zero_taken_for_none(q, k, v, mask, scale=None):
+    """A given scale of 0 is taken for none: ask `if scale is None`, because 0 counts as false, too."""
+    return _attend(q, k, v, mask, scale or q.shape[-1] ** -0.5)
+
+
+@scaled_attention.mistake
+def products_overflow(q, k, v, mask, scale=None):
+    """In float16 the products overflow before they are scaled, and ∞ − ∞ is NaN: scale the queries, then multiply."""
+    scores = (q @ k.mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    weights = torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1)
+    return weights @ v, weights
+
+
+@scaled_attention.mistake
+def mask_before_the_scale(q, k, v, mask, scale=None):
+    """The hidden scores, −∞, are scaled as well, and −∞ · 0 is NaN: scale first, then hide."""
+    scores = (q @ k.mT).masked_fill(~mask, -torch.inf) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    weights = torch.softmax(scores, dim=-1)
+    return weights @ v, weights
+
+
+@scaled_attention.mistake
+def scaled_without_the_mask(q, k, v, mask, scale=None):
+    """The mask is not used: hidden keys get weight, too."""
+    return _attend(q, k, v, torch.ones_like(mask), q.shape[-1] ** -0.5 if scale is None else scale)
+
+
+@scaled_attention.finished
+def queries_scaled_first(q, k, v, mask, scale=None):
+    if scale is None:
+        scale = 1 / math.sqrt(q.shape[-1])
+    scores = (q * scale) @ k.transpose(-2, -1)
+    weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1).nan_to_num()
+    return weights @ v, weights
+
+
+@scaled_attention.accepted
+def keys_scaled_first(q, k, v, mask, scale=None):
+    scores = q @ (k * (k.shape[-1] ** -0.5 if scale is None else scale)).mT
+    weights = torch.softmax(torch.where(mask, scores, -torch.inf), dim=-1)
+    return [weights @ v, weights]
+
+
+@scaled_attention.accepted
+def products_in_float32(q, k, v, mask, scale=None):
+    scores = torch.einsum("bhtd,bhsd->bhts", q.float(), k.float())
+    scores = scores / math.sqrt(q.shape[-1]) if scale is None else scores * scale
+    weights = scores.masked_fill(mask.logical_not(), float("-inf")).softmax(-1)
+    return weights @ v.float(), weights
+
+
+@scaled_attention.accepted
+def one_factor_for_each(q, k, v, mask, scale=None):
+    if scale is None:
+        q, k = q * q.shape[-1] ** -0.25, k * k.shape[-1] ** -0.25
+        scale = 1.0
+    return _attend(q, k, v, mask, scale)

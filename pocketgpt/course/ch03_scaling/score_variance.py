@@ -1,0 +1,100 @@
+"""Exercise score_variance."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=1, returns=("variance",))
+def score_variance(q: Float[Tensor, "queries d"], k: Float[Tensor, "keys d"]) -> Float[Tensor, ""]:
+    """The variance of the dot products of every query with every key, not scaled by anything."""
+    return torch.einsum("td,sd->ts", q, k).var(correction=0)
+
+
+@score_variance.inputs
+def _(rng):
+    for queries, keys, d in [(3, 3, 2), (4, 3, 5), (2, 6, 9)]:
+        # Away from zero, so that the mean square of the scores is not their variance.
+        yield torch.randn(queries, d, generator=rng) + 0.5, torch.randn(keys, d, generator=rng) + 0.5
+
+
+@score_variance.mistake
+def divided_by_one_less(q, k):
+    """This divides by n − 1, as `var` does unless you ask otherwise. Here the mean square is meant: divide by n."""
+    return (q @ k.mT).var()
+
+
+@score_variance.mistake
+def standard_deviation(q, k):
+    """This is the standard deviation: return its square, the variance."""
+    return (q @ k.mT).std(correction=0)
+
+
+@score_variance.mistake
+def mean_not_subtracted(q, k):
+    """This is the mean square of the scores: subtract their mean before you square."""
+    return (q @ k.mT).square().mean()
+
+
+@score_variance.mistake
+def mean_deviation(q, k):
+    """This is the mean distance from the mean: square the distances before you take their mean."""
+    scores = q @ k.mT
+    return (scores - scores.mean()).abs().mean()
+
+
+@score_variance.mistake
+def variance_of_scaled_scores(q, k):
+    """This is the variance of the scores over √d_head, or the variance over d_head, which is the same: measure the bare
+    dot products."""
+    return (q @ k.mT / q.shape[-1] ** 0.5).var(correction=0)
+
+
+@score_variance.mistake
+def scaled_by_d(q, k):
+    """These scores are divided by d_head already: measure the bare dot products."""
+    return (q @ k.mT / q.shape[-1]).var(correction=0)
+
+
+@score_variance.mistake
+def query_by_query(q, k):
+    """This is the variance of each query's scores, averaged. Take all scores together, around one common mean."""
+    return (q @ k.mT).var(dim=-1, correction=0).mean()
+
+
+@score_variance.mistake
+def pairs_only(q, k):
+    """Each query meets only the key of its own row: take every query with every key."""
+    return (q * k).sum(-1).var(correction=0)
+
+
+@score_variance.mistake
+def products_not_summed(q, k):
+    """The products are not summed over d_head: a score is one number for a query and a key."""
+    return (q[:, None, :] * k[None, :, :]).var(correction=0)
+
+
+@score_variance.mistake
+def coordinates_by_coordinates(q, k):
+    """This is qᵀk, whose sums run over the vectors: the dot products, q kᵀ, sum over d_head."""
+    return (q.mT @ k).var(correction=0)
+
+
+@score_variance.finished
+def variance_of_the_product(q, k):
+    return (q @ k.mT).var(correction=0)
+
+
+@score_variance.accepted
+def variance_from_moments(q, k):
+    scores = q.double() @ k.double().transpose(0, 1)
+    return (scores**2).mean() - scores.mean() ** 2
+
+
+@score_variance.accepted
+def variance_in_loops(q, k):
+    scores = [sum(a * b for a, b in zip(x, y, strict=True)) for x in q.tolist() for y in k.tolist()]
+    mean = sum(scores) / len(scores)
+    return torch.tensor(sum((score - mean) ** 2 for score in scores) / len(scores))

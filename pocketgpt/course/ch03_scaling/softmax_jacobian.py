@@ -1,0 +1,130 @@
+"""Exercise softmax_jacobian."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=2, returns=("Jacobian",), forbidden=("jacobian", "jacrev", "jacfwd", "vjp", "jvp", "grad", "backward"))
+def softmax_jacobian(weights: Float[Tensor, "*batch keys"]) -> Float[Tensor, "*batch keys keys"]:
+    """∂pᵢ/∂sⱼ for weights p = softmax(s)."""
+    rows = weights.log().flatten(0, -2) if weights.ndim > 1 else weights.log()[None]
+    jacobians = [torch.autograd.functional.jacobian(lambda s: s.softmax(-1), row) for row in rows]
+    return torch.stack(jacobians).view(*weights.shape, -1)
+
+
+@softmax_jacobian.inputs
+def _(rng):
+    yield (torch.randn(3, generator=rng).softmax(-1),)
+    yield (torch.randn(4, 6, generator=rng).softmax(-1),)
+    certain = torch.randn(2, 3, 5, generator=rng).softmax(-1)
+    certain[0, 1] = torch.eye(5)[2]
+    yield (certain,)
+
+
+def _outer(p):
+    return p[..., :, None] * p[..., None, :]
+
+
+@softmax_jacobian.mistake
+def plus_off_the_diagonal(weights):
+    """The sign off the diagonal is wrong. The weights share a sum of 1: when one score rises, the other weights
+    fall."""
+    return torch.diag_embed(weights) + _outer(weights)
+
+
+@softmax_jacobian.mistake
+def diagonal_only(weights):
+    """Only the diagonal is there. Raising one score takes weight from all others, too: −pᵢpⱼ off the diagonal."""
+    return torch.diag_embed(weights * (1 - weights))
+
+
+@softmax_jacobian.mistake
+def diagonal_as_a_vector(weights):
+    """This is the diagonal p(1 − p), as a vector. A Jacobian is a matrix: a row for each weight, a column for each
+    score."""
+    return weights * (1 - weights)
+
+
+@softmax_jacobian.mistake
+def diagonal_missing(weights):
+    """This is −p pᵀ alone: diag(p) is missing."""
+    return -_outer(weights)
+
+
+@softmax_jacobian.mistake
+def outer_missing(weights):
+    """This is diag(p) alone: −p pᵀ is missing."""
+    return torch.diag_embed(weights)
+
+
+@softmax_jacobian.mistake
+def all_signs_turned(weights):
+    """Every sign is turned: it is diag(p) − p pᵀ."""
+    return _outer(weights) - torch.diag_embed(weights)
+
+
+@softmax_jacobian.mistake
+def ones_on_the_diagonal(weights):
+    """The matrix that p pᵀ is taken from is the identity here: it has p on its diagonal, not 1."""
+    return torch.eye(weights.shape[-1]) - _outer(weights)
+
+
+@softmax_jacobian.mistake
+def sigmoid_everywhere(weights):
+    """This has pᵢ(1 − pⱼ) everywhere. That is right on the diagonal only; elsewhere it is −pᵢpⱼ."""
+    return weights[..., :, None] * (1 - weights[..., None, :])
+
+
+@softmax_jacobian.mistake
+def square_of_the_row(weights):
+    """Off the diagonal this has −pᵢ²: it is −pᵢpⱼ, the weight of the row times the weight of the column."""
+    return weights[..., :, None] * (torch.eye(weights.shape[-1]) - weights[..., :, None])
+
+
+@softmax_jacobian.mistake
+def of_the_logarithm(weights):
+    """This is the Jacobian of ln p: multiply each row by its pᵢ."""
+    return torch.eye(weights.shape[-1]) - weights[..., None, :]
+
+
+@softmax_jacobian.mistake
+def one_row_only(weights):
+    """This works for a single row: `torch.diag` and `torch.outer` take no batches. `torch.diag_embed` and broadcasting
+    with [..., :, None] do."""
+    return torch.diag(weights) - torch.outer(weights, weights)
+
+
+@softmax_jacobian.mistake
+def of_a_second_softmax(weights):
+    """There is a softmax in here: the input holds weights already."""
+    return softmax_jacobian.finished_answer(weights.softmax(-1))
+
+
+@softmax_jacobian.finished
+def diagonal_minus_outer(weights):
+    return torch.diag_embed(weights) - weights[..., :, None] * weights[..., None, :]
+
+
+@softmax_jacobian.accepted
+def row_by_identity_minus_column(weights):
+    identity = torch.eye(weights.shape[-1], dtype=torch.float64)
+    return weights.unsqueeze(-1) * (identity - weights.unsqueeze(-2))
+
+
+@softmax_jacobian.accepted
+def jacobian_with_einsum(weights):
+    identity = torch.eye(weights.shape[-1])
+    return torch.einsum("...i,ij->...ij", weights, identity) - torch.einsum("...i,...j->...ij", weights, weights)
+
+
+@softmax_jacobian.accepted
+def jacobian_in_loops(weights):
+    keys = weights.shape[-1]
+    jacobian = torch.zeros(*weights.shape, keys)
+    for i in range(keys):
+        for j in range(keys):
+            jacobian[..., i, j] = weights[..., i] * (int(i == j) - weights[..., j])
+    return jacobian

@@ -1,0 +1,33 @@
+"""All a notebook needs, in one import: `from pocketgpt.course.lab import check, model_map, transplant, yours`.
+
+Each name is imported when it is first used, so that `check` alone loads neither the model nor matplotlib.
+No file of this folder has the name of a function here: the module would hide the function.
+"""
+
+from importlib import import_module
+
+_TRANSPLANTING = "pocketgpt.course.lab.transplanting"
+_MODULES = {
+    "check": "pocketgpt.course.checking.check",
+    "yours": "pocketgpt.course.lab.finished",
+    "sliders": "pocketgpt.course.lab.controls",
+    "HEADS": "pocketgpt.course.lab.heads",
+    "model_map": "pocketgpt.course.figures.model_map",
+    "attention_weights": _TRANSPLANTING,
+    "before_and_after": _TRANSPLANTING,
+    "pocket_model": _TRANSPLANTING,
+    "pocket_tokenizer": _TRANSPLANTING,
+    "transplant": _TRANSPLANTING,
+}
+
+
+def __getattr__(name: str) -> object:
+    """The part of that name, imported now."""
+    if name not in _MODULES:
+        raise AttributeError(f"pocketgpt.course.lab has no {name!r}. It has: {', '.join(_MODULES)}.")
+    module = import_module(_MODULES[name])
+    return module if name == "check" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return list(_MODULES)

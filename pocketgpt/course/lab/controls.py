@@ -1,0 +1,35 @@
+"""Sliders that redraw a figure.
+
+They come after a picture that is stored in the page, so the page reads well without them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+from IPython.display import display
+
+Choice = tuple[int, int] | tuple[float, float, float, float] | list[str] | str
+
+
+def sliders(draw: Callable[..., None], **choices: Choice) -> None:
+    """Call `draw` with the present choices, now and at every change, and show what it draws below the controls.
+
+    A choice is (first, last) for whole numbers, (lowest, highest, step, start) for other numbers, a list for a menu,
+    and a text for a field to type into. The cell needs `# NBVAL_IGNORE_OUTPUT`: a widget has no output that could be
+    compared.
+    """
+    controls = {name: _control(name.replace("_", " "), choice) for name, choice in choices.items()}
+    picture = widgets.interactive_output(draw, controls)
+    display(widgets.VBox([widgets.HBox(list(controls.values())), picture]))
+
+
+def _control(label: str, choice: Choice) -> Any:
+    if isinstance(choice, str):
+        return widgets.Text(value=choice, description=label, continuous_update=False)
+    if isinstance(choice, list):
+        return widgets.Dropdown(options=choice, description=label)
+    if len(choice) == 2:
+        return widgets.IntSlider(min=choice[0], max=choice[1], description=label, continuous_update=False)
+    low, high, step, start = choice
+    return widgets.FloatSlider(min=low, max=high, step=step, value=start, description=label, continuous_update=False)

@@ -1,0 +1,157 @@
+"""A right function changes nothing in the model, a wrong one does, and afterwards the model is itself again."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pocketgpt.config import preset
+from pocketgpt.course.lab import finished as yours_module
+from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, before_and_after, transplant
+from pocketgpt.course.syllabus import all_exercises as exercises
+from pocketgpt.errors import PocketError
+from pocketgpt.gpt import GPT
+
+
+@pytest.fixture
+def model() -> GPT:
+    torch.manual_seed(0)
+    shape = dict(vocab_size=50, d_model=24, n_layers=2, n_heads=6, n_kv_heads=2, d_ff=32, max_seq_len=16)
+    model = GPT(preset("pocket-shakespeare", **shape)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)  # far from uniform attention, so that a wrong function shows
+    return model
+
+
+TOKENS = torch.arange(24).view(2, 12)
+
+
+def fused(q, k, v, mask):
+    identity = torch.eye(k.shape[-2]).expand(*k.shape[:-2], -1, -1)
+    return (F.scaled_dot_product_attention(q, k, each, attn_mask=mask) for each in (v, identity))
+
+
+def complex_rotation(x, cos, sin):
+    half = x.shape[-1] // 2
+    turned = torch.complex(x[..., :half], x[..., half:]) * torch.complex(cos, sin)
+    return torch.cat((turned.real, turned.imag), dim=-1)
+
+
+RIGHT = {
+    "softmax": torch.softmax,
+    "attention_scores": lambda q, k: torch.einsum("...td,...sd->...ts", q, k) / q.shape[-1] ** 0.5,
+    "masked_softmax": lambda scores, mask: torch.where(mask, scores, -torch.inf).softmax(-1),
+    "causal_mask": lambda queries, keys: torch.ones(len(queries), len(keys), dtype=torch.bool).tril(),
+    "attention": lambda q, k, v, mask: tuple(fused(q, k, v, mask)),
+    "apply_rope": complex_rotation,
+    "rms_norm": lambda x, weight, eps: F.rms_norm(x, weight.shape, weight, eps),
+    "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down),
+}
+WRONG = {
+    "softmax": lambda x, dim: x.exp(),
+    "attention_scores": lambda q, k: q @ k.mT,
+    "masked_softmax": lambda scores, mask: scores.softmax(-1),
+    "causal_mask": lambda queries, keys: torch.ones(len(queries), len(keys), dtype=torch.bool),
+    "attention": lambda q, k, v, mask: (v, None),
+    "apply_rope": lambda x, cos, sin: x,
+    "rms_norm": lambda x, weight, eps: x,
+    "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, up)) * F.linear(x, gate), down),
+}
+
+
+def test_every_replaceable_part_has_a_right_and_a_wrong_function_here():
+    assert set(RIGHT) == set(WRONG) == set(REPLACEABLE_PARTS)
+
+
+@pytest.mark.parametrize("name", REPLACEABLE_PARTS)
+@torch.inference_mode()
+def test_a_right_function_changes_no_logit(model, name):
+    own = model(TOKENS)
+    with transplant(model, **{name: RIGHT[name]}):
+        torch.testing.assert_close(model(TOKENS), own, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", REPLACEABLE_PARTS)
+@torch.inference_mode()
+def test_a_wrong_function_changes_the_logits_until_the_block_ends(model, name):
+    own = model(TOKENS)
+    with transplant(model, **{name: WRONG[name]}):
+        assert not torch.allclose(model(TOKENS), own, rtol=1e-2, atol=1e-2)
+    assert torch.equal(model(TOKENS), own)
+
+
+@torch.inference_mode()
+def test_the_model_is_itself_again_after_an_error_in_the_block(model):
+    own = model(TOKENS)
+
+    def breaks(q, k):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), transplant(model, attention_scores=breaks):
+        model(TOKENS)
+    assert torch.equal(model(TOKENS), own)
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(model):
+    with (
+        pytest.raises(PocketError, match=r"tokenizer cannot replace a part.*softmax\(x, dim\)"),
+        transplant(model, tokenizer=len),
+    ):
+        pass
+
+
+def test_two_functions_for_one_place_are_refused_and_not_one_of_them_dropped(model):
+    both = {name: RIGHT[name] for name in ("softmax", "causal_mask")}
+    with (
+        pytest.raises(PocketError, match="softmax and causal_mask would replace the same part"),
+        transplant(model, **both),
+    ):
+        pass
+
+
+@torch.inference_mode()
+def test_functions_for_different_places_go_in_together(model):
+    own = model(TOKENS)
+    with transplant(model, **{name: RIGHT[name] for name in ("attention", "apply_rope", "rms_norm", "swiglu")}):
+        torch.testing.assert_close(model(TOKENS), own, rtol=1e-4, atol=1e-4)
+
+
+def test_attention_weights_are_those_of_pytorch_s_operator(model):
+    ours = attention_weights(model, TOKENS)
+    theirs = attention_weights(model, TOKENS, attention=lambda *inputs: tuple(fused(*inputs)))
+    assert ours.shape == (2, 2, 6, 12, 12)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_report_tells_a_right_function_from_a_wrong_one(capsys):
+    before_and_after(attention_scores=RIGHT["attention_scores"], new_tokens=5)
+    assert "✓ The same loss and the same words" in capsys.readouterr().out
+    before_and_after(attention_scores=WRONG["attention_scores"], new_tokens=5)
+    assert "The loss rose from" in capsys.readouterr().out
+
+
+def empty(q, k):
+    raise NotImplementedError
+
+
+def right(q, k):
+    return q @ k.mT / q.shape[-1] ** 0.5
+
+
+@pytest.mark.parametrize("written", [empty, None])
+def test_an_unsolved_exercise_is_stood_in_for_and_said(written, capsys, monkeypatch):
+    monkeypatch.setattr("__main__.attention_scores", written, raising=False)
+    stand_in = yours_module.yours("attention_scores")
+    assert "does not pass its check yet" in capsys.readouterr().out
+    q, k = torch.randn(3, 4), torch.randn(5, 4)
+    torch.testing.assert_close(stand_in(q, k), q @ k.T / 2)
+
+
+def test_an_exercise_whose_cell_does_not_run_is_stood_in_for_and_said(capsys):
+    assert yours_module.yours("attention_scores") is exercises()["attention_scores"].finished_answer
+    assert "does not pass its check yet" in capsys.readouterr().out
+
+
+def test_a_solved_exercise_is_handed_back_without_a_word(capsys, monkeypatch):
+    monkeypatch.setattr("__main__.attention_scores", right, raising=False)
+    assert yours_module.yours("attention_scores") is right
+    assert capsys.readouterr().out == ""
