@@ -5,7 +5,7 @@
 # its attention heads compute with your code, and the model goes on writing Shakespeare. You also know how the
 # chapters of this course work.
 #
-# **Time**: about 35 minutes. **You need**: Python, and to have met PyTorch tensors (what a shape is, what an axis
+# **Time**: about 35 minutes. **You need**: Python, and a first look at PyTorch tensors (what a shape is, what an axis
 # is). You need to know nothing about language models.
 #
 # A notebook is made of cells. Click on the gray one below and press **Shift+Enter**: it runs, shows what it prints,
@@ -38,7 +38,7 @@ def write(speaker: str, temperature: float, length: int) -> None:
 write("ROMEO", temperature=0.8, length=80)
 
 # %% [markdown]
-# Shakespeare did not write that. A model did that ships with this course, and it wrote it now, on your machine. It
+# Shakespeare did not write that. A small model that ships with this course wrote it, just now, on your machine. It
 # has read his plays, over and over, and nothing else. It consists of 2.4 million numbers; the models that answer your
 # questions have a hundred thousand times as many. It is small and often wrong, and it has **every part** that a large
 # one has.
@@ -86,8 +86,8 @@ model_map(preset("pocket-shakespeare"))
 #
 # You will do six things, again and again.
 #
-# 1. **Run** cells, and look at the pictures. Change a number and run them again: nothing can break that *Kernel →
-#    Restart* would not mend.
+# 1. **Run** cells, and look at the pictures. Change a number and run them again. You can't break anything that
+#    *Kernel → Restart* won't fix.
 # 2. **Predict.** Now and then a cell asks for your guess before it computes the answer. Write a number down. A wrong
 #    guess is worth more than a right one, since it shows you where to look.
 # 3. **Write** a function, between `# YOUR CODE HERE` and the end of the cell.
@@ -412,7 +412,7 @@ before_and_after(softmax=wrong_axis)
 # ### Where the finished code lives
 #
 # `torch.softmax` in PyTorch. In the library: `pocketgpt/layers/attention.py` and `pocketgpt/inference/sampling.py`
-# call it; `pocketgpt/course/lab/transplanting.py` put yours in their place. The answer to the exercise is in
+# call it; `pocketgpt/course/lab/transplanting.py` puts yours in their place. The answer to the exercise is in
 # `solutions/00_start_here.ipynb`.
 #
 # ### Papers
@@ -422,5 +422,5 @@ before_and_after(softmax=wrong_axis)
 # - Radford et al. 2019, *Language Models are Unsupervised Multitask Learners*: GPT-2, the model whose parts are on
 #   the map.
 #
-# **Next**: the model reads whole numbers, and you typed letters. Chapter 1 builds what stands between: open
+# **Next**: the model reads whole numbers, and you typed letters. Chapter 1 builds what is between: open
 # `01_tokens.ipynb`.

@@ -39,7 +39,7 @@ model_map(preset("pocket-shakespeare"), highlight="tokens")
 # %% [markdown]
 # ## 1 · The smallest example: two merges by hand
 #
-# Take a text of four words, `the the that hat`, and start from letters. Count how often each pair of neighbors stands
+# Take a text of four words, `the the that hat`, and start from letters. Count how often each pair of neighbors occurs
 # in the words:
 #
 # | pair | where | count |
@@ -57,7 +57,7 @@ model_map(preset("pocket-shakespeare"), highlight="tokens")
 # | merge 0: t + h | **th** e | **th** e | **th** a t | h a t |
 # | merge 1: a + t | th e | th e | th **at** | h **at** |
 #
-# Count again: `th e` and `a t` both stand there twice. A tie needs a rule that never changes its mind; by ours, the
+# Count again: `th e` and `a t` both occur twice. A tie needs a rule that never changes its mind; by ours, the
 # older pieces go first, so `a t` wins. That is the whole training: count, merge, count again, until the vocabulary is
 # as large as you want it.
 #
@@ -123,10 +123,10 @@ print(b"caf\xc3\xa9".decode(), b"caf\xc3".decode(errors="replace"))
 # ### Exercise 1.1 · `count_pairs` · easy, 10 minutes
 #
 # 1. `words` is a list of words; a word is a list of tokens; a token is a byte string, such as `[b"th", b"a", b"t"]`.
-# 2. Return a dictionary: the key is a pair of neighbors, `(b"th", b"a")`, the value is how often it stands in the
+# 2. Return a dictionary: the key is a pair of neighbors, `(b"th", b"a")`, the value is how often it occurs in the
 #    words.
 # 3. Pairs lie inside a word. The last token of a word and the first token of the next are not a pair.
-# 4. Every place counts: in `a a a` the pair (a, a) stands twice, and a word that comes twice counts twice.
+# 4. Every place counts: in `a a a` the pair (a, a) occurs twice, and a word that occurs twice counts twice.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -149,7 +149,7 @@ print(b"caf\xc3\xa9".decode(), b"caf\xc3".decode(errors="replace"))
 
 # %%
 def count_pairs(words: list[list[bytes]]) -> dict[tuple[bytes, bytes], int]:
-    """How often each pair of neighbors stands in the words."""
+    """How often each pair of neighbors occurs."""
     ### BEGIN SOLUTION
     counts = {}
     for word in words:
@@ -470,8 +470,8 @@ compression(sizes, bytes_per_token, "Each doubling of the vocabulary buys less")
 # You will meet tokenizers with **special tokens**, which stand for no text and steer the model: `[PAD]` fills up the
 # shorter texts of a batch, `[UNK]` replaces what cannot be written, `[BOS]` and `[EOS]` mark begin and end, and BERT
 # (chapter 21) has `[CLS]`, `[SEP]` and `[MASK]`. Many also split at white space and throw the spaces away, and begin
-# with the characters they saw in place of bytes. `min_frequency=2` stops training when no pair is left that stands
-# there twice. Such a one, trained on our page, with a limit of 32,000 tokens:
+# with the characters they saw in place of bytes. `min_frequency=2` stops training early when no pair
+# occurs twice. Trained on our page with a limit of 32,000 tokens, it gives:
 
 # %%
 old_style = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="[UNK]"))
@@ -573,9 +573,9 @@ def show_neighbors(word: str) -> None:
 sliders(show_neighbors, word=" love")
 
 # %% [markdown]
-# Tokens that can stand in the same places have come to lie close together, also pieces of words whose other half you
-# may guess. That is all the model could see, and it is a great deal. But the vector of *she* is the same in every
-# sentence. Whom it means, it must learn from its neighbors in the text: that is chapter 2.
+# Tokens that can stand in the same places have come to lie close together, pieces of words as well; try to guess the
+# other half. That is all the model could see, and it is a great deal. But the vector of *she* is the same in every
+# sentence. Which one is meant, the model must learn from the neighbors in the text: that is chapter 2.
 
 # %% [markdown]
 # ## 7 · What to remember
@@ -599,7 +599,7 @@ sliders(show_neighbors, word=" love")
 # <details><summary>2. You train a vocabulary on a text in which “ing” is frequent. Can “ing” become a token before “in” or “ng” is one?</summary>
 #
 # No: a merge joins two tokens that exist. First “in” or “ng” must be found, then “in” + “g” or “i” + “ng”. That is
-# why every token knows which merge made it.
+# why each token can be traced to the merge that made it.
 #
 # </details>
 # <details><summary>3. One model has 4,096 tokens and a loss of 4.5 per token, another has 50,257 tokens and a loss of 6 per token. Which is better?</summary>

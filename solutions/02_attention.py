@@ -39,7 +39,7 @@ model_map(preset("pocket-shakespeare"), highlight="attention")
 # alone.
 
 # %% [markdown]
-# ## 1 · The smallest example: a lookup that is not sure
+# ## 1 · The smallest example: a soft lookup
 #
 # A Python dictionary finds the one key that equals your query, and returns its value:
 #
@@ -370,7 +370,7 @@ attention_grid(maps, "Heads ask different questions: each square is one head, br
 # Read one square: row = the token that looks, column = the token looked at, dark = weight 0. Everything above the diagonal
 # is dark: that is your causal mask.
 #
-# Nobody told these heads what to do, and some have taken up a trade (their names are ours, measured on a page of
+# Nobody told these heads what to do, and some have specialized (their names are ours, measured on a page of
 # *Macbeth*; `pocketgpt/course/lab/heads.py` says how):
 #
 # - **previous token**: a bright line just below the diagonal.
@@ -453,7 +453,7 @@ before_and_after(causal_mask=sees_everything)
 # %% [markdown]
 # ## 7 · What to remember
 #
-# - Attention is a lookup that is not sure: scores (how well do query and key fit), weights (softmax over the **keys**),
+# - Attention is a soft lookup: scores (how well do query and key fit), weights (softmax over the **keys**),
 #   a weighted mean of the **values**.
 # - The mask is True where looking is allowed. It acts on the scores, **before** the softmax, as −∞.
 # - Causal means *key position ≤ query position*. Compare positions, not rows and columns, and the same function serves a

@@ -77,7 +77,7 @@ for d in (1, 4, 16, 64):
     print(f"d_head {d:2}: loser gets {bare[1]:.7f}, scaled {scaled[1]:.2f}")
 
 # %% [markdown]
-# Nothing about the tokens changed: one key fits typically well, the other typically badly. Only the vectors got wider. At
+# Nothing about the tokens changed: one key fits about as well as a random key can, the other as badly. Only the vectors got wider. At
 # d_head = 64 the softmax is certain, for no reason, before the model has learned anything. Divided by √d_head, the same
 # two keys share 0.88 to 0.12 at every width.
 
@@ -500,7 +500,7 @@ print("small start, every model is better than guessing:", (small < math.log(16)
 # the loss stays at guessing; now and then a seed works itself free (of eight that we tried, two within 120 steps). With
 # the scale every seed has learned the task before step 80.
 #
-# The right picture is the honest supplement. With the small start the bare scores begin at √64 · 0.16² ≈ 0.2, far from
+# The right panel adds a caveat. With the small start the bare scores begin at √64 · 0.16² ≈ 0.2, far from
 # saturation, and **without** the scale most seeds learn *sooner*: the missing 1/8 works like a larger step for queries and
 # keys. Some lose their way again (two of our eight). With the scale the scores begin at 0.03 and have to grow first, and all
 # seeds take the same calm road.
@@ -536,7 +536,7 @@ for name, scale in {"1/√32": 32**-0.5, "(a) 1": 1.0, "(b) 1/32": 1 / 32, "(c) 
     print(f"scale {name:8}: loss {loss:.2f}")
 
 # %% [markdown]
-# Surprised? To forget the scale now does far less harm than to flatten the weights. Every head still prefers the same key as
+# Surprised? Forgetting the scale does far less harm here than flattening the weights. Every head still prefers the same key as
 # before and is only surer of it, whereas flat weights mix in all that the head had learned to leave out. How sure were
 # the heads, and how sure are they without the scale? Your `entropy`, layer by layer:
 

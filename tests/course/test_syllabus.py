@@ -105,10 +105,12 @@ def test_a_check_imports_one_exercise(name):
 
 
 def test_a_check_opens_at_most_six_files_of_the_checks():
-    code = "from pocketgpt.course.lab import check\ntry:\n    check.softmax(lambda x, dim: x)\nexcept AssertionError:\n    pass"
-    loaded = loaded_after(code)
-    opened = {name for name in loaded if name.startswith(("pocketgpt.course.checking.", "pocketgpt.course.ch"))}
-    assert len(opened - {"pocketgpt.course.ch00_start_here"}) <= 6, opened
+    call = "try:\n    check.softmax(lambda x, dim: x)\nexcept AssertionError:\n    pass"
+    loaded = loaded_after(f"from pocketgpt.course.lab import check\n{call}")
+    opened = {
+        name for name in loaded if name.startswith(("pocketgpt.course.checking.", "pocketgpt.course.ch00_start_here."))
+    }
+    assert len(opened) <= 6, opened
     assert not [name for name in loaded if name.startswith(("pocketgpt.gpt", "pocketgpt.course.lab."))]
 
 

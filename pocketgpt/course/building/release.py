@@ -1,8 +1,8 @@
 """The hand-out for students: one zip with the chapters, the package they import, and how to begin.
 
-It holds no solutions and no tests. But the package holds the checks, and with them right answers
-(`pocketgpt/course/exercises`): a determined student can read them there, or in any other copy of the project.
-Grading flags answers that were pasted from it.
+It contains no solutions and no tests. Of `pocketgpt/course` it contains the exercises of the released chapters, and
+with them right answers: a determined student can read them there, or in any other copy of the project. Grading flags
+answers that were pasted from it.
 """
 
 import re

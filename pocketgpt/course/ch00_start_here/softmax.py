@@ -1,4 +1,4 @@
-"""Exercise softmax."""
+"""Exercise `softmax`: safe softmax along one axis."""
 
 import torch
 from jaxtyping import Float

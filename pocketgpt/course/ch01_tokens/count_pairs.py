@@ -1,4 +1,4 @@
-"""Exercise count_pairs."""
+"""Exercise `count_pairs`: count pairs of neighboring tokens."""
 
 from collections import Counter
 from itertools import groupby, pairwise
@@ -9,7 +9,7 @@ from pocketgpt.course.checking.exercise import exercise
 
 @exercise(points=1, hints=STEPS, returns=("counts",))
 def count_pairs(words: list[list[bytes]]) -> dict[tuple[bytes, bytes], int]:
-    """How often each pair of neighbors stands in the words."""
+    """Count how often each pair of neighbors occurs in the words."""
     return Counter(pair for word in words for pair in pairwise(word))
 
 
@@ -37,7 +37,7 @@ def last_word_only(words):
 
 @count_pairs.mistake
 def once_a_word(words):
-    """A pair that stands twice in a word counts twice; here it counts once a word."""
+    """A pair that occurs twice in a word counts twice; here it counts once a word."""
     return Counter(pair for word in words for pair in set(pairwise(word)))
 
 
@@ -61,7 +61,7 @@ def equal_words_once(words):
 
 @count_pairs.mistake
 def without_overlap(words):
-    """In a a a the pair (a, a) stands at two places: count every pair of neighbors, also where two of them overlap."""
+    """In a a a the pair (a, a) occurs at two places: count every pair of neighbors, also where two of them overlap."""
     counts = Counter()
     for word in words:
         for pair, run in groupby(pairwise(word)):
@@ -96,7 +96,7 @@ def joined_keys(words):
 
 @count_pairs.mistake
 def in_either_order(words):
-    """Here (a, b) and (b, a) are counted as one pair: the order matters, so leave it as it stands in the word."""
+    """Here (a, b) and (b, a) are counted as one pair: the order matters, so leave it as it is in the word."""
     return Counter(tuple(sorted(pair)) for word in words for pair in pairwise(word))
 
 

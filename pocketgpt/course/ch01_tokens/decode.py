@@ -1,4 +1,4 @@
-"""Exercise decode."""
+"""Exercise `decode`: token ids to text."""
 
 import codecs
 

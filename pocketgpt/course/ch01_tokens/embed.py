@@ -1,4 +1,4 @@
-"""Exercise embed."""
+"""Exercise `embed`: embedding as a lookup."""
 
 import torch
 import torch.nn.functional as F

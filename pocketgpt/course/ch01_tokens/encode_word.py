@@ -1,4 +1,4 @@
-"""Exercise encode_word."""
+"""Exercise `encode_word`: byte-pair encoding of a word."""
 
 from collections import Counter
 from functools import cache
@@ -62,8 +62,8 @@ def _encoded(word, ranks, *, choose=None, tokens=None):
 
 @encode_word.mistake
 def in_the_order_of_the_text(word, ranks):
-    """The pairs are joined in the order in which they stand in the text: join the one with the lowest rank first,
-    wherever it stands."""
+    """The pairs are joined in the order in which they occur in the text: join the one with the lowest rank first,
+    wherever it is."""
     return _encoded(word, ranks, choose=lambda tokens, known: known[0])
 
 
@@ -132,7 +132,7 @@ def nothing_joined(word, ranks):
 
 @encode_word.mistake
 def last_place_first(word, ranks):
-    """Where a pair stands at several places, the last is joined first, and a a a becomes a aa: go from left to
+    """Where a pair occurs at several places, the last is joined first, and a a a becomes a aa: go from left to
     right."""
     tokens = single_bytes(word)
     while known := [pair for pair in pairwise(tokens) if pair in ranks]:

@@ -1,4 +1,4 @@
-"""Exercise merge_pair."""
+"""Exercise `merge_pair`: merge one pair."""
 
 from itertools import pairwise
 

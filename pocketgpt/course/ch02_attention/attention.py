@@ -1,4 +1,4 @@
-"""Exercise attention."""
+"""Exercise `attention`: masked attention."""
 
 import math
 

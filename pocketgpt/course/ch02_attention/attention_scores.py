@@ -1,4 +1,4 @@
-"""Exercise attention_scores."""
+"""Exercise `attention_scores`: scaled dot products."""
 
 import math
 

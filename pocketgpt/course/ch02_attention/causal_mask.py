@@ -1,4 +1,4 @@
-"""Exercise causal_mask."""
+"""Exercise `causal_mask`: the causal mask from positions."""
 
 import torch
 from jaxtyping import Bool, Int

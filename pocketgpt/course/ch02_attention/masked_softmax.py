@@ -1,4 +1,4 @@
-"""Exercise masked_softmax."""
+"""Exercise `masked_softmax`: softmax over the allowed keys."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Exercise entropy."""
+"""Exercise `entropy`: entropy of attention weights."""
 
 import math
 

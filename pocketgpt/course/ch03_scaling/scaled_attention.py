@@ -1,4 +1,4 @@
-"""Exercise scaled_attention."""
+"""Exercise `scaled_attention`: attention with a given scale."""
 
 import math
 

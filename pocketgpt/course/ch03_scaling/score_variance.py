@@ -1,4 +1,4 @@
-"""Exercise score_variance."""
+"""Exercise `score_variance`: variance of the dot products."""
 
 import torch
 from jaxtyping import Float

@@ -1,4 +1,4 @@
-"""Exercise softmax_jacobian."""
+"""Exercise `softmax_jacobian`: Jacobian of the softmax."""
 
 import torch
 from jaxtyping import Float

@@ -21,7 +21,7 @@ _failures: Counter[str] = Counter()  # by exercise, since the last success: the 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Diagnosis of a wrong answer: a sentence, the known mistake, and for a wrong value the inputs and the difference."""
+    """Diagnosis of a wrong answer; for a wrong value also the inputs and the difference."""
 
     sentence: str
     mistake: Mistake | None = None

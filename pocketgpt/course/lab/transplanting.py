@@ -134,7 +134,7 @@ REPLACEABLE_PARTS: dict[str, tuple[str, Callable[[GPT, Callable], list]]] = {
 def transplant(model: GPT, **functions: Callable) -> Iterator[GPT]:
     """Replace parts of the model by your functions until the block ends, also when it ends with an error.
 
-    Raises PocketError for a name that replaces no part of the model, and for two functions that would replace the same one.
+    Raises PocketError for a name that replaces no part of the model, and for two functions that replace the same.
     """
     unknown = set(functions) - set(REPLACEABLE_PARTS)
     if unknown:

@@ -15,6 +15,7 @@ import pytest
 from pocketgpt.course.building.build import ROOT, solution_notebook
 from pocketgpt.course.building.cells import BuildError, without_answers
 from pocketgpt.course.building.release import FOLDER, release
+from pocketgpt.course.syllabus import CHAPTERS
 from pocketgpt.errors import PocketError
 
 SMALL = '''# %% [markdown]
@@ -222,3 +223,26 @@ def test_every_file_and_folder_that_the_readme_names_exists(everything):
     assert "$" not in readme
     for path in re.findall(r"chapters/\w+\.ipynb", readme):
         assert path in found
+
+
+@pytest.mark.parametrize(("chapters", "rooms"), [(("02_attention",), {"ch02_attention"}), ((), None)])
+def test_only_the_rooms_of_the_released_chapters_are_handed_out(tmp_path, chapters, rooms):
+    with zipfile.ZipFile(release(tmp_path / "course.zip", chapters)) as file:
+        found = {match[1] for name in file.namelist() if (match := re.search(r"pocketgpt/course/(ch\d\d_\w+)/", name))}
+    assert found == (rooms or {chapter.room for chapter in CHAPTERS if chapter.written})
+
+
+def test_a_hand_out_of_one_chapter_checks_its_exercises_without_the_others(tmp_path):
+    with zipfile.ZipFile(release(tmp_path / "course.zip", ("02_attention",))) as file:
+        file.extractall(tmp_path)
+    code = (
+        "from pocketgpt.course import syllabus\n"
+        "print(syllabus.__file__)\n"
+        "print(*[each.number for each in syllabus.all_exercises().values()])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / FOLDER)}
+    where = tmp_path / FOLDER
+    done = subprocess.run([sys.executable, "-c", code], cwd=where, env=environment, capture_output=True, text=True)
+    file, numbers = done.stdout.splitlines()
+    assert Path(file).is_relative_to(where)
+    assert numbers == "2.1 2.2 2.3 2.4"
