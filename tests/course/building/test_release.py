@@ -143,11 +143,11 @@ def test_caches_hidden_files_and_notes_of_the_author_stay_out(small, tmp_path):
 @pytest.mark.parametrize(
     ("position", "change", "said"),
     [
-        (2, {"source": "def softmax(x, dim):\n    return x.softmax(dim)"}, "holds an answer"),
-        (2, {"source": "# YOUR CODE HERE\nraise NotImplementedError()\nx.softmax(dim)"}, "holds an answer"),
-        (1, {"source": "### BEGIN SOLUTION\n1"}, "holds a marked answer"),
-        (1, {"outputs": [nbformat.v4.new_output("stream", text="✓")]}, "holds an output"),
-        (3, {"execution_count": 7}, "holds an output"),
+        (2, {"source": "def softmax(x, dim):\n    return x.softmax(dim)"}, "contains an answer"),
+        (2, {"source": "# YOUR CODE HERE\nraise NotImplementedError()\nx.softmax(dim)"}, "contains an answer"),
+        (1, {"source": "### BEGIN SOLUTION\n1"}, "contains a marked answer"),
+        (1, {"outputs": [nbformat.v4.new_output("stream", text="✓")]}, "contains an output"),
+        (3, {"execution_count": 7}, "contains an output"),
     ],
 )
 def test_what_gives_an_answer_away_is_refused_whatever_building_says(small, monkeypatch, position, change, said):

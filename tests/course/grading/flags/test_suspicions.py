@@ -402,7 +402,7 @@ def test_short_answers_of_ours_are_not_recognized():
 
 def test_helpers_of_our_answers_are_recognized():
     module = inspect.getmodule(exercises()["merge_pair"].reference)
-    assert reasons(source_of(module._merged), chapter=CHAPTERS["01_tokens"]) == {PASTED}
+    assert reasons(source_of(module.merged), chapter=CHAPTERS["01_tokens"]) == {PASTED}
 
 
 def test_an_alias_is_known_in_other_cells():
