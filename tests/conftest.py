@@ -19,6 +19,7 @@ settings.load_profile("pocketgpt")
 SMALL = {"vocab_size": 61, "d_model": 48, "n_layers": 2, "max_seq_len": 24}
 SMALL_PARTS = {
     "attention": {"n_heads": 6, "d_head": 8},
+    "latent_attention": {"n_heads": 6, "d_head": 8, "kv_rank": 12},
     "feedforward": {"d_ff": 64},
 }
 

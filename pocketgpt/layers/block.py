@@ -6,16 +6,17 @@ from torch import Tensor, nn
 from pocketgpt.layers.attention import Attention, AttentionConfig
 from pocketgpt.layers.context import Context, StateStore, TokenStore
 from pocketgpt.layers.feedforward import FeedForwardConfig, build_feedforward
+from pocketgpt.layers.latent_attention import LatentAttention, LatentAttentionConfig
 from pocketgpt.layers.norm import build_norm
 from pocketgpt.layers.part import ModelShape
 
-MIXERS = {AttentionConfig: Attention}
+MIXERS = {AttentionConfig: Attention, LatentAttentionConfig: LatentAttention}
 """From the config of a mixer to its module."""
 
 FEEDFORWARDS = {FeedForwardConfig: build_feedforward}
 """From the config of a feed-forward to its module."""
 
-MixerConfig = AttentionConfig
+MixerConfig = AttentionConfig | LatentAttentionConfig
 FeedForwardPartConfig = FeedForwardConfig
 
 

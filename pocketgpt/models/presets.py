@@ -6,6 +6,7 @@ from typing import Any
 from pocketgpt.checked import ConfigError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.layers.latent_attention import LatentAttentionConfig
 from pocketgpt.layers.part import PartConfig
 from pocketgpt.layers.rope_scaling import RopeConfig
 from pocketgpt.models.config import KINDS, ModelConfig
@@ -60,6 +61,19 @@ PRESETS: dict[str, ModelConfig] = {
         mixer=AttentionConfig(n_heads=12),
         feedforward=FeedForwardConfig(activation="gelu", bias=True),
         rope=RopeConfig(scaling="dynamic", original_max_seq_len=2048),
+        norm="layernorm",
+        norm_bias=True,
+    ),
+    # GPT-2's size with latent attention. The latent is as wide as four heads, 256 values: a third of d_model, and a
+    # sixth of what keys and values of all heads would take. Positions are learned, so nothing rotates.
+    "latent": ModelConfig(
+        vocab_size=32_000,
+        d_model=768,
+        n_layers=12,
+        max_seq_len=512,
+        mixer=LatentAttentionConfig(n_heads=12),
+        feedforward=FeedForwardConfig(d_ff=3072),
+        positions="learned",
         norm="layernorm",
         norm_bias=True,
     ),

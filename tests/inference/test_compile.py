@@ -20,9 +20,12 @@ from pocketgpt.inference.generate import decode_step
 from pocketgpt.inference.prepare import prepare_for_decoding
 
 caches.SLOT_STEP = 8  # so that the cache grows on the way
-window = {"static": None, "sliding": 4}[sys.argv[1]]
 small = dict(vocab_size=31, d_model=16, n_layers=3, max_seq_len=32, feedforward={"d_ff": 32})
-mixer = {"n_heads": 4, "n_kv_heads": 2, "window": window}
+mixer = {
+    "static": {"n_heads": 4, "n_kv_heads": 2},
+    "sliding": {"n_heads": 4, "n_kv_heads": 2, "window": 4},
+    "latent": {"kind": "latent_attention", "n_heads": 4, "q_rank": 10},
+}[sys.argv[1]]
 torch.manual_seed(0)
 model = GPT(preset("llama", mixer=mixer, **small)).eval()
 rows = 2 if sys.argv[2] == "aot_eager" else 1
@@ -60,15 +63,16 @@ def graphs_after_each_step(kind: str, weights: str) -> list[int]:
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="torch.compile makes C++ here: install gcc")
-@pytest.mark.parametrize("weights", ["float32", "int8"])
-def test_compiled_blocks_equal_eager_ones_and_layers_share_their_code(weights):
-    graphs = graphs_after_each_step("static", weights)
+@pytest.mark.parametrize("kind, weights", [("static", "float32"), ("static", "int8"), ("latent", "int8")])
+def test_compiled_blocks_equal_eager_ones_and_layers_share_their_code(kind, weights):
+    graphs = graphs_after_each_step(kind, weights)
     assert graphs[0] == 2  # one for all three blocks, one for the head
     assert graphs[-1] <= 2 + 2  # the cache grew from 8 to 16, 24 and 32 slots: one more, for any number of slots
 
 
-def test_a_whole_step_is_one_graph_and_equals_eager():
-    graphs = graphs_after_each_step("static", "aot_eager")
+@pytest.mark.parametrize("kind", ["static", "latent"])
+def test_a_whole_step_is_one_graph_and_equals_eager(kind):
+    graphs = graphs_after_each_step(kind, "aot_eager")
     assert graphs[0] == 1
     assert graphs[-1] <= 1 + 1
 

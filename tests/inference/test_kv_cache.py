@@ -12,6 +12,7 @@ from torch import Tensor
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.kv_cache import Ring, Slots, new_cache
 from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.layers.latent_attention import LatentAttentionConfig
 from pocketgpt.layers.rope_scaling import RopeConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import PRESETS
@@ -22,6 +23,7 @@ LONG = 40  # beyond it
 STRETCHED = {"factor": 4.0, "original_max_seq_len": 10}
 LOCAL = AttentionConfig(n_heads=6, n_kv_heads=2, d_head=8, window=5)
 FULL = AttentionConfig(n_heads=6, d_head=8)
+LATENT = LatentAttentionConfig(n_heads=6, kv_rank=12, d_rope=4)
 VARIANTS = {
     **{name: (name, {}) for name in PRESETS},
     "window 1": ("llama", {"window": 1}),
@@ -34,6 +36,12 @@ VARIANTS = {
     "post-norm": ("gpt2", {"norm_order": "post"}),
     "local and full": ("llama", {"mixer": (LOCAL, LOCAL, FULL), "n_layers": 3}),
     "two windows and full": ("llama", {"mixer": (LOCAL, replace(LOCAL, window=3), FULL), "n_layers": 4}),
+    "latent, rope": ("llama", {"mixer": LATENT}),
+    "latent, all options": ("llama", {"mixer": replace(LATENT, q_rank=20, d_value=10, d_head=6)}),
+    "latent, rope switched off": ("llama", {"mixer": replace(LATENT, d_rope=0)}),
+    "latent, shared key without rope": ("gpt2", {"mixer": LATENT}),
+    "latent, dynamic": ("brain", {"mixer": LATENT}),
+    "latent and local": ("llama", {"mixer": (LATENT, LOCAL), "n_layers": 3}),
     "qk-norm": ("llama", {"qk_norm": True}),
     "one kv head": ("llama", {"n_kv_heads": 1}),
     "linear": ("llama", {"rope": RopeConfig(scaling="linear", factor=4.0)}),
@@ -41,7 +49,7 @@ VARIANTS = {
     "yarn": ("llama", {"rope": RopeConfig(scaling="yarn", **STRETCHED)}),
     "llama3": ("llama", {"rope": RopeConfig(scaling="llama3", **STRETCHED)}),
 }
-DYNAMIC = ["brain", "window 5, dynamic"]
+DYNAMIC = ["brain", "window 5, dynamic", "latent, dynamic"]
 CHUNKS = st.lists(st.integers(1, 9), min_size=1, max_size=10).filter(lambda chunks: sum(chunks) <= SEQ)
 FEW = settings(max_examples=8)
 
@@ -194,6 +202,7 @@ def test_each_layer_has_the_store_that_suits_it(model_of, small):
     assert stores(model_of("window 5")) == [Ring, Ring]
     assert stores(model_of("window 5"), capacity=5) == [Slots, Slots]  # the ring would not be shorter
     assert stores(model_of("local and full")) == [Ring, Ring, Slots]
+    assert stores(model_of("latent and local")) == [Slots, Ring, Slots]
     assert new_cache(model_of("llama"), 1).capacity == SEQ
 
 

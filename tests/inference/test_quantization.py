@@ -19,7 +19,7 @@ GREEDY = Sampler(temperature=0.0)
 TEXT = np.random.default_rng(0).integers(61, size=100)
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "pocket"])
+@pytest.fixture(scope="module", params=["llama", "gpt2", "pocket", "latent"])
 def model(request, small, lively) -> GPT:
     return lively(small(request.param, max_seq_len=32))
 

@@ -13,6 +13,7 @@ from pocketgpt.checked import ConfigError
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import Activation, FeedForwardConfig
+from pocketgpt.layers.latent_attention import LatentAttentionConfig
 from pocketgpt.layers.rope_scaling import RopeConfig, RopeScaling
 from pocketgpt.models.config import KINDS, ModelConfig, NormKind, NormOrder, Positions
 from pocketgpt.models.presets import PRESETS, preset
@@ -28,7 +29,7 @@ ROPES = st.builds(
     beta_fast=st.floats(0.5, 64),
     high_freq_factor=st.floats(0.5, 8),
 )
-MIXERS = st.fixed_dictionaries(
+ATTENTIONS = st.fixed_dictionaries(
     {"kind": st.just("attention"), "n_heads": st.integers(0, 24)},
     optional={
         "n_kv_heads": st.none() | SMALL_INTEGERS,
@@ -36,6 +37,11 @@ MIXERS = st.fixed_dictionaries(
         "window": st.none() | SMALL_INTEGERS,
     },
 )
+LATENT_ATTENTIONS = st.fixed_dictionaries(
+    {"kind": st.just("latent_attention"), "n_heads": st.integers(0, 24)},
+    optional={name: st.none() | SMALL_INTEGERS for name in ("kv_rank", "q_rank", "d_head", "d_rope", "d_value")},
+)
+MIXERS = ATTENTIONS | LATENT_ATTENTIONS
 FEEDFORWARDS = st.fixed_dictionaries(
     {"kind": st.just("feedforward")},
     optional={
@@ -108,7 +114,7 @@ def test_the_value_that_a_message_offers_works(values):
         if message is None:
             return
         kind, field = re.match(r"(\w+)\.(\w+) = ", message).groups()
-        place = {"RopeConfig": "rope", "AttentionConfig": "mixer", "FeedForwardConfig": "feedforward"}.get(kind)
+        place = {"RopeConfig": "rope", "FeedForwardConfig": "feedforward", "ModelConfig": None}.get(kind, "mixer")
         (values[place] if place else values)[field] = offered(message)
     pytest.fail(message)
 
@@ -121,6 +127,7 @@ def model(mixer: dict | None = None, **changes) -> dict:
     return {**SIZES, "mixer": ATTENTION | (mixer or {}), **changes}
 
 
+LATENT = {"kind": "latent_attention"}
 WRONG = [
     (model(vocab_size=0), "ModelConfig.vocab_size = 0 cannot work: use a whole number of at least 1."),
     (model(d_model=25), "ModelConfig.d_model = 25 cannot work: use a multiple of n_heads = 6, such as 36"),
@@ -148,6 +155,23 @@ WRONG = [
     (model(rope={"factor": 0.5}), "RopeConfig.factor = 0.5 cannot work: use a number of at least 1.0, such as 4.0"),
     (model(rope={"scaling": "yarn"}), "RopeConfig.original_max_seq_len = None cannot work: use a whole number"),
     (model(rope={"beta_fast": 0.5}), "RopeConfig.beta_fast = 0.5 cannot work: use a number above beta_slow = 1.0."),
+    (model(LATENT, d_model=25), "ModelConfig.d_model = 25 cannot work: use a multiple of n_heads = 6, such as 30"),
+    (model(LATENT | {"n_heads": 0}), "LatentAttentionConfig.n_heads = 0 cannot work: use a whole number of at least"),
+    (model(LATENT | {"kv_rank": 0}), "LatentAttentionConfig.kv_rank = 0 cannot work: use a whole number of at least 1"),
+    (model(LATENT | {"q_rank": -1}), "LatentAttentionConfig.q_rank = -1 cannot work: use a whole number of at least 1"),
+    (model(LATENT | {"d_value": 0}), "LatentAttentionConfig.d_value = 0 cannot work: use a whole number of at least 1"),
+    (
+        model(LATENT | {"d_rope": -2}),
+        "LatentAttentionConfig.d_rope = -2 cannot work: use 0 for none, or an even",
+    ),
+    (
+        model(LATENT | {"d_rope": 3}),
+        "LatentAttentionConfig.d_rope = 3 cannot work: use an even number, such as 4",
+    ),
+    (
+        model(LATENT | {"d_rope": 2}, rope={"scaling": "ntk"}),
+        "LatentAttentionConfig.d_rope = 2 cannot work: use 4 or more: a single pair",
+    ),
     (model({"d_head": 2}, rope={"scaling": "ntk"}), "AttentionConfig.d_head = 2 cannot work: use 4 or more"),
 ]
 
@@ -258,6 +282,19 @@ def test_brain_is_brain_gpt():
     assert (config.norm, config.norm_order) == ("layernorm", "pre")
     assert (config.feedforward.activation, config.feedforward.d_ff) == ("gelu", 4 * 768)
     assert not config.mixer.bias and not config.mixer.output_bias and config.tie_embeddings
+
+
+def test_latent_is_the_scratch_built_gpt_with_latent_attention():
+    config = preset("latent").resolved()
+    assert (config.n_layers, config.d_model, config.mixer.n_heads, config.max_seq_len) == (12, 768, 12, 512)
+    assert (config.positions, config.norm, config.norm_order) == ("learned", "layernorm", "pre")
+    assert (config.feedforward.activation, config.feedforward.d_ff, config.vocab_size) == ("swiglu", 4 * 768, 32_000)
+    assert (config.mixer.kv_rank, config.mixer.d_rope, config.mixer.q_rank) == (256, 0, None)
+
+
+def test_widths_of_latent_attention_follow_those_of_deepseek_v2():
+    config = ModelConfig(**SIZES | {"d_model": 2048}, mixer=LatentAttentionConfig(n_heads=16)).resolved()
+    assert (config.mixer.d_head, config.mixer.d_value, config.mixer.d_rope, config.mixer.kv_rank) == (128, 128, 64, 512)
 
 
 def test_rope_config_is_read_from_a_dictionary():

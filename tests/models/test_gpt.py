@@ -30,6 +30,9 @@ def on_meta(config: ModelConfig) -> GPT:
 PARAMETERS = {
     "pocket": 2 * V * 384 + 6 * (2 * 384 * 384 + 2 * 384 * 128 + 2 * 384 * 1536),
     "gpt2": 124_439_808,
+    "latent": (32_000 + 512) * 768
+    + 12 * (768 * 768 + 768 * 256 + 256 + 2 * 256 * 768 + 768 * 768 + 3 * 768 * 3072 + 4 * 768)
+    + 2 * 768,
     "llama": V * 768 + 12 * (4 * 768 * 768 + 3 * 768 * 2048 + 2 * 768) + 768,
     "brain": V * 768 + 12 * (4 * 768 * 768 + 2 * 768 * 3072 + 3072 + 768 + 4 * 768) + 2 * 768,
     "smollm2-135m": 134_515_008,
@@ -136,7 +139,7 @@ def test_embedding_norm_comes_before_the_first_block_and_the_final_norm_before_t
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_initial_weights_are_as_in_the_table(name, small):
-    config = small(name, vocab_size=1000, d_model=192, n_heads=6, n_kv_heads=2, d_head=32, d_ff=512)
+    config = small(name, vocab_size=1000, d_model=192, n_heads=6, n_kv_heads=2, d_head=32, kv_rank=64, d_ff=512)
     model = GPT(config)
     for parameter_name, parameter in model.named_parameters():
         if parameter.ndim == 1:
