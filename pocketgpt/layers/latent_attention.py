@@ -1,31 +1,35 @@
 """Latent attention: keys and values of all heads are computed from one short vector per token, which is all the cache
 contains.
 
-Notation of the paper, and the names here, for one token with input h and head i:
+Notation of the paper and names here, for a token with input h and for head i:
 
-    c   = RMSNorm(W_DKV h)          latent, kv_rank wide               kv_latent_proj, first rows; kv_norm
-    k_R = RoPE(W_KR h)              rotary key, one for all heads      kv_latent_proj, last d_rope rows
-    k_i = [W_UK,i c ; k_R]          key                                k_up_proj
-    v_i = W_UV,i c                  value                              v_up_proj
-    q_i = [W_UQ,i c_q ; RoPE(W_QR,i c_q)]   with c_q = RMSNorm(W_DQ h)    q_latent_proj, q_norm, q_up_proj
+    c    = RMSNorm(W_DKV h)                 latent                           kv_latent_proj (first rows), kv_norm
+    k_R  = RoPE(W_KR h)                     rotary key, one for all heads    kv_latent_proj (last rows)
+    k_i  = [W_UK,i c ; k_R]                 key                              k_up_proj
+    v_i  = W_UV,i c                         value                            v_up_proj
+    c_q  = RMSNorm(W_DQ h)                  latent of the queries, or h      q_latent_proj, q_norm
+    q_i  = [W_UQ,i c_q ; RoPE(W_QR,i c_q)]  query                            q_proj (per head: W_UQ,i, then W_QR,i)
 
-Two forms give the same result:
+Two forms give the same result. They differ in where W_UK is applied in a score, and W_UV in the output:
 
-    explicit   q_i · k_i = q · (W_UK,i c) + …   expands c to keys and values: cheap if all of them are new
-    absorbed             = (W_UK,iᵀ q) · c + …  multiplies the query instead, and attends over the latents themselves
+    explicit    q · (W_UK c)    Σ weight · (W_UV c)    expands latents to keys and values: for a whole sequence
+    absorbed    (W_UKᵀ q) · c   W_UV · (Σ weight · c)  attends over the latents themselves: for a few new tokens
 
-The absorbed form is multi-query attention with [c ; k_R] as the only key and c as the only value. W_UV,i is applied to
-the weighted mean of the latents. A decode step has one new query and many cached tokens, so it expands none of them.
+The absorbed form is multi-query attention, with [c ; k_R] as the only key and c as the only value. A decode step has
+one new query and many cached tokens, of which it expands none.
 
 RoPE depends on the position, so it cannot be between W_UK and c. Hence the separate rotary coordinates ("decoupled
-RoPE"), which are cached as they are.
+RoPE"), which are cached after rotation.
 
-Sources: DeepSeek-AI 2024, DeepSeek-V2 (arXiv 2405.04434), section 2.1, eq. 9 to 19; DeepSeek-V3 (arXiv 2412.19437),
-section 2.1.1. The norms on the latents are in the text of V2, section 3.1.2, and not in its equations.
+Sources: DeepSeek-AI 2024, DeepSeek-V2 (arXiv 2405.04434), section 2.1, eq. 9 to 19, and section 3.1.2 for the norms on
+the latents, which the equations leave out; DeepSeek-V3 (arXiv 2412.19437), section 2.1.1.
 
-Published checkpoints differ in three ways. Rotary pairs are side by side: the last d_rope rows of each head of
-`q_proj` or `q_b_proj`, and of `kv_a_proj_with_mqa`, go through `rope.interleaved_to_half`. Rows of W_UK and W_UV
-alternate by head in `kv_b_proj`. Those stretched by YaRN put its factor on the scores, not on cos and sin.
+Published checkpoints differ in three ways:
+
+- Rotary pairs are side by side. `rope.interleaved_to_half` reorders the last d_rope rows of `kv_a_proj_with_mqa`, and
+  those of each head of `q_proj` or `q_b_proj`.
+- `kv_b_proj` contains W_UK,i and W_UV,i in turn, head after head.
+- Where YaRN stretches RoPE, its factor is on all of the score (`mscale_all_dim`) and not on cos and sin only.
 """
 
 import math
@@ -100,8 +104,8 @@ class LatentAttention(Mixer):
     `attend` is the backend (`attention_backends`), changed by `model.use_attention`; both forms go through it.
     """
 
-    # The absorbed form multiplies by them head by head, not as projections of a token. In fewer bytes, they would have
-    # to be widened in memory at every step.
+    # The absorbed form multiplies by them head by head and not as projections of a token. With fewer bytes, they would
+    # have to be widened in memory at every step, which costs more than reading them as they are.
     full_precision: ClassVar[tuple[str, ...]] = ("k_up_proj", "v_up_proj")
 
     def __init__(self, config: LatentAttentionConfig, model: ModelShape) -> None:
@@ -110,13 +114,11 @@ class LatentAttention(Mixer):
         self.causal = model.causal
         self.dropout = model.dropout
         self.rotary_width = config.d_rope if model.positions == "rope" else 0
-        q_width = config.n_heads * (config.d_head + config.d_rope)
-        if config.q_rank is None:
-            self.q_proj = nn.Linear(model.d_model, q_width, bias=False)
-        else:
+        if config.q_rank is not None:
             self.q_latent_proj = nn.Linear(model.d_model, config.q_rank, bias=False)
             self.q_norm = RMSNorm(config.q_rank, model.norm_eps)
-            self.q_up_proj = nn.Linear(config.q_rank, q_width, bias=False)
+        q_width = config.n_heads * (config.d_head + config.d_rope)
+        self.q_proj = nn.Linear(config.q_rank or model.d_model, q_width, bias=False)
         self.kv_latent_proj = nn.Linear(model.d_model, config.kv_rank + config.d_rope, bias=False)
         self.kv_norm = RMSNorm(config.kv_rank, model.norm_eps)
         self.k_up_proj = nn.Linear(config.kv_rank, config.n_heads * config.d_head, bias=False)
@@ -142,10 +144,10 @@ class LatentAttention(Mixer):
     ) -> Float[Tensor, "batch heads seq d_query"]:
         """Queries of all heads: d_head coordinates, then d_rope rotated ones (eq. 12 to 16, or from x directly)."""
         config = self.config
-        # project, through a latent if configured
-        q = self.q_proj(x) if config.q_rank is None else self.q_up_proj(self.q_norm(self.q_latent_proj(x)))
-        # split into heads: (B, H, T, d_head + d_rope)
-        q = q.unflatten(-1, (config.n_heads, -1)).transpose(1, 2)
+        # through a latent if configured
+        source = x if config.q_rank is None else normalize(self.q_norm, self.q_latent_proj(x))
+        # project and split into heads: (B, H, T, d_head + d_rope)
+        q = self.q_proj(source).unflatten(-1, (config.n_heads, -1)).transpose(1, 2)
         # rotate the last coordinates
         content, rotary = q.split((config.d_head, config.d_rope), dim=-1)
         return torch.cat((content, self.rotate(rotary, context)), dim=-1)
@@ -156,8 +158,7 @@ class LatentAttention(Mixer):
         """The values that are cached: the normalized latent and the rotated key, side by side (eq. 9 and 15)."""
         config = self.config
         latent, rotary = self.kv_latent_proj(x)[:, None].split((config.kv_rank, config.d_rope), dim=-1)  # (B, 1, T, …)
-        latent = self.kv_norm(latent).type_as(rotary)
-        return torch.cat((latent, self.rotate(rotary, context)), dim=-1)
+        return torch.cat((normalize(self.kv_norm, latent), self.rotate(rotary, context)), dim=-1)
 
     def explicit(
         self, q: Float[Tensor, "batch heads seq d_query"], compressed: Float[Tensor, "batch 1 seq compressed"]
@@ -203,16 +204,13 @@ class LatentAttention(Mixer):
     def flops_per_token(self, seq: int) -> int:
         """Those of the explicit form, with d_query = d_head + d_rope.
 
-        Queries 2 · d_model · n_heads · d_query, or 2 · q_rank · (d_model + n_heads · d_query) through a latent;
+        Queries 2 · d_model · n_heads · d_query, through a latent 2 · q_rank · (n_heads · d_query + d_model);
         compression 2 · d_model · (kv_rank + d_rope); expansion 2 · kv_rank · n_heads · (d_head + d_value); output
         2 · n_heads · d_value · d_model; QKᵀ and the weighted sum 2 · n_heads · (d_query + d_value) · seq.
         """
         config, d_model = self.config, self.o_proj.out_features
         d_query = config.d_head + config.d_rope
-        if config.q_rank is None:
-            queries = d_model * config.n_heads * d_query
-        else:
-            queries = config.q_rank * (d_model + config.n_heads * d_query)
+        queries = (config.q_rank or d_model) * config.n_heads * d_query + d_model * (config.q_rank or 0)
         compression = d_model * (config.kv_rank + config.d_rope)
         expansion = config.kv_rank * config.n_heads * (config.d_head + config.d_value)
         output = config.n_heads * config.d_value * d_model
@@ -228,3 +226,8 @@ class LatentAttention(Mixer):
         In one tensor, because the absorbed form needs them side by side, and its values are a view of it.
         """
         return PerToken(((1, self.config.kv_rank + self.config.d_rope),))
+
+
+def normalize(norm: RMSNorm, latent: Float[Tensor, "*batch rank"]) -> Float[Tensor, "*batch rank"]:
+    """Normalize in the dtype of the norm's weight, which is float32 also where products are in bf16 or fp16."""
+    return norm(latent.type_as(norm.weight)).type_as(latent)

@@ -180,7 +180,7 @@ def test_training_in_bf16_gives_gradients_as_close_as_bf16_is(model):
 def test_matrices_are_for_muon_and_norms_on_the_latents_do_not_decay():
     hidden, others, rest = split_parameters(model := GPT(config_of("compressed queries", tie_embeddings=False)))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    projections = ("q_latent", "q_up", "kv_latent", "k_up", "v_up", "o")
+    projections = ("q_latent", "q", "kv_latent", "k_up", "v_up", "o")
     assert {f"blocks.0.mixer.{name}_proj.weight" for name in projections} <= {names[id(p)] for p in hidden}
     assert [names[id(p)] for p in others] == ["head.weight"]
     assert {"blocks.0.mixer.q_norm.weight", "blocks.1.mixer.kv_norm.weight"} <= {names[id(p)] for p in rest}

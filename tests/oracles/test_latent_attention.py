@@ -128,7 +128,7 @@ def attention_weights(attention: torch.nn.Module) -> dict[str, Tensor]:
     return weights | {
         "q_latent_proj.weight": attention.q_a_proj.weight,
         "q_norm.weight": attention.q_a_layernorm.weight,
-        "q_up_proj.weight": rotary_rows_last(attention.q_b_proj.weight, n_heads, d_head),
+        "q_proj.weight": rotary_rows_last(attention.q_b_proj.weight, n_heads, d_head),
     }
 
 

@@ -77,6 +77,21 @@ def test_recipes_belong_to_presets():
     assert set(RECIPES) <= set(PRESETS)
 
 
+def test_the_latent_recipe_is_wikitext_in_fp16_with_a_batch_of_147_456_tokens():
+    config = recipe("latent")
+    assert (config.corpus, config.precision, config.optimizer) == ("wikitext-103", "fp16", "adamw")
+    assert (config.batch_size, config.accumulation, config.seq_len, config.tokens_per_step) == (72, 4, 512, 147_456)
+    assert (config.lr, config.weight_decay, config.beta1, config.beta2) == (1e-3, 1e-4, 0.9, 0.95)
+    assert (config.schedule, config.warmup_steps, config.steps) == ("cosine", 500, 15_000)
+    assert (config.eval_every, config.save_every) == (100, 500)
+
+
+@pytest.mark.parametrize("preset", ["pocket", "latent"])
+def test_an_offline_recipe_reads_what_ships_with_the_project(preset):
+    config = recipe(preset, "offline")
+    assert (config.corpus, config.tokenizer, config.precision) == ("shakespeare", "shakespeare", "auto")
+
+
 def test_an_unknown_recipe_is_answered_with_the_ones_there_are():
     with pytest.raises(ConfigError, match=r"slow.*quick, shipped"):
         recipe("pocket-shakespeare", "slow")
