@@ -186,6 +186,16 @@ def test_matrices_are_for_muon_and_norms_on_the_latents_do_not_decay():
     assert {"blocks.0.mixer.q_norm.weight", "blocks.1.mixer.kv_norm.weight"} <= {names[id(p)] for p in rest}
 
 
+@torch.no_grad()
+def test_a_model_in_bf16_caches_and_decodes_in_bf16(model):
+    half, tokens = deepcopy(model).to(torch.bfloat16), torch.randint(61, (2, 20))
+    cache = new_cache(half, 2)
+    logits = torch.cat([half(part, cache) for part in tokens.split([9, *[1] * 11], dim=1)], dim=1)
+    assert logits.dtype == cache.layers[0].tensors[0].dtype == torch.bfloat16
+    expected = half(tokens)
+    assert (logits - expected).norm() < 0.03 * expected.norm()
+
+
 @pytest.mark.parametrize("weights", ["bf16", "int8"])
 @torch.no_grad()
 def test_matrices_that_are_absorbed_stay_in_float32(model, weights):
