@@ -20,7 +20,7 @@ SMALL = {"vocab_size": 61, "d_model": 48, "n_layers": 2, "max_seq_len": 24}
 SMALL_PARTS = {
     "attention": {"n_heads": 6, "d_head": 8},
     "feedforward": {"d_ff": 64},
-    "latent_attention": {"n_heads": 6, "d_head": 8, "kv_rank": 20},
+    "latent_attention": {"n_heads": 6, "d_head": 8},
     "mamba": {"d_state": 4},
     "mixture_of_experts": {"d_ff": 24},
 }

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from pocketgpt.cli import COMMANDS, load, main
-from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
-from pocketgpt.models.presets import PRESETS
+from pocketgpt.models.presets import PRESETS, preset
 from pocketgpt.text.byte_tokenizer import ByteTokenizer
 from pocketgpt.training.checkpoint import save_checkpoint
 
@@ -17,7 +16,7 @@ from pocketgpt.training.checkpoint import save_checkpoint
 def checkpoint(tmp_path):
     """An untrained model that knows bytes."""
     torch.manual_seed(0)
-    model = GPT(ModelConfig(vocab_size=257, d_model=32, n_layers=1, n_heads=2, max_seq_len=64))
+    model = GPT(preset("llama", vocab_size=257, d_model=32, n_layers=1, mixer={"n_heads": 2}, max_seq_len=64))
     save_checkpoint(tmp_path / "tiny", model, ByteTokenizer([bytes([byte]) for byte in range(256)]), {"step": 0})
     return tmp_path / "tiny"
 
@@ -231,7 +230,7 @@ def test_a_run_goes_on_with_its_own_settings_and_no_others(capsys, monkeypatch, 
     (tmp_path / "own.txt").write_text("Full fathom five thy father lies;\nOf his bones are coral made;\n" * 40)
     small = ["--steps", "1", "--batch-size", "2", "--seq-len", "16", "--out", "run"]
     run(capsys, "train", "--corpus", "own.txt", *small)
-    assert "go on with `pocketgpt train --resume run`" in run(capsys, "train", "--corpus", "own.txt", *small)[2]
+    assert "resume it with `pocketgpt train --resume run`" in run(capsys, "train", "--corpus", "own.txt", *small)[2]
     resume = ["train", "--resume", "run"]
     assert "lr = 0.006 and not 0.5" in message_of(capsys, *resume, "--lr", "0.5")
     assert "begun with --preset pocket-shakespeare and not gpt2" in message_of(capsys, *resume, "--preset", "gpt2")

@@ -15,7 +15,7 @@ from pocketgpt.bench.train import bench_train
 from pocketgpt.device import choose_device, describe
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.fidelity import fidelity
-from pocketgpt.inference.quantization import store_weights
+from pocketgpt.inference.quantization import quantize
 from pocketgpt.models.presets import preset as model_preset
 from pocketgpt.training.checkpoint import load_shipped
 
@@ -24,8 +24,15 @@ LENGTHS = [128, 256, 512, 1024, 2048, 4096]
 TINY_LENGTHS = [16, 32, 64, 128]
 CONTEXTS = [128, 512, 1024, 2048]
 TINY_CONTEXTS = [4, 8]
-TINY_POCKET = dict(d_model=48, n_layers=2, vocab_size=64, max_seq_len=32)
-TINY_LLAMA = dict(vocab_size=61, d_model=24, n_layers=2, n_heads=3, n_kv_heads=1, d_ff=32, max_seq_len=64)
+TINY_POCKET = {"d_model": 48, "n_layers": 2, "vocab_size": 64, "max_seq_len": 32}
+TINY_LLAMA = {
+    "vocab_size": 61,
+    "d_model": 24,
+    "n_layers": 2,
+    "max_seq_len": 64,
+    "mixer": {"n_heads": 3, "n_kv_heads": 1},
+    "feedforward": {"d_ff": 32},
+}
 
 # The columns of each picture, with their labels, and the column of its horizontal axis.
 PICTURES = {
@@ -107,7 +114,7 @@ def fidelity_notes() -> list[str]:
     """A note for each format of weights: its effect on the trained model's predictions of held-out text."""
     shipped = load_shipped()
     tokens = np.array(shipped.tokenizer.encode(asset("held-out.txt").read_text(encoding="utf-8")))
-    found = {name: fidelity(store_weights(shipped.model, name), shipped.model, tokens) for name in ("bf16", "int8")}
+    found = {name: fidelity(quantize(shipped.model, name), shipped.model, tokens) for name in ("bf16", "int8")}
     return [
         f"{name} weights: KL {loss.kl:.2g} nats per token from float32, perplexity {loss.perplexity:.2f} instead "
         f"of {loss.reference_perplexity:.2f} (pocket-shakespeare, {len(tokens):,} held-out tokens)."

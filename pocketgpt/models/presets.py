@@ -82,7 +82,7 @@ PRESETS: dict[str, ModelConfig] = {
         d_model=768,
         n_layers=12,
         max_seq_len=512,
-        mixer=LatentAttentionConfig(n_heads=12, kv_rank=256),
+        mixer=LatentAttentionConfig(n_heads=12),
         feedforward=FeedForwardConfig(d_ff=4 * 768),
         positions="learned",
         norm="layernorm",

@@ -26,7 +26,7 @@ class Encoded(NamedTuple):
     """The ids of a batch of text, each document ended with end-of-text, and what they were made from."""
 
     ids: UInt[np.ndarray, " n_tokens"]
-    n_chunks: int
+    n_pieces: int
     n_documents: int
     n_bytes: int  # of UTF-8 text
     done: float | None  # share of the corpus that is read with this batch

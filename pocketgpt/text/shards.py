@@ -40,7 +40,7 @@ class Header:
     vocabulary: str  # Tokenizer.hash
     dtype: str  # "<u2" or "<u4"
     n_tokens: int = 0
-    n_chunks: int = 0  # of the corpus that it was made from; where to go on after it
+    n_pieces: int = 0  # of the corpus that it was made from; where to go on after it
     n_documents: int = 0
     n_bytes: int = 0  # UTF-8 bytes of the text, which bits per byte divides by
     ids_sha256: str = ""
@@ -110,7 +110,7 @@ def write_shard(path: Path, batches: Iterable[Encoded], tokenizer: Tokenizer) ->
             header = replace(
                 header,
                 n_tokens=header.n_tokens + len(batch.ids),
-                n_chunks=header.n_chunks + batch.n_chunks,
+                n_pieces=header.n_pieces + batch.n_pieces,
                 n_documents=header.n_documents + batch.n_documents,
                 n_bytes=header.n_bytes + batch.n_bytes,
             )

@@ -55,7 +55,7 @@ def write_tokens(
     """
     folder.mkdir(parents=True, exist_ok=True)
     headers = _finished(folder, tokenizer)
-    chunks = corpus.read(sum(header.n_chunks for header in headers))
+    chunks = corpus.read(sum(header.n_pieces for header in headers))
     with tqdm(
         desc=description,
         initial=sum(header.n_bytes for header in headers),

@@ -9,7 +9,7 @@ from pocketgpt.bench import attention, generate, theirs, train
 from pocketgpt.bench.report import Report
 from pocketgpt.cli import main
 from pocketgpt.commands.bench import TINY_CONTEXTS, TINY_LLAMA, TINY_POCKET
-from pocketgpt.layers.attention import fused_attention
+from pocketgpt.layers.attention_backends import fused_attention, short_attention, step_by_step_attention
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
 
@@ -139,10 +139,17 @@ def test_every_way_to_train_gives_the_same_first_loss():
     assert losses == pytest.approx(dict.fromkeys(losses, losses["float32"]), rel=2e-3)
 
 
-def test_step_by_step_takes_the_place_of_the_fused_operator():
-    model = GPT(preset("pocket", **TINY_POCKET))
-    train.attend_step_by_step(train.NextTokenLoss(model))
-    assert all(block.attention.core is not fused_attention for block in model.blocks)
+def test_each_variant_computes_attention_in_the_way_of_its_name():
+    config = preset("pocket", dropout=0.0, **TINY_POCKET)
+    batch = torch.randint(config.vocab_size, (2, 32)), torch.randint(config.vocab_size, (2, 32))
+    backends = {}
+    for name, variant in train.variants(CPU, compile=False, n_tokens=64).items():
+        if "transformers" not in name:
+            loss = train.build_step(config, variant, batch, CPU).args[0]
+            [backends[name]] = {mixer.attend for mixer in loss.model.mixers()}
+    assert backends.pop("bf16, attention step by step", step_by_step_attention) is step_by_step_attention
+    assert backends.pop("bf16 + our kernels", short_attention) is short_attention
+    assert set(backends.values()) == {fused_attention}
 
 
 @pytest.mark.parametrize("runs", ["0", "-1"])

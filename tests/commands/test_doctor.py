@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from pocketgpt.commands import doctor
 from pocketgpt.commands.doctor import Finding, findings_of, future_leak
-from pocketgpt.layers import attention
+from pocketgpt.layers import attention_backends
 from pocketgpt.text.shakespeare import WHEEL
 
 CPU = torch.device("cpu")
@@ -57,14 +57,14 @@ def test_attention_that_sees_the_future_is_found(monkeypatch):
     def leaking(q, k, v, mask=None, is_causal=False, dropout=0.0):
         return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
 
-    monkeypatch.setattr(attention, "fused_attention", leaking)
+    monkeypatch.setattr(attention_backends, "fused_attention", leaking)
     assert future_leak(CPU, torch.float32) > 0.1
     findings = list(findings_of(doctor.devices))
     assert any(not finding.ok and finding.essential and "sees the future" in finding.text for finding in findings)
 
 
 def test_attention_that_gives_no_numbers_is_found(monkeypatch):
-    monkeypatch.setattr(attention, "fused_attention", lambda q, k, v, **_: q * math.nan)
+    monkeypatch.setattr(attention_backends, "fused_attention", lambda q, k, v, **_: q * math.nan)
     assert future_leak(CPU, torch.float32) == math.inf
 
 

@@ -135,7 +135,7 @@ def test_a_text_is_cut_at_its_last_place():
     assert split_point("abc  ") == 5
 
 
-def test_a_long_text_comes_in_chunks(tmp_path, monkeypatch):
+def test_a_long_text_comes_in_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr(local_files, "CHUNK_CHARS", 1000)
     (tmp_path / "story.txt").write_text("Once upon a time.\n" * 1000)
     found = list(local_files.read(tmp_path / "story.txt", "train"))

@@ -233,7 +233,7 @@ def test_a_mistake_that_raises_is_recognized_by_its_error():
 
 
 def test_the_finished_version_of_this_package_is_no_answer():
-    from pocketgpt.layers.attention import attention
+    from pocketgpt.layers.attention_backends import attention
 
     assert "the library's own function" in said("attention", attention)
     assert "calls attention" in said("attention", lambda q, k, v, mask: attention(q, k, v, mask))

@@ -55,7 +55,7 @@ def test_the_numbers_are_those_of_the_chapters():
 
 
 def test_what_the_config_says_is_on_the_map():
-    model_map(preset("llama", n_layers=7, feedforward="relu2"))
+    model_map(preset("llama", n_layers=7, feedforward={"activation": "relu2"}))
     assert {"block, 7 times", "RMSNorm", "feed-forward\nReLU²", "RoPE: positions"} <= set(words())
 
 
