@@ -242,6 +242,49 @@ def test_a_run_goes_on_with_its_own_settings_and_no_others(capsys, monkeypatch, 
     assert "step-000001 is damaged and passed over: state.pt is missing" in run(capsys, *resume, "--help")[2]
 
 
+def test_any_field_of_the_model_is_an_option(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.txt").write_text("Full fathom five thy father lies;\nOf his bones are coral made;\n" * 40)
+    small = ["--corpus", "own.txt", "--steps", "1", "--batch-size", "2", "--seq-len", "16", "--out", "run"]
+    model = ["--model.n-layers", "1", "--model.mixer.n-kv-heads", "3", "--model.rope.theta", "500"]
+    assert run(capsys, "train", *small, *model)[0] == 0
+    config = GPT.load(tmp_path / "run" / "step-000001").config
+    assert (config.n_layers, config.mixer.n_kv_heads, config.rope.theta) == (1, 3, 500.0)
+    resume = ["train", "--resume", "run"]
+    assert "uses the model of run: leave out" in message_of(capsys, *resume, "--model.n-layers", "2")
+    assert run(capsys, *resume, "--model.n-layers", "1")[0] == 0  # as it was
+
+
+@pytest.mark.parametrize(
+    ("preset", "options"),
+    [
+        ("llama", ["--model.mixer.n-kv-heads", "--model.feedforward.activation", "--model.rope.theta"]),
+        ("latent", ["--model.mixer.kv-rank"]),
+        ("pocket-moe", ["--model.feedforward.n-experts"]),
+        ("pocket-mamba", ["--model.mixer.d-state"]),
+        ("pocket-hybrid", ["--model.mixer.0.d-state", "--model.mixer.1.window", "--model.feedforward.1.top-k"]),
+    ],
+)
+def test_help_shows_the_fields_of_the_preset_s_parts_with_their_docstrings(capsys, preset, options):
+    code, out, _ = run(capsys, "train", "--preset", preset, "--help")
+    assert code == 0
+    assert all(option in out for option in options)
+    assert "Width of the residual stream." in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.vocab-size", "9"], "--model.vocab-size 9 cannot be chosen: the tokenizer decides it"),
+        (["--model.dropout", "0.3"], "use --dropout 0.3"),
+        (["--model.mixer.n-kv-heads", "4"], "AttentionConfig.n_kv_heads = 4 cannot work: use a divisor of n_heads = 6"),
+    ],
+)
+def test_a_field_of_the_model_that_cannot_be_chosen_is_answered_with_what_would_work(capsys, options, message):
+    assert message in message_of(capsys, "train", *options)
+
+
 def test_a_second_run_gets_a_folder_of_its_own(capsys, monkeypatch, tmp_path):
     (tmp_path / "runs" / "pocket-shakespeare").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

@@ -67,7 +67,8 @@ class Mamba(Mixer):
     """
 
     # Decay rates and convolution kernels are not matrices that map one space to another, and to pull them toward zero
-    # would set every memory to the same length. The step size is sensitive, so it is left to AdamW and to float32.
+    # would set every memory to the same length. The step is inside an exponent, so AdamW updates its projection, and
+    # the projections that the token steers the recurrence with are not quantized.
     no_decay: ClassVar[tuple[str, ...]] = ("A_log", "conv1d.weight")
     adamw: ClassVar[tuple[str, ...]] = ("dt_proj.weight",)
     full_precision: ClassVar[tuple[str, ...]] = ("x_proj", "dt_proj")
@@ -149,7 +150,8 @@ def scan(
     """All states of h[t] = decay[t] · h[t−1] + added[t], from the state before the first token.
 
     In chunks of √seq tokens: first all chunks side by side, each as if it began at zero; then from chunk to chunk, what
-    the chunks before left behind. That is 2 · √seq steps instead of seq, with twice the work and no more memory.
+    the chunks before left behind. That is 2 · √seq steps instead of seq, with twice the work, and with three tensors of
+    the size of all states instead of one.
     """
     seq = decay.shape[1]
     length = math.isqrt(seq - 1) + 1

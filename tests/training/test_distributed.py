@@ -28,6 +28,8 @@ CASES = {
     "fsdp adamw": {},
     "fsdp chunk": {},
     "fsdp muon": {"tie_embeddings": False},
+    "ddp muon hybrid": two_ranks.HYBRID,
+    "fsdp muon hybrid": two_ranks.HYBRID,
 }
 
 

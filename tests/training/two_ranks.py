@@ -6,6 +6,11 @@ import torch
 from torch import distributed as dist
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.layers.latent_attention import LatentAttentionConfig
+from pocketgpt.layers.mamba import MambaConfig
+from pocketgpt.layers.mixture_of_experts import MixtureOfExpertsConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
 from pocketgpt.training import distributed
@@ -13,13 +18,24 @@ from pocketgpt.training.loss import IGNORE, NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
 from pocketgpt.training.recipes import TrainConfig
 
+HYBRID = {
+    "n_layers": 3,
+    "mixer": (
+        AttentionConfig(n_heads=4, n_kv_heads=2, window=6),
+        MambaConfig(d_state=4),
+        LatentAttentionConfig(n_heads=4, kv_rank=8),
+    ),
+    # Without a balancing loss, which is that of each batch and not of the whole.
+    "feedforward": (MixtureOfExpertsConfig(n_experts=3, top_k=2, d_ff=16, balance="bias"), FeedForwardConfig(d_ff=48)),
+}
 PARTS = 3  # passes that one step adds up, on each of two ranks
 
 
 def model(**changes) -> GPT:
     torch.manual_seed(0)
     parts = {"mixer": {"n_heads": 4, "n_kv_heads": 2}, "feedforward": {"d_ff": 48}}
-    return GPT(preset("llama", vocab_size=61, d_model=32, n_layers=2, max_seq_len=16, **parts, **changes))
+    shape = {"vocab_size": 61, "d_model": 32, "n_layers": 2, "max_seq_len": 16}
+    return GPT(preset("llama", **shape | parts | changes))
 
 
 def step_of_text() -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,6 +135,8 @@ def main(file: str) -> None:
             "fsdp adamw": case(True, "adamw"),
             "fsdp chunk": case(True, "adamw", chunk=5, checkpointed=True),
             "fsdp muon": case(True, "muon", chunk=5, checkpointed=True, tie_embeddings=False),
+            "ddp muon hybrid": case(False, "muon", **HYBRID),
+            "fsdp muon hybrid": case(True, "muon", chunk=5, checkpointed=True, **HYBRID),
             "syncs": [syncs_of_ddp(), syncs_of_fsdp()],
             "device": device,
             "world": distributed.world_size(),
