@@ -7,7 +7,12 @@ from torch import Tensor
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, returns=("probabilities",), forbidden=("softmax", "log_softmax", "softmin"))
+@exercise(
+    points=1,
+    returns=("probabilities",),
+    forbidden=("softmax", "log_softmax", "softmin"),
+    replaces="softmax",
+)
 def softmax(x: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:
     """Scores to probabilities along one axis: exp, divided by the sum of the exps."""
     return torch.softmax(x, dim)

@@ -11,7 +11,13 @@ from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION, random_mask,
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=3, returns=("output", "weights"), picture="weights", forbidden=WHOLE_ATTENTION)
+@exercise(
+    points=3,
+    returns=("output", "weights"),
+    picture="weights",
+    forbidden=WHOLE_ATTENTION,
+    replaces="attention",
+)
 def attention(
     q: Float[Tensor, "*batch seq d"],
     k: Float[Tensor, "*batch keys d"],

@@ -10,7 +10,7 @@ from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, returns=("scores",), forbidden=WHOLE_ATTENTION)
+@exercise(points=1, returns=("scores",), forbidden=WHOLE_ATTENTION, replaces="attention_scores")
 def attention_scores(
     q: Float[Tensor, "*batch seq d"], k: Float[Tensor, "*batch keys d"]
 ) -> Float[Tensor, "*batch seq keys"]:

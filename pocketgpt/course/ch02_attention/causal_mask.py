@@ -7,7 +7,7 @@ from torch import Tensor
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=2, returns=("mask",), picture="mask")
+@exercise(points=2, returns=("mask",), picture="mask", replaces="causal_mask")
 def causal_mask(query_positions: Int[Tensor, " seq"], key_positions: Int[Tensor, " keys"]) -> Bool[Tensor, "seq keys"]:
     """True where the query may look at the key: the key's position is the query's or an earlier one."""
     longest = int(max(query_positions.max(), key_positions.max())) + 1

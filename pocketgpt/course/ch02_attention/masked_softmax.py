@@ -9,7 +9,7 @@ from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION, random_mask,
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=2, returns=("weights",), picture="weights", forbidden=WHOLE_ATTENTION)
+@exercise(points=2, returns=("weights",), picture="weights", forbidden=WHOLE_ATTENTION, replaces="masked_softmax")
 def masked_softmax(
     scores: Float[Tensor, "*batch seq keys"], mask: Bool[Tensor, "*#batch seq keys"]
 ) -> Float[Tensor, "*batch seq keys"]:

@@ -15,6 +15,7 @@ from pocketgpt.course.checking.exercise import exercise
     returns=("output", "weights"),
     picture="weights",
     forbidden=("scaled_dot_product_attention", "multi_head_attention_forward"),
+    replaces="attention",
 )
 def scaled_attention(
     q: Float[Tensor, "batch heads seq d_head"],

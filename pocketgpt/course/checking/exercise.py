@@ -47,6 +47,7 @@ class Exercise:
     returns     what the values that are returned are called in messages, such as ("output", "weights")
     picture     which of them is a matrix of queries by keys, to be drawn beside the target when it is wrong
     forbidden   names of functions that would do the whole exercise, wherever they are called from
+    replaces    part of the trained model that the function can take the place of (lab/transplanting.py), if any
     tolerance   largest relative difference between two right answers (absolute: a tenth of it)
     """
 
@@ -57,6 +58,7 @@ class Exercise:
     returns: tuple[str, ...] = ("result",)
     picture: str | None = None
     forbidden: tuple[str, ...] = ()
+    replaces: str | None = None
     tolerance: float = 1e-4
     mistakes: list[Mistake] = field(default_factory=list)
     accepted_answers: list[Callable] = field(default_factory=list)

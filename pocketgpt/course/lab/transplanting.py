@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pocketgpt.assets import asset
+from pocketgpt.course.syllabus import exercise_names, find_exercise
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.layers.attention_backends import causal_mask, expand_kv_heads
@@ -144,17 +145,24 @@ REPLACEABLE_PARTS = {
 def transplant(model: GPT, **functions: Callable) -> GPT:
     """A copy of the model, with the same weights, that computes with your functions. The model itself does not change.
 
+    Each function is given by the name of a replaceable part, or of an exercise that says which part it replaces.
     Raises PocketError for a name that is no part of the model, and for two functions that would take the same place.
     """
-    if unknown := sorted(set(functions) - set(REPLACEABLE_PARTS)):
+    parts = {name: REPLACEABLE_PARTS.get(_part_of(name)) for name in functions}
+    if unknown := sorted(name for name, part in parts.items() if part is None):
         known = ", ".join(part.signature for part in REPLACEABLE_PARTS.values())
         raise PocketError(f"{', '.join(unknown)} cannot replace a part of the model. These can: {known}.")
-    if len({REPLACEABLE_PARTS[name].place for name in functions}) < len(functions):
+    if len({part.place for part in parts.values()}) < len(parts):
         raise PocketError(f"{' and '.join(functions)} would replace the same part of the model: put in one at a time.")
     copy = sharing_weights(model)
     for name, function in functions.items():
-        REPLACEABLE_PARTS[name].insert(copy, function)
+        parts[name].insert(copy, function)
     return copy
+
+
+def _part_of(name: str) -> str | None:
+    """The part that a name stands for: an exercise's is the one it replaces."""
+    return find_exercise(name).replaces if name in exercise_names() else name
 
 
 @dataclass(frozen=True)

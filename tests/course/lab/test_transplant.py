@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from pocketgpt.course.lab.finished import yours
 from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, before_and_after, transplant
-from pocketgpt.course.syllabus import all_exercises
+from pocketgpt.course.syllabus import all_exercises, find_exercise
 from pocketgpt.errors import PocketError
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
@@ -82,6 +82,27 @@ def test_the_copy_has_the_same_weights_so_that_training_it_trains_the_model(mode
     changed = transplant(model, attention=RIGHT["attention"])
     ours, theirs = dict(changed.named_parameters()), dict(model.named_parameters())
     assert all(ours[name] is theirs[name] for name in theirs)
+
+
+REPLACING = [name for name, exercise in all_exercises().items() if exercise.replaces]
+
+
+def test_exercises_that_replace_a_part_are_found():
+    assert {"softmax", "attention", "scaled_attention"} <= set(REPLACING)
+
+
+@pytest.mark.parametrize("name", REPLACING)
+@torch.inference_mode()
+def test_the_finished_answer_of_an_exercise_runs_in_the_place_that_it_declares(model, name):
+    changed = transplant(model, **{name: find_exercise(name).finished_answer})
+    torch.testing.assert_close(changed(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
+    wrong = transplant(model, **{name: WRONG[find_exercise(name).replaces]})
+    assert not torch.allclose(wrong(TOKENS), model(TOKENS), rtol=1e-2, atol=1e-2)
+
+
+def test_an_exercise_without_a_place_in_the_model_is_refused(model):
+    with pytest.raises(PocketError, match="entropy cannot replace a part of the model"):
+        transplant(model, entropy=len)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(model):
