@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # CI runs without a terminal; one thread per test worker keeps two workers from fighting over the cores.
 TEST_THREADS ?= 1
-PYTEST = OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -n 2 --dist loadgroup --durations 15
+PYTEST = OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -n 2 --dist loadscope --durations 15
 
 .PHONY: lab test check test-grading test-notebooks notebooks train bench clean
 
@@ -26,7 +26,7 @@ test-grading: .venv/stamp
 
 # Every cell of every solution gives its stored output.
 test-notebooks: .venv/stamp
-	$(PYTEST) --dist loadscope --nbval --nbval-current-env solutions
+	$(PYTEST) --nbval --nbval-current-env solutions
 
 notebooks: .venv/stamp
 	$(BIN)/pocketgpt build

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from pocketgpt import doctor
+from pocketgpt.commands import doctor
 from pocketgpt.grading.master import masters
 from pocketgpt.grading.needed import names_in, needed
 from pocketgpt.grading.rebuild import Piece
