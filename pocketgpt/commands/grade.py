@@ -12,14 +12,14 @@ from pocketgpt.errors import PocketError
 try:
     from pocketgpt.course.building.build import ROOT
     from pocketgpt.grading.grade import Grader, grade_all
-    from pocketgpt.grading.kept import versions
     from pocketgpt.grading.master import masters
     from pocketgpt.grading.protection.limits import Limits
     from pocketgpt.grading.protection.sandbox import Sandbox, choose
     from pocketgpt.grading.report.gradebook import handed_in_nothing, line, write_csv, write_junit, write_results
+    from pocketgpt.grading.report.grading_policy import GradingPolicy, amount
     from pocketgpt.grading.report.pages import write_pages
-    from pocketgpt.grading.report.terms import Terms, amount
     from pocketgpt.grading.results import Result
+    from pocketgpt.grading.results_cache import versions
     from pocketgpt.grading.submissions import Submission, class_list, submissions
 except ImportError as error:
     raise PocketError(f"Grading needs {error.name}: pip install 'pocketgpt[course]'") from error
@@ -32,7 +32,7 @@ def grade(
     *,
     out: Path = Path("grades"),
     class_list: Path | None = None,
-    terms: Path | None = None,
+    policy: Path | None = None,
     jobs: int | None = None,
     verify: bool = True,
     cell_seconds: float = 60.0,
@@ -50,7 +50,7 @@ def grade(
         submissions: A folder with notebooks, of any names, in any sub-folders; or one notebook.
         out: Folder for gradebook.csv, index.html, a page for each student, junit.xml and results.json.
         class_list: CSV file with a column `student`, whose entries stand somewhere in the paths of the notebooks.
-        terms: TOML file with points and deadlines of chapters.
+        policy: TOML file with points and deadlines of chapters.
         jobs: Notebooks at a time; without it one for each core.
         verify: Ask every function again with secret inputs, and compare what it returns outside of its process.
         cell_seconds: A cell that runs longer is left out.
@@ -70,7 +70,7 @@ def grade(
         return grade_one(submissions, limits, **how)
     if not submissions.is_dir():
         raise PocketError(f"There is no folder or notebook {submissions}.")
-    return grade_folder(submissions, out, limits, students=class_list, terms_file=terms, jobs=jobs, **how)
+    return grade_folder(submissions, out, limits, students=class_list, policy_file=policy, jobs=jobs, **how)
 
 
 def grade_one(path: Path, limits: Limits, *, sandbox: str | None, docker: str | None, verify: bool) -> int:
@@ -87,8 +87,8 @@ def grade_one(path: Path, limits: Limits, *, sandbox: str | None, docker: str | 
         print(verdict.message if verdict.passed else f"{verdict.message}\n")
     for note in result.notes:
         print(f"Note: {note}")
-    terms = Terms()
-    print(f"{result.chapter}: {amount(terms.total(result))} of {amount(terms.possible(result.chapter))} points")
+    policy = GradingPolicy()
+    print(f"{result.chapter}: {amount(policy.total(result))} of {amount(policy.possible(result.chapter))} points")
     return 0 if all(verdict.passed for verdict in result.verdicts) else 1
 
 
@@ -98,7 +98,7 @@ def grade_folder(
     limits: Limits,
     *,
     students: Path | None,
-    terms_file: Path | None,
+    policy_file: Path | None,
     jobs: int | None,
     sandbox: str | None,
     docker: str | None,
@@ -109,7 +109,7 @@ def grade_folder(
     Returns 0, or 1 if something could not be graded. Raises PocketError if there is nothing to grade.
     """
     chapters = masters()
-    terms = Terms.load(terms_file, chapters) if terms_file else Terms()
+    policy = GradingPolicy.load(policy_file, chapters) if policy_file else GradingPolicy()
     names = class_list(students) if students else []
     found = list(submissions(folder, list(chapters), names))
     if not found:
@@ -117,17 +117,17 @@ def grade_folder(
     _make(out)
     inside = _sandbox(limits, sandbox, docker, (folder, out))
     print("\n".join(inside.lines))
-    grader = Grader(masters=chapters, sandbox=inside, limits=limits, verify=verify, memory=out / "kept")
+    grader = Grader(masters=chapters, sandbox=inside, limits=limits, verify=verify, memory=out / "results_cache")
     try:
         results = grade_all(grader, found, jobs=jobs)
     except KeyboardInterrupt:
         print(f"\nStopped. What was graded is kept in {out / 'kept'}: the same command goes on from there.")
         raise
     results += _missing(results, names)
-    write_csv(out / "gradebook.csv", results, terms)
-    write_junit(out / "junit.xml", results, terms)
-    write_results(out / "results.json", results, terms, inside.lines, versions())
-    write_pages(out, results, terms, inside.lines)
+    write_csv(out / "gradebook.csv", results, policy)
+    write_junit(out / "junit.xml", results, policy)
+    write_results(out / "results.json", results, policy, inside.lines, versions())
+    write_pages(out, results, policy, inside.lines)
     print(_summary(results, out))
     return 1 if any(result.chapter is None for result in results) else 0
 

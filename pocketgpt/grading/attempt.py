@@ -35,7 +35,7 @@ class Task:
 class Attempt:
     """passed: by the number of the cell, for those that ran to their end. messages: what the failed ones said.
 
-    culprit: the cell that was running when the kernel died or did not come back, and why in words.
+    crashed_cell: the cell that was running when the kernel died or did not come back, and why in words.
     broken: nothing could be run, for a reason that is not the notebook's.
     """
 
@@ -43,7 +43,7 @@ class Attempt:
     messages: dict[int, str] = field(default_factory=dict)
     replies: dict[str, str | None] = field(default_factory=dict)
     started: bool = False
-    culprit: int | None = None
+    crashed_cell: int | None = None
     why: str = ""
     broken: str | None = None
 
@@ -84,11 +84,11 @@ def attempt(
         result.broken = "it was stopped"
         return result
     missing = [cell for cell in range(len(tasks)) if cell not in result.passed]
-    if missing and result.culprit is None and result.broken is None:
+    if missing and result.crashed_cell is None and result.broken is None:
         if not result.started:
             result.broken = stopped or "The process that runs notebooks ended before the first cell."
         else:
-            result.culprit = running if running in missing else missing[0]
+            result.crashed_cell = running if running in missing else missing[0]
             result.why = stopped or ("It took too long." if late.is_set() else "It killed the process that ran it.")
     return result
 
@@ -117,8 +117,8 @@ def _note(result: Attempt, event: dict[str, Any], tasks: Sequence[Task], limits:
         if tasks[cell].reply:
             result.replies[tasks[cell].reply] = event.get("reply")
     elif state == "hangs":
-        result.culprit, result.why = cell, f"It did not finish within {limits.cell_seconds:g} seconds."
+        result.crashed_cell, result.why = cell, f"It did not finish within {limits.cell_seconds:g} seconds."
     elif state == "dies":
-        result.culprit, result.why = cell, "The kernel died while it ran."
+        result.crashed_cell, result.why = cell, "The kernel died while it ran."
     elif state == "broken":
         result.broken = event["message"]

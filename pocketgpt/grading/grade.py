@@ -11,15 +11,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pocketgpt.grading.fault_isolation import NotGraded, run_pieces
 from pocketgpt.grading.flags.suspicions import flags
-from pocketgpt.grading.isolate import NotGraded, run_pieces
-from pocketgpt.grading.kept import Outcome, keep, key, recall
 from pocketgpt.grading.master import Master
-from pocketgpt.grading.needed import needed
 from pocketgpt.grading.protection.limits import Limits
 from pocketgpt.grading.protection.sandbox import Sandbox
+from pocketgpt.grading.prune_cells import prune_cells
 from pocketgpt.grading.rebuild import Rebuilt, chapter_of, rebuild
 from pocketgpt.grading.results import Result, Verdict
+from pocketgpt.grading.results_cache import Outcome, keep, key, recall
 from pocketgpt.grading.submissions import Cell, Submission, read
 from pocketgpt.grading.verify import empty
 
@@ -65,7 +65,7 @@ class Grader:
         if rebuilt.untouched:
             verdicts = tuple(Verdict(name, False, empty(name)) for name in master.exercises)
             return Outcome(verdicts, ("It is untouched: no answer and no other code was written.",), 0.0)
-        pieces = needed(rebuilt.pieces)
+        pieces = prune_cells(rebuilt.pieces)
         name = key(pieces, (master.chapter, self.limits, self.verify, self.sandbox.kind))
         if self.memory and (known := recall(self.memory, name)):
             return known

@@ -15,8 +15,8 @@ from statistics import median
 
 from pocketgpt.course.building.build import ROOT
 from pocketgpt.grading.attempt import Task, attempt
+from pocketgpt.grading.fault_isolation import BEGIN
 from pocketgpt.grading.grade import Grader, grade_all
-from pocketgpt.grading.isolate import BEGIN
 from pocketgpt.grading.master import masters
 from pocketgpt.grading.protection.limits import Limits
 from pocketgpt.grading.protection.sandbox import choose

@@ -395,7 +395,7 @@ def both():
 @pytest.fixture(scope="module")
 def results(folder, tmp_path_factory):
     """The results of all that was handed in, by file. Equal notebooks run once."""
-    memory = tmp_path_factory.mktemp("kept")
+    memory = tmp_path_factory.mktemp("results_cache")
     limits = Limits(cell_seconds=120.0)
     grader = Grader(masters=CHAPTERS, sandbox=choose(limits, hidden=(folder,)), limits=limits, memory=memory)
     return {each.file: each for each in grade_all(grader, list(submissions(folder, list(CHAPTERS))), jobs=2)}
@@ -560,11 +560,11 @@ def test_a_bad_class_list_is_a_mistake(handed_in, tmp_path, capsys, content):
 
 @pytest.mark.parametrize("content", [None, "[chapters", "[99_nothing]\npoints = 3\n", b"\xff\xfe", "points = 'many'"])
 def test_bad_terms_are_a_mistake(handed_in, tmp_path, capsys, content):
-    path = tmp_path / "terms.toml"
+    path = tmp_path / "policy.toml"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    code, error = said(capsys, handed_in, "--out", tmp_path / "out", "--terms", path)
-    assert code == 2 and "terms.toml" in error and not (tmp_path / "out").exists()
+    code, error = said(capsys, handed_in, "--out", tmp_path / "out", "--policy", path)
+    assert code == 2 and "policy.toml" in error and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("out", ["a file", "a file/below"])

@@ -29,8 +29,8 @@ from pocketgpt.grading.master import masters
 from pocketgpt.grading.protection.limits import MIB, Limits
 from pocketgpt.grading.protection.sandbox import choose
 from pocketgpt.grading.report.gradebook import write_csv, write_junit, write_results
+from pocketgpt.grading.report.grading_policy import GradingPolicy
 from pocketgpt.grading.report.pages import write_pages
-from pocketgpt.grading.report.terms import Terms
 from pocketgpt.grading.results import Result
 from pocketgpt.grading.submissions import submissions
 
@@ -82,6 +82,7 @@ class Case:
     notes: str = ""
     flagged: bool = False
     chapter: str = "02_attention"
+    kind: str = ""
 
 
 CASES: dict[str, Case] = {}
@@ -89,7 +90,7 @@ CASES: dict[str, Case] = {}
 
 def case(name: str, **properties) -> None:
     assert name not in CASES
-    CASES[name] = Case(name, **properties)
+    CASES[name] = Case(name, **properties, kind=KIND)
 
 
 def function(name: str, body: str) -> str:
@@ -112,6 +113,7 @@ FORGED = "^The check passed, but the answer is not right"  # the forgery worked,
 
 # Ending and hanging: it costs the exercise that does it, and no other.
 
+KIND = "ending and hanging"
 case(
     "kills the kernel, and the process above it",
     answers={
@@ -183,6 +185,7 @@ case(
 
 # Taking too much: memory, processes, disk, output.
 
+KIND = "taking too much"
 case(
     "takes all memory in one exercise, and starts processes without end in another",
     answers={
@@ -281,6 +284,7 @@ case(
 
 # Broken: what goes wrong is said, and costs its exercise.
 
+KIND = "broken"
 case(
     "does not run: a syntax error, an unknown magic, a shell, a question to a person",
     answers={
@@ -338,13 +342,14 @@ case(
 
 CHECK = "import pocketgpt.course.checking.check as m\nkeep = m.check, m.diagnose, m.difference\n"
 UNDO = "m.check, m.diagnose, m.difference = keep"
+KIND = "forging the check"
 case(
     "replaces the check, its diagnosis, its comparison, its reference",
     answers={
         "attention_scores": wrong("attention_scores", CHECK + "m.check = lambda exercise, _: print(exercise.success)"),
         "masked_softmax": wrong("masked_softmax", "m.diagnose = lambda *_: None"),
         "causal_mask": wrong("causal_mask", "m.difference = lambda *_, **__: None"),
-        "attention": wrong("attention", after="m.exercises()['attention'].reference = attention"),
+        "attention": wrong("attention", after="m.find_exercise('attention').reference = attention"),
     },
     extras={f"check-{name}": UNDO for name in CHAPTER[:3]},
     says=dict.fromkeys(CHAPTER, FORGED),
@@ -492,6 +497,7 @@ m.check = lambda exercise, _: print(exercise.success)
 def show(data): get_ipython().display_pub.publish(data)
 def replies(*texts): v.reply = lambda *_: [show({REPLY: text}) for text in texts]
 """
+KIND = "forging the answer"
 case(
     "answers the secret questions with a pickle, without text, with 40 MB, with JSON without end",
     answers={
@@ -520,7 +526,7 @@ case(
 HUGE = """
 def huge(function, questions):
     from pocketgpt.grading.arrays import encode, decode
-    values = [m.exercises()["count_pairs"].reference(*decode(each)) for each in json.loads(questions)]
+    values = [m.find_exercise("count_pairs").reference(*decode(each)) for each in json.loads(questions)]
     show({REPLY: json.dumps([{"value": encode(dict.fromkeys(value, 10 ** 400))} for value in values])})
 v.reply = huge
 """
@@ -555,6 +561,7 @@ case(
 
 # Right values that are not the student's own: no points are taken, and a person is told.
 
+KIND = "right values that are not the student's own"
 case(
     "calls the finished function and the reference behind the check's back",
     answers={
@@ -704,7 +711,7 @@ def serve(connections: list[object]) -> socket.socket:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Iterator[World]:
-    """Every hostile notebook, each with an honest one behind it, graded in this order."""
+    """Every hostile notebook, with an honest one behind each kind of attack, graded in this order."""
     folder, out = tmp_path_factory.mktemp("submissions"), tmp_path_factory.mktemp("grades")
     for secret in (folder / "SECRET.txt", out / "gradebook.csv", folder.parent / "SECRET.txt"):
         secret.write_text(SECRET)
@@ -715,19 +722,20 @@ def world(tmp_path_factory) -> Iterator[World]:
         chosen = list(cases.values())
         for number, each in enumerate(chosen):
             notebook(folder / f"{number:02}-hostile.ipynb", each)
-            answers = {name: f"# {SECRET}, notebook {number}\n{right(name)}" for name in CHAPTER}
-            notebook(folder / f"{number:02}-next.ipynb", Case("honest", answers=answers))
+            if number in LAST_OF_KIND.values():
+                answers = {name: f"# {SECRET}, notebook {number}\n{right(name)}" for name in CHAPTER}
+                notebook(folder / f"{number:02}-next.ipynb", Case("honest", answers=answers))
         sandbox = choose(LIMITS, hidden=[folder, out, *(ROOT / name for name in ("solutions", "tests", ".git"))])
         grader = Grader(masters=masters(), sandbox=sandbox, limits=LIMITS)
         found = grade_all(grader, list(submissions(folder, list(grader.masters))), jobs=2)
     by_file = {result.file: result for result in found}
-    write_csv(out / "gradebook.csv", found, Terms())
-    write_junit(out / "junit.xml", found, Terms())
-    write_results(out / "results.json", found, Terms(), sandbox.lines, {})
-    write_pages(out, found, Terms(), sandbox.lines)
+    write_csv(out / "gradebook.csv", found, GradingPolicy())
+    write_junit(out / "junit.xml", found, GradingPolicy())
+    write_results(out / "results.json", found, GradingPolicy(), sandbox.lines, {})
+    write_pages(out, found, GradingPolicy(), sandbox.lines)
     yield World(
         {each.name: by_file[f"{number:02}-hostile.ipynb"] for number, each in enumerate(chosen)},
-        {each.name: by_file[f"{number:02}-next.ipynb"] for number, each in enumerate(chosen)},
+        {kind: by_file[f"{number:02}-next.ipynb"] for kind, number in LAST_OF_KIND.items()},
         folder,
         out,
         connections,
@@ -735,6 +743,7 @@ def world(tmp_path_factory) -> Iterator[World]:
 
 
 NAMES = [*CASES, "spies, calls and writes outside"]
+LAST_OF_KIND = {each.kind: number for number, each in enumerate(CASES.values())} | {"spying": len(CASES)}
 each_case = pytest.mark.parametrize("name", NAMES)
 
 
@@ -758,9 +767,9 @@ def test_a_hostile_notebook_earns_nothing_more(world, name):
     assert earned(world.results[name]) <= {*case_of(name).earns, *case_of(name).may}
 
 
-@each_case
-def test_the_next_notebook_has_full_marks(world, name):
-    result = world.honest[name]
+@pytest.mark.parametrize("kind", LAST_OF_KIND)
+def test_the_next_notebook_has_full_marks(world, kind):
+    result = world.honest[kind]
     assert earned(result) == {*CHAPTER}, (result.notes, [each.message for each in result.verdicts])
     assert not result.flags
 
@@ -792,13 +801,14 @@ def test_nothing_is_written_outside(world):
     assert not [place for place in places if (place / TRACE).exists()]
 
 
-def test_nothing_is_left_running(world):
-    def command(process: psutil.Process) -> str:
-        try:
-            return " ".join(process.cmdline())
-        except psutil.Error:
-            return ""
+def command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has ended in the meantime
+        return ""
 
+
+def test_nothing_is_left_running(world):
     lines = [command(process) for process in psutil.process_iter()]
     assert not [line for line in lines if DAEMON in line or "pocketgpt.grading.worker" in line]
 
@@ -839,25 +849,6 @@ def peak_of_grading(folder: Path) -> int:
     return int(done.stdout.split()[-1])
 
 
-def test_memory_of_the_grader_does_not_depend_on_what_a_notebook_prints(tmp_path):
-    (tmp_path / "quiet").mkdir()
-    (tmp_path / "loud").mkdir()
-    notebook(tmp_path / "quiet" / "a.ipynb", Case("quiet"))
-    loud = {
-        FIRST: "print('x' * 100_000_000)",
-        "check-causal_mask": "from IPython.display import HTML, display\n"
-        "for _ in range(2): display(HTML('x' * 50_000_000))",
-    }
-    notebook(tmp_path / "loud" / "a.ipynb", Case("loud", extras=loud))
-    stored = nbformat.read(tmp_path / "loud" / "a.ipynb", as_version=4)
-    code = [cell for cell in stored.cells if cell.cell_type == "code"]
-    for cell in code[:5]:
-        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="stored " * 1_500_000)]
-    nbformat.write(stored, tmp_path / "loud" / "a.ipynb")
-    assert (tmp_path / "loud" / "a.ipynb").stat().st_size > 50_000_000
-    assert peak_of_grading(tmp_path / "loud") < peak_of_grading(tmp_path / "quiet") + 100
-
-
 def grade_command(folder: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "pocketgpt", "grade", str(folder), "--out", str(out), "--jobs", "1"]
 
@@ -869,32 +860,53 @@ def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
-def test_a_stopped_run_leaves_nothing_behind_and_goes_on(tmp_path, how):
-    folder, out = tmp_path / "submissions", tmp_path / "grades"
-    folder.mkdir()
-    notebook(folder / "1-honest.ipynb", Case("honest"))
-    notebook(folder / "2-slow.ipynb", Case("slow", extras={FIRST: "import time; time.sleep(50)"}))
-    grading = subprocess.Popen(grade_command(folder, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    own = psutil.Process(grading.pid)
-    try:
-        wait_for(lambda: list((out / "kept").glob("*.json")))
-        wait_for(lambda: any("ipykernel" in " ".join(each.cmdline()) for each in own.children(recursive=True)))
-        started = own.children(recursive=True)
-        grading.send_signal(how)
-        grading.wait(timeout=60)
-    finally:
-        grading.kill()
-    _, alive = psutil.wait_procs(started, timeout=30)
-    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
-    assert not (out / "gradebook.csv").exists()
+class TestTheGraderItself:
+    """A class, so that the other test process can run it meanwhile."""
 
-    (kept,) = (out / "kept").glob("*.json")
-    kept.write_text(kept.read_text().replace('"notes": []', '"notes": ["this was kept"]'))
-    (folder / "2-slow.ipynb").unlink()
-    assert subprocess.run(grade_command(folder, out), capture_output=True, cwd=ROOT).returncode == 0
-    (result,) = json.loads((out / "results.json").read_text())["results"]
-    assert result["result"]["notes"] == ["this was kept"]
+    def test_memory_of_the_grader_does_not_depend_on_what_a_notebook_prints(self, tmp_path):
+        (tmp_path / "quiet").mkdir()
+        (tmp_path / "loud").mkdir()
+        notebook(tmp_path / "quiet" / "a.ipynb", Case("quiet"))
+        loud = {
+            FIRST: "print('x' * 100_000_000)",
+            "check-causal_mask": "from IPython.display import HTML, display\n"
+            "for _ in range(2): display(HTML('x' * 50_000_000))",
+        }
+        notebook(tmp_path / "loud" / "a.ipynb", Case("loud", extras=loud))
+        stored = nbformat.read(tmp_path / "loud" / "a.ipynb", as_version=4)
+        code = [cell for cell in stored.cells if cell.cell_type == "code"]
+        for cell in code[:5]:
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="stored " * 1_500_000)]
+        nbformat.write(stored, tmp_path / "loud" / "a.ipynb")
+        assert (tmp_path / "loud" / "a.ipynb").stat().st_size > 50_000_000
+        assert peak_of_grading(tmp_path / "loud") < peak_of_grading(tmp_path / "quiet") + 100
+
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
+    def test_a_stopped_run_leaves_nothing_behind_and_goes_on(self, tmp_path, how):
+        folder, out = tmp_path / "submissions", tmp_path / "grades"
+        folder.mkdir()
+        notebook(folder / "1-honest.ipynb", Case("honest"))
+        notebook(folder / "2-slow.ipynb", Case("slow", extras={FIRST: "import time; time.sleep(50)"}))
+        grading = subprocess.Popen(grade_command(folder, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        own = psutil.Process(grading.pid)
+        try:
+            wait_for(lambda: list((out / "results_cache").glob("*.json")))
+            wait_for(lambda: any("ipykernel" in command(each) for each in own.children(recursive=True)))
+            started = own.children(recursive=True)
+            grading.send_signal(how)
+            grading.wait(timeout=60)
+        finally:
+            grading.kill()
+        _, alive = psutil.wait_procs(started, timeout=30)
+        assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+        assert not (out / "gradebook.csv").exists()
+
+        (cached,) = (out / "results_cache").glob("*.json")
+        cached.write_text(cached.read_text().replace('"notes": []', '"notes": ["this was kept"]'))
+        (folder / "2-slow.ipynb").unlink()
+        assert subprocess.run(grade_command(folder, out), capture_output=True, cwd=ROOT).returncode == 0
+        (result,) = json.loads((out / "results.json").read_text())["results"]
+        assert result["result"]["notes"] == ["this was kept"]
 
 
 def test_a_worker_that_ends_in_the_middle_of_a_line_costs_one_cell(monkeypatch):
@@ -909,7 +921,7 @@ def test_a_worker_that_ends_in_the_middle_of_a_line_costs_one_cell(monkeypatch):
     tasks = [attempts.Task("pass"), attempts.Task("pass")]
     sandbox = choose(LIMITS, kind="none")
     result = attempts.attempt(tasks, sandbox, LIMITS, 30.0, threading.Event())
-    assert (result.passed, result.culprit) == ({0: True}, 1)
+    assert (result.passed, result.crashed_cell) == ({0: True}, 1)
 
 
 SOURCES = [
@@ -926,13 +938,13 @@ SOURCES = [
 ]
 READING = """
 import json, resource, sys
-from pocketgpt.grading.needed import needed
+from pocketgpt.grading.prune_cells import prune_cells
 from pocketgpt.grading.rebuild import Piece, defined
 resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
 for source in json.load(sys.stdin):
     print(repr(source[:16]), len(source), file=sys.stderr)
     defined(source)
-    needed([Piece("given", "x = 1"), Piece("answer", source, "softmax", 1)])
+    prune_cells([Piece("given", "x = 1"), Piece("answer", source, "softmax", 1)])
 """
 
 

@@ -1,6 +1,6 @@
 """Running a command that is not trusted: without network, with the interpreter and this package as all that it sees.
 
-Bubblewrap or our own enter.py builds what is visible from the same list; a container does instead; where there is none
+Bubblewrap or our own namespaces.py mounts the same list; a container does it instead. Where there is none
 of them, the report says so.
 """
 
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketgpt.errors import PocketError
-from pocketgpt.grading.protection import enter
+from pocketgpt.grading.protection import namespaces
 from pocketgpt.grading.protection.limits import MIB, Limits
-from pocketgpt.grading.protection.visible import INSIDE, SCRATCH, environment, font_caches, plan
+from pocketgpt.grading.protection.mounts import INSIDE, SCRATCH, environment, font_caches, plan
 from pocketgpt.grading.protection.watch import Running, watched
 
 _TRIAL = "import pocketgpt.grading.protection.limits, socket; socket.create_server(('127.0.0.1', 0)); print('entered')"
@@ -148,7 +148,7 @@ def _start(sandbox: Sandbox, argv: list[str], folder: Path) -> Running:
         argv = [*_bubblewrap(_mounts(sandbox)), *argv]
     elif sandbox.kind == "namespaces":
         job = {"mounts": _mounts(sandbox), "folder": SCRATCH, "processes": sandbox.limits.processes}
-        argv = [sys.executable, "-P", "-m", enter.__name__, json.dumps(job), *argv]
+        argv = [sys.executable, "-P", "-m", namespaces.__name__, json.dumps(job), *argv]
     elif sandbox.kind == "docker":
         argv, surroundings = _docker(sandbox, argv, mark), dict(os.environ)
     else:
@@ -173,7 +173,7 @@ def _mounts(sandbox: Sandbox) -> list[list[str]]:
 
 
 def _bubblewrap(mounts: list[list[str]]) -> list[str]:
-    """The same as enter.py does. What bubblewrap makes can be written to until it is sealed, all but devices."""
+    """The same as namespaces.py does. What bubblewrap makes can be written to until it is sealed, all but devices."""
     options = ["--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
     # As the first process, a worker has no other around it that holds its pipes and lets the notebook look into it.
     options += ["--die-with-parent", "--as-pid-1"]

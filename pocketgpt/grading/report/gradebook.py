@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.files import replacing, write_json
-from pocketgpt.grading.report.terms import Terms, amount, duration, exercises_of
+from pocketgpt.grading.report.grading_policy import GradingPolicy, amount, duration, exercises_of
 from pocketgpt.grading.results import Flag, Result, number, to_json
 
 MOST_MESSAGE = 10_000  # characters: more is not read, and a submission must not make a page of megabytes
@@ -58,7 +58,7 @@ def defused(text: str) -> str:
     return FORMULA.sub(r"\1'", line(text))
 
 
-def write_csv(path: Path, results: Sequence[Result], terms: Terms) -> None:
+def write_csv(path: Path, results: Sequence[Result], policy: GradingPolicy) -> None:
     """One row a notebook: points for each exercise of the chapters that occur, total, lateness, flags, notes, seconds.
 
     A notebook that could not be graded has no points and no total. UTF-8 with a mark at the beginning: without it
@@ -72,13 +72,13 @@ def write_csv(path: Path, results: Sequence[Result], terms: Terms) -> None:
         table = csv.writer(file, quoting=csv.QUOTE_ALL)
         table.writerow(["student", "chapter", "file", *map(number, columns), *end])
         for result in ordered(results):
-            earned, late = terms.earned(result), terms.late(result)
+            earned, late = policy.earned(result), policy.late(result)
             table.writerow(
                 [
                     *map(defused, (result.student, result.chapter or "", result.file)),
                     *(amount(earned[name]) if name in earned else "" for name in columns),
-                    amount(terms.total(result)) if result.chapter else "",
-                    amount(terms.possible(result.chapter)) if result.chapter else "",
+                    amount(policy.total(result)) if result.chapter else "",
+                    amount(policy.possible(result.chapter)) if result.chapter else "",
                     duration(late) if late else "",
                     defused(_summary(result.flags)),
                     defused(" · ".join(result.notes)),
@@ -95,20 +95,20 @@ def _summary(flags: Sequence[Flag]) -> str:
     return f"{len(flags)}: {' · '.join(shown[:SHOWN_FLAGS])}{' · …' if len(flags) > SHOWN_FLAGS else ''}"
 
 
-def write_junit(path: Path, results: Sequence[Result], terms: Terms) -> None:
+def write_junit(path: Path, results: Sequence[Result], policy: GradingPolicy) -> None:
     """A testsuite for each notebook with a testcase for each exercise, as JUnit's viewers and CI systems read it.
 
     A notebook that could not be graded is one testcase with an error, one that was not handed in is skipped.
     """
     root = ElementTree.Element("testsuites", name="pocketgpt grade")
     for result in ordered(results):
-        root.append(_suite(result, terms))
+        root.append(_suite(result, policy))
     ElementTree.indent(root)
     with replacing(path) as beside:
         ElementTree.ElementTree(root).write(beside, encoding="utf-8", xml_declaration=True)
 
 
-def _suite(result: Result, terms: Terms) -> ElementTree.Element:
+def _suite(result: Result, policy: GradingPolicy) -> ElementTree.Element:
     suite = ElementTree.Element("testsuite", name=line(f"{result.student} · {result.file or result.chapter}"))
     said = [f"cell {each.cell}, line {each.line}: {each.reason}: {line(each.quoted)}" for each in result.flags]
     cases = [(number(each.exercise), each.passed, "failure", each.message) for each in result.verdicts]
@@ -116,9 +116,9 @@ def _suite(result: Result, terms: Terms) -> ElementTree.Element:
         cases = [("notebook", False, "error" if result.file else "skipped", "\n".join(result.notes))]
     properties = ElementTree.SubElement(suite, "properties")
     if result.chapter:
-        points = f"{amount(terms.total(result))} of {amount(terms.possible(result.chapter))}"
+        points = f"{amount(policy.total(result))} of {amount(policy.possible(result.chapter))}"
         ElementTree.SubElement(properties, "property", name="points", value=points)
-    if late := terms.late(result):
+    if late := policy.late(result):
         ElementTree.SubElement(properties, "property", name="late", value=duration(late))
     for name, passed, kind, message in cases:
         case = ElementTree.SubElement(suite, "testcase", classname=result.chapter or "not graded", name=name)
@@ -134,7 +134,11 @@ def _suite(result: Result, terms: Terms) -> ElementTree.Element:
 
 
 def write_results(
-    path: Path, results: Sequence[Result], terms: Terms, protections: Sequence[str], versions: Mapping[str, str]
+    path: Path,
+    results: Sequence[Result],
+    policy: GradingPolicy,
+    protections: Sequence[str],
+    versions: Mapping[str, str],
 ) -> None:
     """JSON with everything: what was found, whole, and what it is worth. `results.from_json` reads each "result".
 
@@ -142,10 +146,10 @@ def write_results(
     """
     graded = []
     for result in ordered(results):
-        late = terms.late(result)
-        worth = {"earned": terms.earned(result), "total": terms.total(result) if result.chapter else None}
-        possible = terms.possible(result.chapter) if result.chapter else None
+        late = policy.late(result)
+        worth = {"earned": policy.earned(result), "total": policy.total(result) if result.chapter else None}
+        possible = policy.possible(result.chapter) if result.chapter else None
         seconds = late.total_seconds() if late else None
         graded.append({"result": to_json(result), **worth, "possible": possible, "late": seconds})
-    everything = {"protections": list(protections), "versions": dict(versions), "terms": terms.to_json()}
+    everything = {"protections": list(protections), "versions": dict(versions), "policy": policy.to_json()}
     write_json(path, {**everything, "results": graded})

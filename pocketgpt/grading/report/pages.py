@@ -17,27 +17,27 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.files import replacing
 from pocketgpt.grading.report.gradebook import clean, cut, line, ordered
-from pocketgpt.grading.report.terms import Terms, amount, duration
+from pocketgpt.grading.report.grading_policy import GradingPolicy, amount, duration
 from pocketgpt.grading.results import Result, number
 
 MOST_FLAGS = 50
 OURS = '<meta name="generator" content="pocketgpt grade">'
 
 
-def write_pages(folder: Path, results: Sequence[Result], terms: Terms, protections: Sequence[str]) -> None:
+def write_pages(folder: Path, results: Sequence[Result], policy: GradingPolicy, protections: Sequence[str]) -> None:
     """Write `folder`/index.html and `folder`/students/*.html, and remove pages of students who are no longer there.
 
     protections: what kept submissions from doing harm while they ran, one sentence each: the first lines of the index.
     """
-    environment = _environment(terms)
+    environment = _environment(policy)
     students = [(student, list(theirs)) for student, theirs in groupby(ordered(results), lambda each: each.student)]
     pages = {student: page_name(student) for student, _ in students}
     template = environment.get_template("student.html")
     for student, theirs in students:
-        standing = _standing(theirs, terms)
+        standing = _standing(theirs, policy)
         _write(folder / "students" / pages[student], template, student=student, results=theirs, standing=standing)
     index = environment.get_template("index.html")
-    counts = _counts(results, terms)
+    counts = _counts(results, policy)
     _write(folder / "index.html", index, students=students, pages=pages, protections=protections, counts=counts)
     current = {
         name.rpartition("-")[2] for name in pages.values()
@@ -57,7 +57,7 @@ def page_name(student: str) -> str:
     return f"{readable[:40] or 'student'}-{digest[:12]}.html"
 
 
-def _environment(terms: Terms) -> Environment:
+def _environment(policy: GradingPolicy) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -65,7 +65,7 @@ def _environment(terms: Terms) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"terms": terms, "most_flags": MOST_FLAGS}
+    environment.globals |= {"policy": policy, "most_flags": MOST_FLAGS}
     environment.filters |= {
         "amount": amount,
         "duration": duration,
@@ -74,7 +74,7 @@ def _environment(terms: Terms) -> Environment:
         "missed": lambda result: ", ".join(exercises()[each].number for each in _wrong(result)),
         "moment": lambda when: f"{when:%Y-%m-%d %H:%M %Z}",
         "number": number,
-        "standing": lambda results: _standing(results, terms),
+        "standing": lambda results: _standing(results, policy),
     }
     return environment
 
@@ -88,25 +88,25 @@ def _wrong(result: Result) -> list[str]:
     return [each.exercise for each in result.verdicts if not each.passed]
 
 
-def _standing(results: Sequence[Result], terms: Terms) -> str:
+def _standing(results: Sequence[Result], policy: GradingPolicy) -> str:
     """'14 of 22 points', for the chapters of one student; without a choice between two files of one chapter."""
     files = Counter(each.chapter for each in results if each.chapter)
     if twice := [chapter for chapter, count in files.items() if count > 1]:
         return f"{files[twice[0]]} files of {twice[0]}: no sum until one of them is chosen"
     if not files:
         return "not graded"
-    earned = sum(terms.total(each) for each in results)
-    return f"{amount(earned)} of {amount(sum(map(terms.possible, files)))} points"
+    earned = sum(policy.total(each) for each in results)
+    return f"{amount(earned)} of {amount(sum(map(policy.possible, files)))} points"
 
 
-def _counts(results: Sequence[Result], terms: Terms) -> str:
+def _counts(results: Sequence[Result], policy: GradingPolicy) -> str:
     """How many there are, and how many of them need a look."""
     counts = {
         "student": len({each.student for each in results}),
         "notebook": sum(bool(each.file) for each in results),
         "could not be graded": sum(each.chapter is None for each in results),
         "not handed in": sum(not each.file for each in results),
-        "late": sum(terms.late(each) is not None for each in results),
+        "late": sum(policy.late(each) is not None for each in results),
         "with lines to look at": sum(bool(each.flags) for each in results),
     }
     things = ("student", "notebook")

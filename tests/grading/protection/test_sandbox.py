@@ -19,8 +19,8 @@ import pytest
 
 import pocketgpt
 from pocketgpt.errors import PocketError
+from pocketgpt.grading.protection import mounts, watch
 from pocketgpt.grading.protection import sandbox as sandboxes
-from pocketgpt.grading.protection import visible, watch
 from pocketgpt.grading.protection.limits import MIB, Limits, kernel_release
 from pocketgpt.grading.protection.sandbox import Sandbox, choose, run
 
@@ -271,7 +271,7 @@ def test_the_environment_holds_nothing_of_the_instructors_shell(answer):
     environment = answer["environment"]
     assert "SECRET_OF_THE_INSTRUCTOR" not in environment
     assert environment["HOME"].startswith("/tmp/") and environment["LC_ALL"] == "C.UTF-8"
-    ours = visible.environment("/tmp").keys()
+    ours = mounts.environment("/tmp").keys()
     assert environment.keys() - ours <= {"PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE"}
 
 
@@ -306,7 +306,7 @@ def test_empty_files_cannot_fill_the_memory_of_the_machine(answer):
 
 
 def test_matplotlib_finds_the_list_of_fonts(answer):
-    assert [Path(path).name for path in answer["fonts"]] == [path.name for path in visible.font_caches()]
+    assert [Path(path).name for path in answer["fonts"]] == [path.name for path in mounts.font_caches()]
 
 
 # A child that leaves its session and its parent, and says on stdout that it has begun.
@@ -466,7 +466,7 @@ print(json.dumps([name for name in os.listdir(matplotlib.get_cachedir()) if name
 """
     folders, fonts = map(json.loads, said(working("none"), code).splitlines())
     assert all(Path(folder).is_relative_to(Path(folders[0]).parent) for folder in folders)
-    assert fonts == [path.name for path in visible.font_caches()]
+    assert fonts == [path.name for path in mounts.font_caches()]
     assert not Path(folders[0]).parent.exists()
 
 

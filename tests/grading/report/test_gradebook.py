@@ -15,7 +15,7 @@ from pocketgpt.grading.report.gradebook import (
     write_junit,
     write_results,
 )
-from pocketgpt.grading.report.terms import Terms, exercises_of
+from pocketgpt.grading.report.grading_policy import GradingPolicy, exercises_of
 from pocketgpt.grading.results import Flag, Result, Verdict, from_json
 
 HOSTILE = {
@@ -48,8 +48,8 @@ def hostile(text: str) -> Result:
 
 @pytest.fixture
 def table(tmp_path):
-    def written(*results: Result, terms: Terms = Terms()) -> list[dict[str, str]]:  # noqa: B008
-        write_csv(tmp_path / "grades.csv", results, terms)
+    def written(*results: Result, policy: GradingPolicy = GradingPolicy()) -> list[dict[str, str]]:  # noqa: B008
+        write_csv(tmp_path / "grades.csv", results, policy)
         with (tmp_path / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
             return list(csv.DictReader(file, strict=True))
 
@@ -58,16 +58,16 @@ def table(tmp_path):
 
 @pytest.fixture
 def junit(tmp_path):
-    def written(*results: Result, terms: Terms = Terms()) -> ElementTree.Element:  # noqa: B008
-        write_junit(tmp_path / "junit.xml", results, terms)
+    def written(*results: Result, policy: GradingPolicy = GradingPolicy()) -> ElementTree.Element:  # noqa: B008
+        write_junit(tmp_path / "junit.xml", results, policy)
         return ElementTree.parse(tmp_path / "junit.xml").getroot()
 
     return written
 
 
 def test_a_row_has_the_points_of_each_exercise_and_their_sum(table):
-    terms = Terms(changed={"attention": 5.5})
-    (row,) = table(result("Ann", right=("attention", "causal_mask"), seconds=6.14), terms=terms)
+    policy = GradingPolicy(changed={"attention": 5.5})
+    (row,) = table(result("Ann", right=("attention", "causal_mask"), seconds=6.14), policy=policy)
     assert row == {
         "student": "Ann",
         "chapter": "02_attention",
@@ -135,7 +135,7 @@ def test_flags_cost_no_points(table):
 
 
 def test_a_spreadsheet_is_told_that_names_are_utf_8(tmp_path):
-    write_csv(tmp_path / "grades.csv", [result("Zoë")], Terms())
+    write_csv(tmp_path / "grades.csv", [result("Zoë")], GradingPolicy())
     assert (tmp_path / "grades.csv").read_bytes().startswith(b"\xef\xbb\xbf")
 
 
@@ -217,16 +217,16 @@ def test_xml_with_a_hostile_text_is_read_back(junit, tmp_path, text):
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_json_has_every_result_as_it_was_found(tmp_path, text):
     found = [hostile(text), result("Ann", right=("attention",))]
-    write_results(tmp_path / "results.json", found, Terms(), ["no network"], {"pocketgpt": "0.1.0"})
+    write_results(tmp_path / "results.json", found, GradingPolicy(), ["no network"], {"pocketgpt": "0.1.0"})
     written = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert {from_json(each["result"]) for each in written["results"]} == set(found)
     assert (written["protections"], written["versions"]) == (["no network"], {"pocketgpt": "0.1.0"})
 
 
 def test_json_says_what_was_earned_by_which_terms(tmp_path):
-    terms = Terms(changed={"attention": 5})
+    policy = GradingPolicy(changed={"attention": 5})
     found = [result("Ann", right=("attention",)), Result("Bob", "b.ipynb")]
-    write_results(tmp_path / "results.json", found, terms, [], {})
+    write_results(tmp_path / "results.json", found, policy, [], {})
     ann, bob = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["results"]
     assert (ann["earned"]["attention"], ann["total"], ann["possible"]) == (5, 5, 10)
     assert (bob["earned"], bob["total"], bob["possible"]) == ({}, None, None)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pocketgpt.grading.report.gradebook import handed_in_nothing
+from pocketgpt.grading.report.grading_policy import GradingPolicy, exercises_of
 from pocketgpt.grading.report.pages import page_name, write_pages
-from pocketgpt.grading.report.terms import Terms, exercises_of
 from pocketgpt.grading.results import Flag, Result, Verdict
 
 MESSAGE = "✗ 2.3 causal_mask\nA query may look at its own position.\n\nyour mask    expected\n· · ·        ■ · ·  <&>"
@@ -65,9 +65,9 @@ def result(student: str, chapter: str = "02_attention", *, message: str = MESSAG
 
 @pytest.fixture
 def write(tmp_path):
-    def written(*results: Result, terms: Terms = Terms()) -> dict[str, Seen]:  # noqa: B008
+    def written(*results: Result, policy: GradingPolicy = GradingPolicy()) -> dict[str, Seen]:  # noqa: B008
         """The pages by student; the index is that of nobody."""
-        write_pages(tmp_path, results, terms, ["No network.", "64 processes."])
+        write_pages(tmp_path, results, policy, ["No network.", "64 processes."])
         students = {each.student: Seen(tmp_path / "students" / page_name(each.student)) for each in results}
         return {**students, "the index": Seen(tmp_path / "index.html")}
 
@@ -100,7 +100,7 @@ def test_a_page_has_points_by_exercise_and_their_sum(write):
 
 
 def test_points_that_are_not_the_courses_are_explained_where_the_check_names_others(write):
-    page = write(result("Ann"), terms=Terms(changed={"attention": 5, "causal_mask": 1}))["Ann"]
+    page = write(result("Ann"), policy=GradingPolicy(changed={"attention": 5, "causal_mask": 1}))["Ann"]
     assert "2.4 attention 5 of 5 The points above count." in page.text
     assert page.text.count("The points above count.") == 1
 
@@ -125,9 +125,9 @@ def test_who_handed_in_nothing_has_a_page_that_says_so(write):
 
 
 def test_lateness_is_told_and_that_it_costs_nothing(write):
-    terms = Terms(deadlines={"02_attention": datetime(2026, 12, 1, 23, 59, tzinfo=UTC)})
-    late = result("Ann", submitted=terms.deadlines["02_attention"].timestamp() + 97_200)
-    pages = write(late, result("Bob"), terms=terms)
+    policy = GradingPolicy(deadlines={"02_attention": datetime(2026, 12, 1, 23, 59, tzinfo=UTC)})
+    late = result("Ann", submitted=policy.deadlines["02_attention"].timestamp() + 97_200)
+    pages = write(late, result("Bob"), policy=policy)
     assert "1 d 3 h after the deadline, 2026-12-01 23:59 UTC" in pages["Ann"].text
     assert "deadline" not in pages["Bob"].text
     assert "late: 1 d 3 h" in pages["the index"].text and "1 late" in pages["the index"].text
@@ -158,7 +158,7 @@ def test_the_index_begins_with_the_protections(write):
 
 
 def test_an_index_without_protections_says_none(tmp_path):
-    write_pages(tmp_path, [result("Ann")], Terms(), [])
+    write_pages(tmp_path, [result("Ann")], GradingPolicy(), [])
     assert "while the notebooks ran: none" in Seen(tmp_path / "index.html").text
 
 
@@ -226,7 +226,7 @@ def test_two_students_have_two_pages_even_where_case_does_not_count(one, other):
 
 
 def test_nothing_is_written_outside_the_folder(tmp_path):
-    write_pages(tmp_path / "a" / "b", [*map(result, HOSTILE.values())], Terms(), [])
+    write_pages(tmp_path / "a" / "b", [*map(result, HOSTILE.values())], GradingPolicy(), [])
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["index.html", "students"]

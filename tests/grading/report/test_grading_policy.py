@@ -6,7 +6,7 @@ import pytest
 
 from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.errors import PocketError
-from pocketgpt.grading.report.terms import Terms, amount, duration, exercises_of
+from pocketgpt.grading.report.grading_policy import GradingPolicy, amount, duration, exercises_of
 from pocketgpt.grading.results import Result, Verdict
 
 CHAPTERS = ("01_tokens", "02_attention")
@@ -15,10 +15,10 @@ DEADLINE = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
 
 @pytest.fixture
 def load(tmp_path):
-    def from_text(text: str) -> Terms:
-        path = tmp_path / "terms.toml"
+    def from_text(text: str) -> GradingPolicy:
+        path = tmp_path / "policy.toml"
         path.write_text(text, encoding="utf-8")
-        return Terms.load(path, CHAPTERS)
+        return GradingPolicy.load(path, CHAPTERS)
 
     return from_text
 
@@ -30,10 +30,10 @@ def result(*right: str, seconds_late: float = 0.0, chapter: str = "02_attention"
 
 
 def test_without_a_file_the_course_has_its_own_points_and_no_deadlines():
-    terms = Terms()
-    assert {name: terms.points(name) for name in exercises()} == {n: each.points for n, each in exercises().items()}
-    assert terms.deadline("02_attention") is None
-    assert terms.late(result(seconds_late=1e9)) is None
+    policy = GradingPolicy()
+    assert {name: policy.points(name) for name in exercises()} == {n: each.points for n, each in exercises().items()}
+    assert policy.deadline("02_attention") is None
+    assert policy.late(result(seconds_late=1e9)) is None
 
 
 def test_an_exercise_belongs_to_the_chapter_of_its_number():
@@ -41,31 +41,31 @@ def test_an_exercise_belongs_to_the_chapter_of_its_number():
 
 
 def test_points_that_are_not_named_stay_the_courses_own(load):
-    terms = load("[02_attention]\npoints = { attention = 5, causal_mask = 0 }")
+    policy = load("[02_attention]\npoints = { attention = 5, causal_mask = 0 }")
     own = exercises()
-    assert [terms.points(name) for name in exercises_of("02_attention")] == [
+    assert [policy.points(name) for name in exercises_of("02_attention")] == [
         own["attention_scores"].points,
         own["masked_softmax"].points,
         0,
         5,
     ]
-    assert terms.possible("02_attention") == own["attention_scores"].points + own["masked_softmax"].points + 5
+    assert policy.possible("02_attention") == own["attention_scores"].points + own["masked_softmax"].points + 5
 
 
 def test_only_right_answers_earn_points(load):
-    terms = load("[02_attention]\npoints = { attention = 5, causal_mask = 2.5, attention_scores = 7 }")
-    assert terms.earned(result("attention", "causal_mask")) == {
+    policy = load("[02_attention]\npoints = { attention = 5, causal_mask = 2.5, attention_scores = 7 }")
+    assert policy.earned(result("attention", "causal_mask")) == {
         "attention_scores": 0,
         "masked_softmax": 0,
         "causal_mask": 2.5,
         "attention": 5,
     }
-    assert terms.total(result("attention", "causal_mask")) == 7.5
+    assert policy.total(result("attention", "causal_mask")) == 7.5
 
 
 def test_tenths_of_points_add_up_to_what_a_person_expects(load):
-    terms = load("[02_attention]\npoints = { attention = 0.1, causal_mask = 0.2 }")
-    assert terms.total(result("attention", "causal_mask")) == 0.3
+    policy = load("[02_attention]\npoints = { attention = 0.1, causal_mask = 0.2 }")
+    assert policy.total(result("attention", "causal_mask")) == 0.3
 
 
 @pytest.mark.parametrize("text", ["2026-12-01T23:59:00+01:00", "2026-12-01T22:59:00Z", "2026-12-01 17:59:00-05:00"])
@@ -81,32 +81,34 @@ def test_a_deadline_without_an_offset_is_in_the_time_zone_of_the_machine(load):
 
 @pytest.mark.parametrize("seconds", [-1e6, -1.0, 0.0])
 def test_a_file_that_was_last_changed_by_the_deadline_is_not_late(seconds):
-    assert Terms(deadlines={"02_attention": DEADLINE}).late(result(seconds_late=seconds)) is None
+    assert GradingPolicy(deadlines={"02_attention": DEADLINE}).late(result(seconds_late=seconds)) is None
 
 
 def test_lateness_is_the_time_from_the_deadline_to_the_last_change():
-    assert Terms(deadlines={"02_attention": DEADLINE}).late(result(seconds_late=97_200.0)) == timedelta(days=1, hours=3)
+    assert GradingPolicy(deadlines={"02_attention": DEADLINE}).late(result(seconds_late=97_200.0)) == timedelta(
+        days=1, hours=3
+    )
 
 
 def test_lateness_costs_no_points():
-    terms = Terms(deadlines={"02_attention": DEADLINE})
+    policy = GradingPolicy(deadlines={"02_attention": DEADLINE})
     late, in_time = result("attention", seconds_late=1e6), result("attention", seconds_late=-1e6)
-    assert terms.late(late)
-    assert terms.total(late) == terms.total(in_time) > 0
+    assert policy.late(late)
+    assert policy.total(late) == policy.total(in_time) > 0
 
 
 def test_the_deadline_of_another_chapter_makes_nothing_late():
-    assert Terms(deadlines={"01_tokens": DEADLINE}).late(result(seconds_late=1e6)) is None
+    assert GradingPolicy(deadlines={"01_tokens": DEADLINE}).late(result(seconds_late=1e6)) is None
 
 
 def test_a_file_from_the_end_of_time_is_late_and_nothing_breaks():
-    assert Terms(deadlines={"02_attention": DEADLINE}).late(result(seconds_late=9e18)) > timedelta(days=36_000)
+    assert GradingPolicy(deadlines={"02_attention": DEADLINE}).late(result(seconds_late=9e18)) > timedelta(days=36_000)
 
 
 def test_what_was_not_handed_in_or_not_graded_is_not_late():
-    terms = Terms(deadlines={"02_attention": DEADLINE})
-    assert terms.late(Result("Ann", "", chapter="02_attention", submitted=1e12)) is None
-    assert terms.late(Result("Ann", "a.ipynb", submitted=1e12)) is None
+    policy = GradingPolicy(deadlines={"02_attention": DEADLINE})
+    assert policy.late(Result("Ann", "", chapter="02_attention", submitted=1e12)) is None
+    assert policy.late(Result("Ann", "a.ipynb", submitted=1e12)) is None
 
 
 @pytest.mark.parametrize(
@@ -134,30 +136,30 @@ def test_what_was_not_handed_in_or_not_graded_is_not_late():
 def test_what_cannot_be_meant_is_refused_with_the_value_and_a_way_out(load, text, words):
     with pytest.raises(PocketError) as error:
         load(text)
-    assert [word for word in ["terms.toml", *words] if word not in str(error.value)] == []
+    assert [word for word in ["policy.toml", *words] if word not in str(error.value)] == []
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(PocketError, match=r"no file .*none\.toml"):
-        Terms.load(tmp_path / "none.toml", CHAPTERS)
+        GradingPolicy.load(tmp_path / "none.toml", CHAPTERS)
 
 
 def test_a_folder_is_no_file_of_terms(tmp_path):
     with pytest.raises(PocketError, match="cannot be read"):
-        Terms.load(tmp_path, CHAPTERS)
+        GradingPolicy.load(tmp_path, CHAPTERS)
 
 
 def test_a_file_in_another_encoding_is_refused(tmp_path):
-    path = tmp_path / "terms.toml"
+    path = tmp_path / "policy.toml"
     path.write_bytes("# Prüfung\n".encode("latin-1"))
     with pytest.raises(PocketError, match="UTF-8"):
-        Terms.load(path, CHAPTERS)
+        GradingPolicy.load(path, CHAPTERS)
 
 
 def test_a_byte_order_mark_is_no_error(tmp_path):
-    path = tmp_path / "terms.toml"
+    path = tmp_path / "policy.toml"
     path.write_text("[02_attention]\npoints = { attention = 5 }\n", encoding="utf-8-sig")
-    assert Terms.load(path, CHAPTERS).points("attention") == 5
+    assert GradingPolicy.load(path, CHAPTERS).points("attention") == 5
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import torch
 
 from pocketgpt.commands import doctor
 from pocketgpt.grading.master import masters
-from pocketgpt.grading.needed import names_in, needed
+from pocketgpt.grading.prune_cells import names_in, prune_cells
 from pocketgpt.grading.rebuild import Piece
 
 CHAPTERS = masters()
@@ -91,7 +91,7 @@ def same(a, b):
 
 @pytest.mark.parametrize(("chapter", "name"), VARIABLES)
 def test_a_cell_that_reads_a_name_finds_what_it_was(chapter, name):
-    pieces = needed(pieces_of(CHAPTERS[chapter], f"lambda: {name}"))
+    pieces = prune_cells(pieces_of(CHAPTERS[chapter], f"lambda: {name}"))
     ours = tuple(piece for piece in pieces if piece.role != "extra")  # the same for many names
     assert same(executed(ours)[name], everything(chapter)[name])
 
@@ -99,7 +99,7 @@ def test_a_cell_that_reads_a_name_finds_what_it_was(chapter, name):
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_cell_that_reads_what_we_import_finds_it(chapter):
     imported = names_bound(chapter)[1]
-    kept = {name: given(needed(pieces_of(CHAPTERS[chapter], name))) for name in imported}
+    kept = {name: given(prune_cells(pieces_of(CHAPTERS[chapter], name))) for name in imported}
     assert imported and all(re.search(rf"import [^=]*\b{name}\b", kept[name]) for name in imported)
 
 
@@ -166,7 +166,7 @@ READERS = [
 @pytest.mark.parametrize("cell", READERS)
 def test_a_name_is_kept_for_whatever_reads_it(cell):
     master = CHAPTERS["02_attention"]
-    kept = given(needed(pieces_of(master, cell.replace("NAME", "keys"))))
+    kept = given(prune_cells(pieces_of(master, cell.replace("NAME", "keys"))))
     assert "keys = torch.tensor" in kept and "import torch\n" in f"{kept}\n"
 
 
@@ -175,13 +175,13 @@ def test_a_name_is_kept_for_whatever_reads_it(cell):
     ["def f(keys): return keys", "x.keys", "f(keys=1)", "'keys'", "# keys", "lambda keys: keys", "[k for keys in x]"],
 )
 def test_a_word_that_is_not_the_name_keeps_nothing(cell):
-    assert "keys = torch.tensor" not in given(needed(pieces_of(CHAPTERS["02_attention"], cell)))
+    assert "keys = torch.tensor" not in given(prune_cells(pieces_of(CHAPTERS["02_attention"], cell)))
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_of_a_solved_chapter_what_draws_prints_and_trains_is_left_out(chapter):
     pieces = pieces_of(CHAPTERS[chapter])
-    kept = given(needed(pieces))
+    kept = given(prune_cells(pieces))
     assert "print(" not in kept and "model_map(preset" not in kept and len(kept) < len(given(pieces)) / 2
 
 
@@ -189,19 +189,19 @@ def test_of_a_solved_chapter_what_draws_prints_and_trains_is_left_out(chapter):
 def test_answers_checks_and_cells_of_the_student_all_stay_in_order(chapter):
     pieces = pieces_of(CHAPTERS[chapter], "print('hello')", "x = 1")
     theirs = [piece for piece in pieces if piece.role != "given"]
-    assert [piece for piece in needed(pieces) if piece.role != "given"] == theirs
+    assert [piece for piece in prune_cells(pieces) if piece.role != "given"] == theirs
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_answers_go_through_yours_where_later_answers_use_them(chapter):
     if chapter == "02_attention":
-        assert 'masked_softmax = yours("masked_softmax")' in given(needed(pieces_of(CHAPTERS[chapter])))
+        assert 'masked_softmax = yours("masked_softmax")' in given(prune_cells(pieces_of(CHAPTERS[chapter])))
 
 
 def kept_of(*cells):
     """What is left of given cells if the last cell is a student's."""
     *ours, theirs = cells
-    return given(needed([*(Piece("given", cell) for cell in ours), Piece("extra", theirs, origin=1)])).split("\n")
+    return given(prune_cells([*(Piece("given", cell) for cell in ours), Piece("extra", theirs, origin=1)])).split("\n")
 
 
 @pytest.mark.parametrize(
@@ -238,4 +238,4 @@ def test_a_cell_that_cannot_be_parsed_may_read_anything():
 
 def test_a_check_reads_the_function_of_its_exercise():
     pieces = [Piece("given", "softmax = torch.softmax\nother = 1"), Piece("check", "", "softmax")]
-    assert given(needed(pieces)) == "softmax = torch.softmax"
+    assert given(prune_cells(pieces)) == "softmax = torch.softmax"

@@ -101,9 +101,9 @@ class Grading:
         for number, (index, task) in list(enumerate(steps))[1:]:
             if index in kept:
                 self.note(self.pieces[index], task, number, result)
-        if result.culprit is not None:
-            self.leave_out(steps[result.culprit][0], result.why)
-        return result.culprit is None
+        if result.crashed_cell is not None:
+            self.leave_out(steps[result.crashed_cell][0], result.why)
+        return result.crashed_cell is None
 
     def note(self, piece: Piece, task: Task, number: int, result: Attempt) -> None:
         """What became of a cell, if it bears on an exercise."""

@@ -24,7 +24,7 @@ _CPUS = Path("/sys/devices/system/cpu")  # on ARM, PyTorch looks for the process
 
 
 def plan(scratch: int, hidden: Sequence[Path], proc: bool) -> list[list[str]]:
-    """The mounts that enter.py describes, outermost folders first, so that what is deeper covers what is above.
+    """The mounts that namespaces.py describes, outermost folders first, so that what is deeper covers what is above.
 
     scratch: bytes; hidden: what stays hidden where a visible folder contains it; proc: whether /proc is mounted.
     """

@@ -1,4 +1,4 @@
-"""A program that enters a root of its own and runs a command there: `python -m …enter PLAN COMMAND…`.
+"""A program that enters a root of its own and runs a command there: `python -m …namespaces PLAN COMMAND…`.
 
 What bubblewrap does, for systems without it (Linux 5.12). PLAN is JSON: {"mounts": [[how, what, where], …], "folder":
 …, "processes": …}; the mounts are made in their order:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from pocketgpt.grading import kept
-from pocketgpt.grading.kept import Outcome, keep, key, recall, versions
+from pocketgpt.grading import results_cache
 from pocketgpt.grading.protection.limits import Limits
 from pocketgpt.grading.rebuild import Piece
 from pocketgpt.grading.results import Verdict
+from pocketgpt.grading.results_cache import Outcome, keep, key, recall, versions
 
 OUTCOME = Outcome((Verdict("softmax", True, "✓ 0.1 softmax · 2 points"),), ("A note.", "another \ud800"), 1.25)
 PIECES = [Piece("given", "import torch"), Piece("answer", "def softmax(): '\ud800 é'", "softmax", 3)]
@@ -115,12 +115,12 @@ def test_other_settings_have_another_key(settings):
 @pytest.mark.parametrize("part", ["pocketgpt", "torch", "nbval", "python", "code"])
 def test_another_version_has_another_key(monkeypatch, part):
     before = key(PIECES, SETTINGS)
-    monkeypatch.setattr(kept, "versions", lambda: {**versions(), part: "another"})
+    monkeypatch.setattr(results_cache, "versions", lambda: {**versions(), part: "another"})
     assert key(PIECES, SETTINGS) != before
 
 
 def test_any_change_of_the_package_is_another_version(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept, "PACKAGE", tmp_path)
+    monkeypatch.setattr(results_cache, "PACKAGE", tmp_path)
     seen = set()
     for name, text in [("a.py", "1"), ("a.py", "2"), ("b/c.py", "2"), ("b/c.py", "")]:
         (tmp_path / name).parent.mkdir(exist_ok=True)

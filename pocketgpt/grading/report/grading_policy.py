@@ -29,7 +29,7 @@ def exercises_of(chapter: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Terms:
+class GradingPolicy:
     """Points and deadlines. Without any: the course's own points, and nothing is late.
 
     changed     points by exercise, where they are not the course's own
@@ -40,7 +40,7 @@ class Terms:
     deadlines: dict[str, datetime] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: Path, chapters: Collection[str]) -> "Terms":
+    def load(cls, path: Path, chapters: Collection[str]) -> "GradingPolicy":
         """Read the file; `chapters` are the names it may use.
 
         Raises PocketError if it cannot be read, is not TOML, or says something that cannot be meant.

@@ -17,7 +17,7 @@ UNSEEN = {"get_ipython", "globals", "locals", "vars", "eval", "exec", "dir", "__
 MAGIC = re.compile(r"^\s*[%!?]|=\s*[%!]|\?\s*$", re.MULTILINE)
 
 
-def needed(pieces: Sequence[Piece]) -> list[Piece]:
+def prune_cells(pieces: Sequence[Piece]) -> list[Piece]:
     """The pieces, with the given ones cut to what the others need; without those of which nothing is left."""
     used: set[str] = set()
     more = set().union(*({p.exercise} if p.role == "check" else names_in(p.source) for p in pieces if not _ours(p)))
