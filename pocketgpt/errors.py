@@ -1,8 +1,8 @@
-"""The one base class of every error that a person can cause."""
+"""Base class of every error that a user can cause."""
 
 
 class PocketError(Exception):
-    """Something the person at the keyboard can mend; its message says what was wrong and what to do.
+    """An error the user can fix; its message says what was wrong and what to do.
 
     The command line prints the message alone, without a traceback.
     """

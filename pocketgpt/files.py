@@ -111,7 +111,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_torch(path: Path) -> Any:
-    """What `write_torch` wrote, on the CPU. No code in the file is ever run. Raises PocketError if it is damaged."""
+    """Read a file of `write_torch` onto the CPU. No code in it is ever run. Raises PocketError if it is damaged."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:

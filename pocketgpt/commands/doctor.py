@@ -19,7 +19,7 @@ class Finding:
     ok: bool
     text: str
     advice: str = ""
-    """What to do if it is not ok."""
+    """Advice if it is not ok."""
     essential: bool = True
     """False for what only a part of the project needs."""
 

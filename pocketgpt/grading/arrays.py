@@ -42,7 +42,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """What `encode` was given. Raises ValueError, and nothing else, if it is not what `encode` makes."""
+    """Inverse of `encode`. Raises ValueError, and nothing else, for input that `encode` did not make."""
     try:
         return _decoded(value)
     except (ValueError, TypeError, KeyError, RuntimeError, RecursionError, OverflowError) as error:

@@ -65,7 +65,7 @@ def run_pieces(
 
 @dataclass
 class Grading:
-    """What is known so far about one notebook.
+    """Findings about one notebook so far.
 
     passed    exercises, and `failed` those that did not pass so far, with what was said
     settled   exercises that were judged while nothing was left out
@@ -106,7 +106,7 @@ class Grading:
         return result.crashed_cell is None
 
     def note(self, piece: Piece, task: Task, number: int, result: Attempt) -> None:
-        """What became of a cell, if it bears on an exercise."""
+        """Verdict that a cell gives, if it concerns an exercise."""
         name, message = piece.exercise, result.messages.get(number, "")
         if piece.role == "answer" and result.passed.get(number) is False:
             self.failed[name] = message  # what the check says about a cell that does not run is of no use
@@ -166,7 +166,7 @@ def _tasks(piece: Piece, questions: Mapping[str, Questions]) -> list[Task]:
 
 
 def _empty(master: Master, piece: Piece) -> Piece | None:
-    """What stands in the place of a piece that is left out: of an answer, the empty one."""
+    """Replacement for a piece that is left out; for an answer, the empty stub."""
     if piece.role != "answer":
         return None
     stub = next(cell for cell in master.cells if cell.role == "answer" and cell.exercise == piece.exercise)

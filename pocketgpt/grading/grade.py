@@ -26,7 +26,7 @@ from pocketgpt.grading.verify import empty
 
 @dataclass(frozen=True, kw_only=True)
 class Grader:
-    """How submissions are graded.
+    """Grades submissions.
 
     verify   ask every function again outside of the process that its check runs in
     memory   the folder that results are kept in, None to keep nothing
@@ -101,7 +101,7 @@ def grade_all(grader: Grader, submissions: Sequence[Submission], *, jobs: int | 
 
 
 def _result(done: Future, submission: Submission) -> Result:
-    """What a job found; whatever went wrong in it, the others go on."""
+    """Result of a job; an error in it does not stop the others."""
     blank = Result(submission.student, submission.file, notes=submission.notes)
     try:
         return done.result()

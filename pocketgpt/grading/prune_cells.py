@@ -1,4 +1,4 @@
-"""Leaving out what no answer can use: given code that draws, prints and trains takes most of a chapter's time.
+"""Prunes provided cells that no answer depends on: code that draws, prints and trains takes most of a chapter's time.
 
 Of our own cells those statements stay that bind a name which a later cell reads, and what they need in turn. All cells
 of a student stay. Where these may read names in ways that cannot be seen (magics, eval, globals), everything stays.

@@ -1,4 +1,4 @@
-"""What is run: our own chapter, with a student's answers in the places of the answers.
+"""Rebuilds a submission: our own chapter, with the student's answers in the answer cells.
 
 Nothing is repaired. Of a submission only the source of its code cells is taken; checks, the order of the chapter, tags
 and metadata are ours, so whatever was deleted, edited, doubled, moved or retagged is back.
@@ -89,7 +89,7 @@ def rebuild(cells: Sequence[Cell], master: Master) -> Rebuilt:
 
 
 def _places(cells: Sequence[Cell], master: Master) -> list[int | None]:
-    """Which of our cells each one is: by its id, or, where no cell has that id any more, by a source that is ours."""
+    """Maps each submitted cell to ours: by id, or by identical source if the id is gone."""
     by_id = [next((master.ids[each] for each in cell.ids if each in master.ids), None) for cell in cells]
     lost = {plain(each.source): i for i, each in enumerate(master.cells) if i not in by_id and each.role != "text"}
     return [lost.get(plain(cell.source)) if i is None else i for cell, i in zip(cells, by_id, strict=True)]

@@ -1,4 +1,4 @@
-"""What grading one notebook found: a verdict for each exercise, flags for a person to look at, and notes."""
+"""Results of grading a notebook: a verdict for each exercise, flags for you to look at, and notes."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from pocketgpt.course.syllabus import all_exercises as exercises
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an exercise is right, and what its check said: the line of success, or what the learner reads."""
+    """Verdict on an exercise: passed or not, and the message of its check."""
 
     exercise: str
     passed: bool

@@ -21,7 +21,7 @@ ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class Outcome:
-    """What running a notebook gave: a verdict for each exercise, notes, and the seconds it took."""
+    """Outcome of running a notebook: a verdict for each exercise, notes, and the seconds it took."""
 
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
@@ -30,7 +30,7 @@ class Outcome:
 
 @cache
 def versions() -> dict[str, str]:
-    """What takes part in grading, by name; for this package its very code."""
+    """Versions of everything that takes part in grading, by name; for this package a hash of its code."""
     code = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         code.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())

@@ -61,7 +61,7 @@ def submissions(folder: Path, chapters: Sequence[str], students: Sequence[str] =
 
 
 def student_of(inside: Path, chapters: Sequence[str], students: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:
-    """Who handed in a file, by its path inside the folder of submissions; and notes, where that is not sure."""
+    """The student who submitted a file, by its path in the folder of submissions; with notes if that is uncertain."""
     stem = NOTEBOOK.sub("", inside.name)
     if students:
         text = "/".join((*inside.parts[:-1], stem))

@@ -56,7 +56,7 @@ def _encoded(value: object) -> Any:
 
 
 def judge(questions: Questions, text: str | None) -> str | None:
-    """What is wrong with a reply, or None if every value in it is right. Several threads may ask."""
+    """The fault in a reply, or None if every value in it is right. Safe to call from several threads."""
     if text is None:
         return "It gave no answer when it was asked again with new inputs."
     try:
@@ -70,7 +70,7 @@ def judge(questions: Questions, text: str | None) -> str | None:
 
 
 def empty(name: str) -> str:
-    """What the check of an exercise says about an answer that was not written."""
+    """Message of the check for an answer that was not written."""
 
     def unwritten(*_: object) -> None:
         raise NotImplementedError

@@ -116,7 +116,7 @@ class Reporter:
 
 
 def outputs(messages: list[Any]) -> tuple[str, str | None]:
-    """What a cell printed, and its reply to secret questions. A kernel may send anything."""
+    """Output of a cell, and its reply to secret questions. A kernel may send anything."""
     printed, reply = "", None
     for each in messages:
         text, data = each.get("text"), each.get("data")

@@ -1,4 +1,4 @@
-"""What a model loses when its weights are stored in fewer bits."""
+"""Fidelity of quantized models: KL divergence and perplexity against the original."""
 
 from dataclasses import dataclass
 from math import exp
@@ -14,7 +14,7 @@ from pocketgpt.text.batches import sequential_windows
 
 @dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """How far one model's predictions are from another's on the same text."""
+    """Distance between the predictions of two models on the same text."""
 
     kl: float
     """Mean over all positions of KL(reference ‖ model) = Σ p · (ln p − ln q), in nats per token. 0 is no loss."""

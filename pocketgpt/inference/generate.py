@@ -1,4 +1,4 @@
-"""Writing text: read the prompts in one pass (prefill), then add one token at a time (decode)."""
+"""Text generation: read the prompts in one pass (prefill), then add one token at a time (decode)."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -51,9 +51,9 @@ def decode_step(model: GPT, tokens: Int[Tensor, "batch"], cache: KVCache) -> Flo
 def steps(
     model: GPT, prompts: Sequence[Sequence[int]], *, sampler: Sampler, seed: int | None = None
 ) -> Iterator[Int[Tensor, "batch"]]:
-    """One new token for every row, again and again, without end.
+    """Yields one new token per row, indefinitely.
 
-    A row whose context is full goes on from the last half of it, read anew; the other rows keep all of theirs.
+    When a row fills its context, it is prefilled again from its last half; the other rows keep all of theirs.
     """
     generator = torch.Generator(model.device)
     if seed is None:
@@ -87,7 +87,7 @@ def stream(
     stop_tokens: Collection[int] = (),
     seed: int | None = None,
 ) -> Iterator[int]:
-    """New tokens of one text as they come; a stop token ends it and is not given out.
+    """Yields the new tokens of one text; a stop token ends it and is not yielded.
 
     Raises PocketError for an empty prompt or a token outside the vocabulary.
     """
@@ -108,8 +108,8 @@ def generate(
     stop_tokens: Collection[int] = (),
     seed: int | None = None,
 ) -> list[list[int]]:
-    """New tokens for each prompt; prompts may differ in length, and each row ends at its own stop token (not given
-    out).
+    """New tokens for each prompt; prompts may differ in length, and each row ends at its own stop token (not
+    returned).
 
     Raises PocketError for an empty prompt or a token outside the vocabulary.
     """

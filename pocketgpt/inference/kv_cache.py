@@ -12,7 +12,7 @@
     logits = model(padded, cache)                   # row 0 continues at position 3: its padding is overwritten
 
 A cache is passed to the model and never stored on it. The clock counts the tokens of each row; from it follow positions
-and masks, once per call. Each layer has a store, made from what its mixer says it must remember (`Mixer.cached`):
+and masks, once per call. Each layer has a store, made from the sizes that its mixer gives (`Mixer.cached`):
 
 | store   | contents                                               | for                                            |
 |---------|--------------------------------------------------------|------------------------------------------------|
@@ -56,9 +56,9 @@ class KVCache:
         self.longest = 0
         """An upper bound of `lengths` that is known without asking the device."""
         self.reserved = False
-        """Whether the next tokens are counted in `longest` already."""
+        """True if the next tokens are counted in `longest` already."""
         self.first = False
-        """Whether the next tokens are the first ones, which attend to nothing but each other."""
+        """True if the next tokens are the first ones, which attend to nothing but each other."""
         self.added: Int[Tensor, "batch"] | None = None
         """Number of real tokens of the next call in each row, the rest being padding; None: all of them."""
         self.layers: list[Slots | Ring | States] = []
@@ -71,7 +71,7 @@ class KVCache:
                 case State(shapes):
                     self.layers.append(States(self, shapes))
         self.masks: dict[int | None, Bool[Tensor, "batch 1 seq keys"]] = {}
-        """Which keys the tokens of this call may attend to, by the window of the layer; None: no window."""
+        """Masks of the keys that the tokens of this call may attend to, by the window of the layer; None: no window."""
         self.sources: dict[int, Int[Tensor, "batch slots"]] = {}
         """For each slot of a ring, by its window: which token of this call moves in; negative: none."""
 

@@ -52,7 +52,7 @@ def min_p(logits: Float[Tensor, "batch vocab"], p: float) -> Float[Tensor, "batc
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """How the next token is chosen: temperature first, then every filter that is set, then a draw."""
+    """Sampling of the next token: temperature first, then every filter that is set, then a draw."""
 
     temperature: float = 0.8
     """0 takes the most probable token; 1 draws from the model's own distribution; above 1 is wilder."""
@@ -81,12 +81,12 @@ class Sampler:
     def noise(
         self, logits: Float[Tensor, "batch vocab"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "batch vocab"]:
-        """The chance in the choice, drawn by itself, so that `choose` is a function of tensors that compiles."""
+        """Random noise, drawn separately so that `choose` is a pure tensor function and can be compiled."""
         noise = torch.ones_like(logits, dtype=torch.float32)
         return noise if self.temperature == 0 else noise.exponential_(generator=generator)
 
     def choose(self, logits: Float[Tensor, "batch vocab"], noise: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
-        """One token a row: number i with the probability that temperature and filters leave it.
+        """One token per row: token i with the probability that temperature and filters leave it.
 
         Each token waits for an exponentially distributed time, divided by its probability; the first one wins, and it
         is number i with probability pᵢ. torch.multinomial does the same inside, from the same draws.

@@ -1,4 +1,4 @@
-"""How fast a model writes, and how fast memory would let it."""
+"""Decoding speed, measured, and the limit that memory bandwidth sets."""
 
 import statistics
 import time
@@ -18,12 +18,12 @@ def bytes_per_step(model: GPT, seq: int, batch: int = 1) -> int:
 
 
 def decode_limit(model: GPT, seq: int) -> float:
-    """Tokens per second of one sequence at which memory has no time left: bandwidth / bytes_per_step."""
+    """Tokens per second of one sequence at full memory bandwidth: bandwidth / bytes_per_step."""
     return memory_bandwidth(model.device) / bytes_per_step(model, seq)
 
 
 class Stopwatch:
-    """Passes tokens on and notes when each of them came."""
+    """Passes tokens through and records the time of each."""
 
     def __init__(self) -> None:
         self.started, self.arrivals = time.perf_counter(), []

@@ -38,7 +38,7 @@ class MixtureOfExpertsConfig(PartConfig):
     scores: Scores = "softmax"
     """softmax: the experts compete, as in Mixtral. sigmoid: each is scored alone, as in DeepSeek-V3."""
     normalize: bool = True
-    """Whether the weights of the chosen experts sum to 1."""
+    """Normalize the weights of the chosen experts to a sum of 1."""
     balance: Balance = "loss"
     """loss: adds a balancing loss to the training loss. bias: moves a bias on the choice after each step. none."""
     balance_rate: float = 0.01
@@ -112,7 +112,7 @@ class MixtureOfExperts(Part):
         return y.view_as(x)
 
     def score(self, tokens: Float[Tensor, "n_tokens d_model"]) -> Float[Tensor, "n_tokens n_experts"]:
-        """How well each expert suits each token, from 0 to 1, in float32."""
+        """Scores of each expert for each token, from 0 to 1, in float32."""
         logits = self.router(tokens).float()
         return logits.softmax(dim=-1) if self.config.scores == "softmax" else logits.sigmoid()
 

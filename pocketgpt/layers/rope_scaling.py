@@ -30,9 +30,9 @@ class RopeConfig(Checked):
     theta: float = 10_000.0
     """Base of the frequencies: the larger, the slower the slow pairs turn."""
     scaling: RopeScaling = "none"
-    """How angles are stretched beyond the trained length: none, linear, ntk, dynamic, yarn or llama3."""
+    """Scaling of the angles beyond the trained length: none, linear, ntk, dynamic, yarn or llama3."""
     factor: float = 1.0
-    """How many times longer the context is to be than the trained length."""
+    """Ratio of the longest context to the trained length."""
     original_max_seq_len: int | None = None
     """Trained length in tokens. Needed by `dynamic`, `yarn` and `llama3`."""
     beta_fast: float = 32.0

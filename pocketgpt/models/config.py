@@ -49,21 +49,21 @@ class ModelConfig(Checked):
     norm: NormKind = "rmsnorm"
     """rmsnorm or layernorm."""
     norm_weight: bool = True
-    """Whether norms learn a scale."""
+    """Norms learn a scale."""
     norm_bias: bool = False
-    """Whether LayerNorm learns a shift."""
+    """LayerNorm learns a shift."""
     norm_eps: float = 1e-5
     """Added inside the root of a norm, so that a vector of zeros stays finite."""
     norm_order: NormOrder = "pre"
     """pre: x + f(norm(x)), with a norm before the head. post: norm(x + f(x)), as in 2017."""
     embedding_norm: bool = False
-    """Whether the embedding is normalized before the first block."""
+    """Normalize the embedding before the first block."""
     causal: bool = True
-    """Whether a token sees only itself and earlier tokens."""
+    """A token sees only itself and earlier tokens."""
     dropout: float = 0.0
     """Probability that a value on its way into the residual stream is dropped during training."""
     tie_embeddings: bool = True
-    """Whether the head uses the embedding matrix."""
+    """The head uses the embedding matrix."""
 
     def __post_init__(self) -> None:
         self._require_positive_integers("vocab_size", "d_model", "n_layers", "max_seq_len")

@@ -52,7 +52,7 @@ class ShuffledWindows:
         return _windows(self.tokens, [self._start(epoch, place) for epoch, place in places], self.seq_len)
 
     def _start(self, epoch: int, place: int) -> int:
-        """Where the window begins that is read at this place of an epoch."""
+        """First token of the window that is read at this position of an epoch."""
         # The last target is one token after the last window, so that the offset stays below what the windows leave.
         offset, order = _drawn(self.seed, epoch, len(self.tokens) - self.n_windows * self.seq_len, self.n_windows)
         return offset + int(order[place]) * self.seq_len
@@ -80,7 +80,7 @@ class ShuffledWindows:
 
 @lru_cache(maxsize=2)  # of two epochs: a batch may hold the end of one and the beginning of the next
 def _drawn(seed: int, epoch: int, n_offsets: int, n_windows: int) -> tuple[int, UInt32[np.ndarray, " n_windows"]]:
-    """What is drawn once for an epoch: the offset, and the order of the windows (40 MB for ten million of them)."""
+    """Offset and order of the windows, drawn once per epoch (40 MB for ten million windows)."""
     generator = np.random.default_rng((seed, epoch))
     offset, order = int(generator.integers(n_offsets)), np.arange(n_windows, dtype=np.uint32)
     generator.shuffle(order)

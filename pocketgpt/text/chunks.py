@@ -18,9 +18,9 @@ class TextChunk(NamedTuple):
 
 
 def hold_out(n: int, chunks: Iterable[TextChunk], split: Split) -> Iterator[TextChunk]:
-    """The chunks of one split: of the documents that are not empty, the second is held out and each n-th after it.
+    """Holds out every n-th non-empty document, starting with the second; yields the chunks of one split.
 
-    Whether a document is held out depends on nothing but its number: neither split has to be held, or even counted.
+    A document is held out by its number alone, so neither split has to fit in memory, or be counted.
     """
     number, inside = 0, False
     for chunk in chunks:
@@ -32,10 +32,10 @@ def hold_out(n: int, chunks: Iterable[TextChunk], split: Split) -> Iterator[Text
 
 
 def split_point(text: str) -> int:
-    """The last place to cut `text` where the encodings of both parts make up the encoding of the whole.
+    """The last position at which `text` can be split so that both parts encode as the whole does.
 
-    That is before a space or line break that something else follows. GPT-2's word pattern always begins a word there,
-    whatever stands before it. A text that has no such place is cut at its end.
+    That is before a space or line break that is followed by something else: GPT-2's word pattern always begins a word
+    there. A text without such a position is split at its end.
     """
     last = re.match(r"(.*)[ \n]\S", text, re.DOTALL)
     return last.end(1) if last else len(text)

@@ -18,7 +18,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.text.chunks import CHUNK_CHARS, TextChunk
 from pocketgpt.text.tokenizer import Tokenizer
 
-INLINE_BATCHES = 16  # batches that are encoded in this process before others are started, which takes a second
+INLINE_BATCHES = 16  # encode this many in-process before paying for a worker pool
 MOST_WORKERS = 8  # more than one process can read text for
 
 

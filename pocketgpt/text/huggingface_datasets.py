@@ -12,7 +12,7 @@ from pocketgpt.text.wikitext import articles
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """Where a data set is, which part of it is held out, and how its rows become documents."""
+    """A data set on the hub: its address, its held-out part, and the conversion of rows to documents."""
 
     load: dict[str, Any]
     """Arguments of `datasets.load_dataset`."""

@@ -84,7 +84,7 @@ def _not_utf8(path: Path, error: UnicodeDecodeError, before: int) -> PocketError
 
 
 def _is_separated(path: Path) -> bool:
-    """Whether a line of the file is SEPARATOR and nothing else."""
+    """True if a line of the file is SEPARATOR and nothing else."""
     line = re.compile(rb"\n" + re.escape(SEPARATOR.encode()) + rb"\r?\n")
     with path.open("rb") as file:
         before = b"\n"

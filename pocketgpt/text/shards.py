@@ -34,7 +34,7 @@ class TokenFileError(PocketError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a shard says about itself."""
+    """Header of a shard: its format, vocabulary, counts and checksums."""
 
     format: str = "pocketgpt tokens 2"
     vocabulary: str  # Tokenizer.hash

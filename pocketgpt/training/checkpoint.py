@@ -165,7 +165,7 @@ def remove_partial(run: Path) -> None:
 
 
 def find_damage(folder: Path, names: Iterable[str] | None = None) -> str | None:
-    """What is wrong with a checkpoint, by its checksums: the first file that is missing or changed; None if nothing is.
+    """The first file of a checkpoint that is missing or does not match its checksum, in words; None if all do.
 
     `names` are the files to look at; without them all.
     """

@@ -81,12 +81,12 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this is the process that prints and writes files."""
+    """True in the one process that prints and writes files."""
     return rank() == 0
 
 
@@ -117,7 +117,7 @@ def wrap(loss: NextTokenLoss, fsdp: bool = False) -> nn.Module:
 
 
 def gradient_sync(module: nn.Module, on: bool) -> None:
-    """Whether the next backward pass averages the gradients over the ranks: off for all but the last of a step.
+    """Switch averaging of gradients over the ranks in the next backward pass: off for all but the last of a step.
 
     To be called before the forward pass, where DDP prepares what its backward pass will send.
     """
@@ -136,7 +136,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is up on any rank. Travels through memory: the GPU is not waited for."""
+    """True if the flag is set on any rank. The flag is in CPU memory, so nothing waits for the GPU."""
     return bool(sum_over_ranks(torch.tensor(int(flag))))
 
 

@@ -1,4 +1,4 @@
-"""Which parameter is updated by which optimizer, and which are pulled toward zero."""
+"""Optimizers: AdamW and Muon, with each parameter in the right group, decayed or not."""
 
 import torch
 from torch import nn

@@ -25,8 +25,8 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def grad_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
-    """What keeps small gradients from vanishing in fp16: the loss is multiplied by a large number before the backward
-    pass, and the gradients are divided by it before they are clipped.
+    """Loss scaling for fp16, in which small gradients would vanish: the loss is multiplied by a large number before the
+    backward pass, and the gradients are divided by it before clipping.
 
     A step whose gradients overflowed is skipped and the number halved; after many steps without one it is doubled.
     In the other formats, whose exponents reach as far as float32's, it does nothing.

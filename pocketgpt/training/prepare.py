@@ -34,12 +34,12 @@ def prepare_for_training(model: GPT, device: torch.device, precision: Precision)
 
 
 def keep_allocations(keep: bool = True) -> bool:
-    """Let this process keep the memory that it frees, for the next step; returns whether that could be arranged.
+    """Let the allocator cache freed memory for the next step; returns True if the system supports that.
 
-    A training step allocates and frees the same large tensors again and again. glibc gives each of them back to the
-    system at once, and the system clears every page before it hands it out anew, which took a sixth of a step. From
-    now on the process holds on to the most it ever needed. `keep=False` goes back to what glibc does by itself, and
-    gives back what is free. There is no such setting but in glibc, so on Linux.
+    A training step allocates and frees the same large tensors again and again. glibc returns each of them to the system
+    at once, and the system clears every page before it hands it out again, which took a sixth of a step. From now on
+    the process keeps the most it ever needed. `keep=False` restores glibc's defaults and returns what is free. Only
+    glibc has such a setting, so only Linux.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -48,7 +48,7 @@ def keep_allocations(keep: bool = True) -> bool:
         return False
     if keep:
         return bool(libc.mallopt(M_MMAP_THRESHOLD, 2**31 - 1) and libc.mallopt(M_TRIM_THRESHOLD, -1))  # −1: never
-    # Where glibc's own thresholds, which adapt to the program, come to rest with tensors as large as these.
+    # The values that glibc's own adaptive thresholds reach with tensors of this size.
     arranged = libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20) and libc.mallopt(M_TRIM_THRESHOLD, 64 * 2**20)
     libc.malloc_trim(0)
     return bool(arranged)
@@ -78,7 +78,7 @@ def compile_loss(loss: NextTokenLoss, by_block: bool = False) -> None:
 
 
 def compiler_failure(error: Exception) -> str | None:
-    """What an error inside torch.compile says, in one line, and what to do; None for any other error."""
+    """Message of an error inside torch.compile, in one line, with what to do; None for any other error."""
     if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return None
     lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]

@@ -1,4 +1,4 @@
-"""How a model is trained, in plain values: `TrainConfig`, and the recipes that belong to the presets."""
+"""Recipes: `TrainConfig`, the settings of a training run, and named ones for each preset."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,9 +16,9 @@ class TrainConfig(Checked):
     """Everything that decides a training run, apart from the model. Checks itself when it is made."""
 
     corpus: str = "shakespeare"
-    """What to learn from: the name of a corpus, or a path to your own .txt, .jsonl or .parquet."""
+    """Text to train on: the name of a corpus, or a path to your own .txt, .jsonl or .parquet."""
     tokenizer: str = "shakespeare"
-    """How text becomes tokens: shakespeare, gpt2, or a path to a tokenizer.json."""
+    """Tokenizer: shakespeare, gpt2, or a path to a tokenizer.json."""
     steps: int = 2000
     """Updates of the weights. One step reads batch_size · accumulation · seq_len tokens in each process."""
     batch_size: int = 8
@@ -41,7 +41,7 @@ class TrainConfig(Checked):
     decay: float = 0.2
     """Steps in which wsd falls to the end, counted like warmup; a cosine falls from the warm-up on."""
     final_lr: float = 0.0
-    """Where the learning rate ends, as a part of the peak, from 0 to 1."""
+    """Final learning rate, as a fraction of the peak, from 0 to 1."""
     weight_decay: float = 0.1
     """Pull of the matrices toward zero; embeddings, norms and biases are left alone."""
     beta1: float = 0.9
@@ -59,13 +59,13 @@ class TrainConfig(Checked):
     compile: bool = False
     """Compile forward and backward pass with torch.compile: a minute at the start, then faster, above all on a GPU."""
     activation_checkpointing: bool = False
-    """Keep only what enters each block and compute the rest again in the backward pass: less memory, a third slower."""
+    """Store only the input of each block and recompute the rest in the backward pass: less memory, a third slower."""
     head_chunk: int | None = None
     """Compute head and loss for this many tokens at a time, such as 4096: memory that does not grow with the logits."""
     fsdp: bool = False
     """Spread weights and optimizer over the processes of torchrun, for models that do not fit on one GPU."""
     max_skipped: int = 10
-    """Stop after so many steps in a row whose loss or gradient was not a number; each leaves the weights alone."""
+    """Stop after this many steps in a row whose loss or gradient is not finite; such a step changes no weights."""
     eval_every: int = 250
     """Steps between evaluations; each one measures the validation loss, writes a sample, and saves the best so far."""
     eval_tokens: int | None = 100_000
@@ -75,7 +75,7 @@ class TrainConfig(Checked):
     keep_every: int | None = None
     """Keep the checkpoints of every so many steps for good, a multiple of save_every; None keeps none of them."""
     prompt: str = ""
-    """What the samples continue; empty begins a new text."""
+    """Text that the samples continue; empty begins a new text."""
     seed: int = 0
     """Seed of the weights, the order of the windows and the samples."""
 

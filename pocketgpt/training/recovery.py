@@ -38,7 +38,7 @@ def with_recovery_hint(folder: Path, config: TrainConfig) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error means that memory ran out: a class of its own on GPUs, one of many RuntimeErrors on the CPU."""
+    """True if memory ran out, which is an error class of its own on GPUs and one of many RuntimeErrors on the CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 

@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl, TensorBoard where it is installed, and the loss curve as a picture."""
+"""Log of a run: metrics.jsonl, TensorBoard where it is installed, and the loss curve as a picture."""
 
 import importlib.util
 import json
@@ -16,8 +16,8 @@ BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette: told apart with 
 class RunLog:
     """Measurements by step: one JSON object a line in `metrics.jsonl`, and TensorBoard.
 
-    Used in a `with` block; its end draws loss.png, also after an error: then the curve matters most. A run that goes on
-    after `step` first takes back what was written beyond it, so that all reads as one run. With `silent`, on all
+    Used in a `with` block; its end draws loss.png, also after an error: then the curve matters most. A run that resumes
+    after `step` first removes what was written beyond it, so that the log reads as one run. With `silent`, on all
     processes but one, nothing is written.
     """
 
@@ -27,7 +27,7 @@ class RunLog:
         self.board: Any = None
 
     def start(self, step: int) -> "RunLog":
-        """Begin, or go on after `step`."""
+        """Begin, or continue after `step`."""
         if self.silent:
             return self
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ class TrainingDiverged(PocketError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """How a run ended."""
+    """Outcome of a run."""
 
     folder: Path
     step: int
@@ -154,7 +154,7 @@ class Trainer:
         return rates
 
     def learning_rate(self, peak: float) -> float:
-        """What the schedule makes of a peak rate at this step."""
+        """Learning rate of this step for a group with this peak rate."""
         config, floor = self.config, peak * self.config.final_lr
         settings = {"peak": peak, "floor": floor, "warmup_steps": config.warmup_steps, "steps": config.steps}
         if config.schedule == "cosine":
@@ -212,14 +212,14 @@ class Trainer:
         prune(self.folder, self.step, self.config.keep_every)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from the state of a checkpoint, whose weights the model has already."""
+        """Continue from the state of a checkpoint, whose weights the model has already."""
         restore(state, self.optimizers, self.scaler, self.device)
         for name in COUNTERS:
             setattr(self, name, state[name])
         self.best = state["best"] and Evaluation(**state["best"])
 
     def build_loss(self) -> nn.Module:
-        """What a step calls: model and loss, with all that makes them faster, smaller, or spread over processes."""
+        """Model and loss, prepared, compiled, recomputed in parts or distributed as configured."""
         self.model = prepare_for_training(self.model, self.device, self.config.precision)
         self.model.recompute_blocks = self.config.activation_checkpointing
         loss = NextTokenLoss(self.model, self.config.head_chunk)
@@ -228,7 +228,7 @@ class Trainer:
         return wrap(loss, self.config.fsdp)
 
     def product_dtype(self) -> torch.dtype:
-        """In which format matrices are multiplied."""
+        """Dtype of matrix products under autocast."""
         with self.autocast:
             one = torch.ones(1, 1, device=self.device)
             return (one @ one).dtype

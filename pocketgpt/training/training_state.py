@@ -1,4 +1,4 @@
-"""What a run needs besides its weights to go on as if it had never stopped, bit for bit."""
+"""Training state: what resuming bit for bit needs besides the weights (optimizers, scaler, random numbers)."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def restore(
 ) -> None:
     """Put back what `capture` gave, into optimizers of a model that has its weights already; every rank has to call it.
 
-    Random numbers go on only for the ranks that there were: among others, dropout draws new masks.
+    Random numbers continue only with the same number of ranks; otherwise dropout draws new masks.
     """
     load_full_state(NOTHING, optimizers, {"model": {}, "optimizers": state["optimizers"]})
     scaler.load_state_dict(state["scaler"])

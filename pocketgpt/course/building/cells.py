@@ -103,7 +103,7 @@ def _nbgrader(cell: NotebookNode, grade_id: str, *, solution: bool = False, poin
 
 
 def _checksum(cell: NotebookNode) -> str:
-    """What nbgrader computes to see whether a cell was changed."""
+    """Checksum by which nbgrader sees that a cell was changed."""
     nbgrader = cell.metadata.nbgrader
     parts = [cell.source, cell.cell_type, str(nbgrader.grade), str(nbgrader.solution), str(nbgrader.locked)]
     parts.append(nbgrader.grade_id)

@@ -1,4 +1,4 @@
-"""How every picture of the course looks: one place for colors, sizes and the words on the axes.
+"""Style of the figures: one place for colors, sizes and the words on the axes.
 
 The colors are those of Okabe and Ito (2008), which stay apart for every common kind of color blindness, and each
 means one thing in all chapters.

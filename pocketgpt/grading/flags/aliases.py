@@ -1,4 +1,4 @@
-"""What the names in a notebook stand for: imports and plain assignments, followed across cells."""
+"""Name resolution: imports and plain assignments, followed across cells."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a cell's code does that a person should look at, from its syntax tree alone."""
+"""Rules on a cell's syntax tree that find code you should look at."""
 
 import ast
 import re

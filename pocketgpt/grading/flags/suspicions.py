@@ -44,7 +44,7 @@ OPTIONS = re.compile(r"\s*(?:-\S+(?:\s+\d+)?\s+)*")
 
 @dataclass
 class _Reading:
-    """What came of one cell: syntax trees with the line of the cell for each of theirs, and lines to look at."""
+    """A parsed cell: syntax trees with their line numbers in the cell, and lines to look at."""
 
     lines: list[str]
     trees: list[tuple[ast.AST, list[int]]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a notebook may use, set from within, by the system; watch.py watches from outside.
+"""Resource limits of a notebook, set from within by the system; watch.py watches from outside.
 
 The worker imports this before anything else, so the top of the file needs the standard library alone.
 """

@@ -1,4 +1,4 @@
-"""What a notebook sees in a sandbox: a list of what is allowed, never of what is forbidden.
+"""Mounts: what a notebook sees in a sandbox, as a list of what is allowed, never of what is forbidden.
 
 That is the interpreter, the programs of the system, this package, and an environment made from nothing.
 """

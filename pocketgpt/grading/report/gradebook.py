@@ -29,7 +29,7 @@ FORMULA = re.compile("(^|;)(?=[\\s\u200b-\u200f\u2060-\u206f\ufeff\ufffd]*[=+\\-
 
 
 def handed_in_nothing(student: str, chapter: str) -> Result:
-    """What stands in the gradebook for someone on the class list who is not among the submissions of a chapter."""
+    """Row for a student on the class list who submitted nothing for a chapter."""
     return Result(student=student, file="", chapter=chapter, notes=("handed in nothing",))
 
 

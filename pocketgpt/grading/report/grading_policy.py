@@ -1,4 +1,4 @@
-"""What an instructor sets for a chapter, in one small TOML file: a deadline, and points other than the course's own.
+"""Grading policy of a chapter, in one small TOML file: a deadline, and points other than the course's own.
 
     [02_attention]
     deadline = 2026-12-01T23:59:00+01:00           # without +01:00: the time zone of this machine
@@ -61,11 +61,11 @@ class GradingPolicy:
         return cls(changed, deadlines)
 
     def points(self, exercise: str) -> int | float:
-        """What a right answer is worth."""
+        """Points for a right answer."""
         return self.changed.get(exercise, exercises()[exercise].points)
 
     def possible(self, chapter: str) -> int | float:
-        """What a chapter is worth when all is right."""
+        """Points of a chapter if everything is right."""
         return _sum(self.points(name) for name in exercises_of(chapter))
 
     def earned(self, result: Result) -> dict[str, int | float]:
@@ -79,7 +79,7 @@ class GradingPolicy:
         return self.deadlines.get(chapter)
 
     def late(self, result: Result) -> timedelta | None:
-        """How long after the deadline the file was last changed; None if it was not late.
+        """Time from the deadline to the last change of the file; None if it was not late.
 
         Judged by the file's modification time, which copying can change: to be reported, not to cost points.
         """

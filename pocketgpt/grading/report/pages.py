@@ -100,7 +100,7 @@ def _standing(results: Sequence[Result], policy: GradingPolicy) -> str:
 
 
 def _counts(results: Sequence[Result], policy: GradingPolicy) -> str:
-    """How many there are, and how many of them need a look."""
+    """Number of results, and of those that need a look."""
     counts = {
         "student": len({each.student for each in results}),
         "notebook": sum(bool(each.file) for each in results),
