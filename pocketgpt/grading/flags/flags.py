@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from pocketgpt.grading.flags.aliases import Names
-from pocketgpt.grading.flags.constructions import MARK, MARKS, found
+from pocketgpt.grading.flags.ast_rules import MARK, MARKS, found
 from pocketgpt.grading.flags.magics import (
     LINE_END,
     NOT_PYTHON,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pocketgpt.course.building.build import ROOT
 from pocketgpt.course.syllabus import all_exercises as exercises
+from pocketgpt.grading.flags.flags import LONGEST_CELL, MOST_FLAGS, flags
 from pocketgpt.grading.flags.pasted import PASTED
-from pocketgpt.grading.flags.suspicions import LONGEST_CELL, MOST_FLAGS, flags
 from pocketgpt.grading.master import masters
 
 CHAPTERS = masters()
