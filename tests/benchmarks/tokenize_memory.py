@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from pocketgpt.commands.table import table
+from pocketgpt.table import table
 from pocketgpt.text.corpora import load_corpus
 
 
