@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pocketgpt.layers.feedforward import Activation, FeedForwardConfig, build_feedforward
 from pocketgpt.layers.part import ModelShape, Part, PartConfig
@@ -86,7 +87,7 @@ class MixtureOfExperts(Part):
         self.shared = build_feedforward(shared, model) if shared else None
         self.register_buffer("bias", torch.zeros(config.n_experts) if config.balance == "bias" else None)
         self.load: Float[Tensor, "n_experts"] | None = None
-        """Choices of each expert since the last step of training."""
+        """Choices of each expert since the last step, twice where blocks are recomputed: only shares matter."""
         self.balance_loss: Float[Tensor, ""] | None = None
         """Balancing loss of the last forward pass in training."""
 
@@ -113,7 +114,9 @@ class MixtureOfExperts(Part):
 
     def score(self, tokens: Float[Tensor, "n_tokens d_model"]) -> Float[Tensor, "n_tokens n_experts"]:
         """Scores of each expert for each token, from 0 to 1, in float32."""
-        logits = self.router(tokens).float()
+        # In float32 also under autocast: a rounded score may choose another expert.
+        with torch.autocast(tokens.device.type, enabled=False):
+            logits = F.linear(tokens.float(), self.router.weight.float())
         return logits.softmax(dim=-1) if self.config.scores == "softmax" else logits.sigmoid()
 
     def choose(
@@ -142,12 +145,12 @@ class MixtureOfExperts(Part):
         """balance_rate times the balancing loss of the last forward pass; None if there is none."""
         return None if self.balance_loss is None else self.config.balance_rate * self.balance_loss
 
-    def after_step(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> None:
+    def after_step(self, sum_over_ranks: Callable[[Tensor], Tensor], skipped: bool = False) -> None:
         """With balance = "bias": raise the bias of experts with less than the mean load, and lower that of the others.
 
         Source: Wang et al. 2024, Auxiliary-loss-free load balancing (arXiv 2408.15664), algorithm 1.
         """
-        if self.bias is not None and self.load is not None:
+        if self.bias is not None and self.load is not None and not skipped:
             load = sum_over_ranks(self.load)
             self.bias += self.config.balance_rate * (load.mean() - load).sign()
         self.load = None

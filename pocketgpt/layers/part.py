@@ -99,8 +99,11 @@ class Part(nn.Module):
         """A term that the last forward pass in training adds to the loss, such as a balancing loss; None for none."""
         return None
 
-    def after_step(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> None:
-        """Update what is not learned by gradients, after each step of training, from sums over all processes."""
+    def after_step(self, sum_over_ranks: Callable[[Tensor], Tensor], skipped: bool = False) -> None:
+        """Update what is not learned by gradients, after each step of training, from sums over all processes.
+
+        A skipped step, whose loss or gradient was not finite, changes nothing.
+        """
 
 
 class Mixer(Part):

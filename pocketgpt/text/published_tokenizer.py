@@ -18,7 +18,7 @@ from pocketgpt.files import read_json, replacing
 from pocketgpt.text.byte_tokenizer import BYTE_LETTERS
 
 # Ends of a text, where no other file says which one it is: GPT-2, SmolLM2 and Qwen; Llama 3; Llama 2 and Mistral.
-KNOWN_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<|im_end|>", "<eos>")
+KNOWN_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "</s>", "<|im_end|>", "<eos>")
 
 
 class PublishedTokenizer:

@@ -42,12 +42,13 @@ def training_step(
     parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
     norm = clip_gradients(parameters, clip).item()
     mean = sum_over_ranks(total).item() / world_size()
+    finite = isfinite(mean) and isfinite(norm)
     for optimizer in optimizers:
-        if isfinite(mean) and isfinite(norm):
+        if finite:
             scaler.step(optimizer)
         optimizer.zero_grad(set_to_none=True)
     for module in loss.modules():
         if isinstance(module, Part):
-            module.after_step(sum_over_ranks)
+            module.after_step(sum_over_ranks, skipped=not finite)
     scaler.update()  # in fp16 an overflow halves the scale
     return mean, norm

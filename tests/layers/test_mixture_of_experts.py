@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -5,6 +7,9 @@ from pocketgpt.layers.mixture_of_experts import MixtureOfExperts, MixtureOfExper
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
 from pocketgpt.training.loss import NextTokenLoss, auxiliary_loss
+from pocketgpt.training.optimizer import build_optimizers
+from pocketgpt.training.recipes import TrainConfig
+from pocketgpt.training.step import training_step
 
 MODEL = preset("llama", d_model=24, mixer={"n_heads": 2})
 TOKENS = torch.randint(61, (4, 21), generator=torch.Generator().manual_seed(0))
@@ -99,6 +104,35 @@ def test_a_bias_moves_toward_the_experts_with_less_load():
     assert mixture.bias.tolist() == pytest.approx([-0.1, 0.1, 0.1, 0.1])
     mixture.after_step(lambda tensor: tensor)  # without a forward pass nothing is known about the load
     assert mixture.bias.tolist() == pytest.approx([-0.1, 0.1, 0.1, 0.1])
+
+
+def test_a_skipped_step_leaves_the_bias_and_forgets_the_load(small):
+    torch.manual_seed(0)
+    model = GPT(small("pocket-moe", balance="bias"))
+    loss, optimizers = NextTokenLoss(model).train(), build_optimizers(model, TrainConfig())
+    how = {"autocast": nullcontext(), "scaler": torch.amp.GradScaler("cpu", enabled=False), "clip": 1.0}
+    mixture = model.blocks[0].feedforward
+
+    def step() -> list[float]:
+        training_step(loss, [(TOKENS[:, :-1], TOKENS[:, 1:])], optimizers, **how)
+        assert mixture.load is None
+        return mixture.bias.tolist()
+
+    with torch.no_grad():
+        model.final_norm.weight[0] = torch.nan
+    assert step() == [0.0] * 8
+    with torch.no_grad():
+        model.final_norm.weight[0] = 1.0
+    assert step() != [0.0] * 8
+
+
+def test_scores_are_float32_under_autocast():
+    mixture, x = layer(), torch.randn(6, 24)
+    expected = mixture.score(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = mixture.score(x)
+        assert mixture.score(x.bfloat16()).dtype == torch.float32
+    assert torch.equal(scores, expected)
 
 
 def test_the_load_counts_all_processes():

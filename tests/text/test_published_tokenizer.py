@@ -134,6 +134,14 @@ def test_without_a_known_end_of_text_it_says_what_to_give(tmp_path):
         load_tokenizer(tmp_path / "tokenizer.json")
 
 
+def test_a_tokenizer_with_byte_fallback_is_refused(tmp_path):
+    library = Tokenizer(models.BPE(vocab={"<unk>": 0, "▁a": 1, "<0x0A>": 2}, merges=[], byte_fallback=True))
+    library.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    library.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(PocketError, match=r"is not byte-level BPE.*such as those of Llama 3, Qwen, SmolLM2"):
+        load_tokenizer(tmp_path / "tokenizer.json")
+
+
 def test_saved_and_loaded_it_is_the_same_with_its_end_of_text(published, tmp_path):
     _, _, ours = published
     ours.save(tmp_path / "tokenizer.json")

@@ -37,7 +37,7 @@ PLACES = re.compile(
 )
 CODE_IN_TEXT = re.compile(
     r"__import__|get_ipython|\bos\.system|\bsubprocess\b|\bsys\.modules|__globals__|__builtins__|__subclasses__"
-    r"|pocketgpt\.course\.(?:check|compare|run|exercise|grading)"
+    r"|pocketgpt\.(?:course\.(?:checking|ch\d|syllabus)|grading)"
 )
 CODECS = words("unicode_escape unicode-escape raw_unicode_escape rot13 rot_13 hex_codec base64_codec")
 # Settings that libraries mean to be assigned.

@@ -58,7 +58,7 @@ _TABLE = {
     HIDDEN: "base64 binascii codecs.decode codecs.encode zlib.decompress zlib.decompressobj bz2.decompress "
     "lzma.decompress gzip.decompress unicodedata.lookup",
     END: "sys.exit",
-    CHECK: "pocketgpt.grading.* pocketgpt.course.* pocketgpt.course.checking.check.* pocketgpt.course.lab.check.* "
+    CHECK: "pocketgpt.grading pocketgpt.course.* pocketgpt.course.checking.check.* pocketgpt.course.lab.check.* "
     "pocketgpt.course.lab.finished.*",
     FINISHED: "pocketgpt.course.lab.transplanting.*",
     None: "os.cpu_count os.process_cpu_count os.getpid os.sep os.linesep os.name os.getcwd os.urandom os.PathLike "
