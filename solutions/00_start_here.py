@@ -411,8 +411,8 @@ before_and_after(softmax=wrong_axis)
 #
 # ### Where the finished code lives
 #
-# `torch.softmax` in PyTorch. In the library: `pocketgpt/layers/attention.py` and `pocketgpt/inference/sampling.py`
-# call it; `pocketgpt/course/lab/transplanting.py` puts yours in their place. The answer to the exercise is in
+# `torch.softmax` in PyTorch. In the library: `pocketgpt/layers/attention_backends.py` and
+# `pocketgpt/inference/sampling.py` call it; `pocketgpt/course/lab/transplanting.py` puts yours in their place. The answer to the exercise is in
 # `solutions/00_start_here.ipynb`.
 #
 # ### Papers

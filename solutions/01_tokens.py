@@ -611,8 +611,8 @@ sliders(show_neighbors, word=" love")
 #
 # ### Where the finished code lives
 #
-# `pocketgpt/text/tokenizer.py`: `Tokenizer` (encodes with `tiktoken`), `train_tokenizer` (trains with `tokenizers`).
-# The embedding is `nn.Embedding` in `pocketgpt/gpt.py`.
+# `pocketgpt/text/byte_tokenizer.py`: `ByteTokenizer` (encodes with `tiktoken`), `train_tokenizer` (trains with
+# `tokenizers`). The embedding is `nn.Embedding` in `pocketgpt/models/stack.py`.
 #
 # ### Papers
 #

@@ -485,7 +485,7 @@ before_and_after(causal_mask=sees_everything)
 #
 # ### Where the finished code lives
 #
-# `pocketgpt/layers/attention.py`: `causal_mask`, `attention` (the readable form, as yours), `fused_attention` (what the model
+# `pocketgpt/layers/attention_backends.py`: `causal_mask`, `attention` (the readable form, as yours), `fused_attention` (what the model
 # runs). `F.scaled_dot_product_attention` in PyTorch.
 #
 # ### Papers

@@ -600,8 +600,8 @@ before_and_after(attention=unscaled)
 #
 # ### Where the finished code lives
 #
-# `pocketgpt/layers/attention.py`: the division in `attention`, and `fused_attention`, which leaves it to
-# `F.scaled_dot_product_attention` (argument `scale`). QK-norm: `qk_norm=True` in `ModelConfig`.
+# `pocketgpt/layers/attention_backends.py`: the division in `attention_weights`, and `fused_attention`, which leaves it to
+# `F.scaled_dot_product_attention` (argument `scale`). QK-norm: `qk_norm=True` in `AttentionConfig`.
 #
 # ### Papers
 #

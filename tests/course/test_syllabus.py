@@ -127,3 +127,9 @@ def test_a_chapter_that_is_not_installed_has_no_exercises_here(tmp_path, monkeyp
     (tmp_path / "ch02_attention").mkdir()
     monkeypatch.setattr(syllabus, "__file__", str(tmp_path / "syllabus.py"))
     assert exercise_names() == CHAPTERS[2].exercises
+
+
+@pytest.mark.parametrize("file", ["README.md", *(f"solutions/{chapter.name}.py" for chapter in WRITTEN)])
+def test_files_of_the_package_that_a_text_names_exist(file):
+    named = re.findall(r"pocketgpt/[\w/]+\.py", (ROOT / file).read_text(encoding="utf-8"))
+    assert not [path for path in named if not (ROOT / path).is_file()]
