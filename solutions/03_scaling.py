@@ -80,9 +80,9 @@ for d in (1, 4, 16, 64):
     print(f"d_head {d:2}: loser gets {bare[1]:.7f}, scaled {scaled[1]:.2f}")
 
 # %% [markdown]
-# Nothing about the tokens changed: one key fits about as well as a random key can, the other as badly. Only the vectors got wider. At
-# d_head = 64 the softmax is certain, for no reason, before the model has learned anything. Divided by √d_head, the same
-# two keys share 0.88 to 0.12 at every width.
+# Nothing about the tokens changed: among random keys, one scores a standard deviation above the mean, the other one below, and
+# only the vectors got wider. At d_head = 64 the softmax is certain, for no reason, before the model has learned anything.
+# Divided by √d_head, the same two keys share 0.88 to 0.12 at every width.
 
 # %% [markdown]
 # ## 2 · The equation

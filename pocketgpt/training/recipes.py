@@ -192,7 +192,7 @@ RECIPES: dict[str, dict[str, TrainConfig]] = {
     "gpt2": {"gpt3-small": GPT3_SMALL},
     "latent": {
         "published": LATENT,
-        # Without a download. Its 98 million parameters take seconds a step on a CPU.
+        # Without a download. Its 110 million parameters take seconds a step on a CPU.
         "offline": replace(
             LATENT,
             corpus="shakespeare",
