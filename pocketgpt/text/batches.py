@@ -31,15 +31,31 @@ class ShuffledWindows:
     each rank its own batch_size: no window is read twice in an epoch, and all ranks together read what one process with
     the large batch would read. A batch at the end of an epoch is filled up from the next one.
 
-    Batch number `step` depends on nothing but (seed, step, rank): to go on where a run stopped, set `step`.
+    A share `repeats` of the windows starts over after a distance drawn for each of them, from 8 tokens to half the
+    window: text that a model can only predict by finding the earlier occurrence.
+
+    Batch number `step` depends on nothing but (seed, step, rank): to resume a run, set `step`.
     Raises PocketError if `tokens` is too short for one batch on every rank.
     """
 
     def __init__(
-        self, tokens: Tokens, batch_size: int, seq_len: int, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        tokens: Tokens,
+        batch_size: int,
+        seq_len: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        repeats: float = 0.0,
     ) -> None:
-        self.tokens, self.batch_size, self.seq_len = tokens, batch_size, seq_len
-        self.seed, self.rank, self.world_size, self.step = seed, rank, world_size, 0
+        self.tokens = tokens
+        self.batch_size = batch_size
+        self.seq_len = seq_len
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.repeats = repeats
+        self.step = 0
         # One window less than fit, if two do: the others get room to move, by any offset, in epochs of one length.
         self.n_windows = max(len(tokens) // seq_len - 1, int(len(tokens) > seq_len))
         if self.n_windows < batch_size * world_size:
@@ -48,8 +64,18 @@ class ShuffledWindows:
     def batch(self, step: int) -> Batch:
         """Batch number `step` of this rank, the same each time it is asked for."""
         first = (step * self.world_size + self.rank) * self.batch_size
-        places = (divmod(number, self.n_windows) for number in range(first, first + self.batch_size))
-        return _windows(self.tokens, [self._start(epoch, place) for epoch, place in places], self.seq_len)
+        places = [divmod(number, self.n_windows) for number in range(first, first + self.batch_size)]
+        rows = _rows(self.tokens, [self._start(epoch, place) for epoch, place in places], self.seq_len)
+        if self.repeats:
+            for row, (epoch, place) in zip(rows, places, strict=True):
+                self._repeat(row, np.random.default_rng((self.seed, epoch, place)))
+        return _inputs_and_targets(rows)
+
+    def _repeat(self, row: np.ndarray, generator: np.random.Generator) -> None:
+        """Let this row start over after a distance, if it is one of those that do."""
+        if generator.random() < self.repeats:
+            distance = int(generator.integers(min(8, self.seq_len), max(self.seq_len // 2, 8) + 1))
+            row[:] = np.resize(row[:distance], len(row))
 
     def _start(self, epoch: int, place: int) -> int:
         """First token of the window that is read at this position of an epoch."""
@@ -99,11 +125,16 @@ def sequential_windows(tokens: Tokens, batch_size: int, seq_len: int) -> Iterato
     n_windows = n_targets // seq_len
     for first in range(0, n_windows, batch_size):
         windows = range(first, min(first + batch_size, n_windows))
-        yield _windows(tokens, [window * seq_len for window in windows], seq_len)
+        yield _inputs_and_targets(_rows(tokens, [window * seq_len for window in windows], seq_len))
     if rest := n_targets % seq_len:
-        yield _windows(tokens, [n_targets - rest], rest)
+        yield _inputs_and_targets(_rows(tokens, [n_targets - rest], rest))
 
 
-def _windows(tokens: Tokens, starts: Sequence[int], seq_len: int) -> Batch:
-    rows = torch.from_numpy(np.stack([tokens[start : start + seq_len + 1] for start in starts]).astype(np.int64))
-    return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+def _rows(tokens: Tokens, starts: Sequence[int], seq_len: int) -> np.ndarray:
+    """Windows of seq_len + 1 tokens each: the inputs and the last target."""
+    return np.stack([tokens[start : start + seq_len + 1] for start in starts]).astype(np.int64)
+
+
+def _inputs_and_targets(rows: np.ndarray) -> Batch:
+    tokens = torch.from_numpy(rows)
+    return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()

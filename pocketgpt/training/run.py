@@ -97,7 +97,13 @@ def build_trainer(
 ) -> Trainer:
     """The trainer of a run, with the windows of this rank."""
     batches = ShuffledWindows(
-        data["train"].tokens, config.batch_size, config.seq_len, config.seed, rank=rank(), world_size=world_size()
+        data["train"].tokens,
+        config.batch_size,
+        config.seq_len,
+        config.seed,
+        rank=rank(),
+        world_size=world_size(),
+        repeats=config.repeats,
     )
     return Trainer(
         model,

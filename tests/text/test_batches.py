@@ -134,3 +134,33 @@ def test_sequential_windows_predict_every_token_but_the_first_once(n_tokens, bat
 def test_one_token_is_too_short_to_evaluate_on():
     with pytest.raises(PocketError, match="1 tokens, and 2 are needed"):
         next(sequential_windows(COUNT[:1], 1, 8))
+
+
+def test_repeated_windows_start_over_after_a_distance_of_their_own():
+    batches = islice(ShuffledWindows(COUNT, batch_size=8, seq_len=32, repeats=1.0), 8)
+    rows = [torch.cat([inputs[:, :1], targets], dim=1) for inputs, targets in batches]
+    distances = []
+    for row in torch.cat(rows):
+        distance = int((row == row[0]).nonzero()[1])
+        assert torch.equal(row[distance:], row[:-distance])
+        assert (row[:distance].diff() == 1).all()
+        distances.append(distance)
+    assert min(distances) >= 8 and max(distances) <= 16 and len(set(distances)) == 9
+
+
+def test_a_share_of_the_windows_is_repeated_and_the_others_stay():
+    tokens = np.arange(60_000, dtype=np.uint16)
+    plain, mixed = (ShuffledWindows(tokens, 500, 32, repeats=repeats).batch(0)[0] for repeats in (0.0, 0.1))
+    changed = (plain != mixed).any(dim=1)
+    assert 30 <= changed.sum() <= 70  # 50 of 500 expected
+    assert torch.equal(plain[:, :8], mixed[:, :8])
+
+
+def test_which_windows_are_repeated_depends_on_the_window_only():
+    # One process with a batch of 8, and two ranks with batches of 4, repeat the same windows in the same way.
+    one, both = (
+        ShuffledWindows(COUNT, 8, 16, repeats=0.5),
+        [ShuffledWindows(COUNT, 4, 16, 0, r, 2, 0.5) for r in (0, 1)],
+    )
+    for step in range(12):
+        assert torch.equal(one.batch(step)[0], torch.cat([each.batch(step)[0] for each in both]))
