@@ -3,23 +3,25 @@
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.errors import PocketError
 from pocketgpt.grading.attempt import Attempt, Task, attempt
+from pocketgpt.grading.blind import package
 from pocketgpt.grading.master import Master
 from pocketgpt.grading.protection.limits import Limits
 from pocketgpt.grading.protection.sandbox import Sandbox
 from pocketgpt.grading.rebuild import Piece
 from pocketgpt.grading.results import Verdict
-from pocketgpt.grading.verify import Questions, judge
+from pocketgpt.grading.verify import Questions, judge, standalone
 
 BEGIN = Task("from pocketgpt.course.lab import check")  # if this fails, it is not the notebook's fault
 # Whatever the student's code made of the name `check`, here it is ours again.
 CHECK = "from pocketgpt.course.lab import check\ncheck.{0}({0})"
-ASK = "from pocketgpt.grading.verify import reply\nreply({0}, {1!r})"
+BEGIN_BLIND = "from pocketgpt.grading.blind import begin\nbegin({0!r}, {1!r})"
+ASK = "from pocketgpt.grading.blind import reply\nreply({0}, {1!r}, {2!r})"
 
 
 class NotGraded(PocketError):
@@ -39,8 +41,7 @@ def run_pieces(
 
     Raises NotGraded if nothing can be run here, or if `stop` is set.
     """
-    questions = draw(master.exercises) if verify else {}
-    grading = Grading(master, pieces, sandbox, limits, questions, stop)
+    grading = Grading(master, pieces, sandbox, limits, stop)
     until = time.monotonic() + limits.notebook_seconds
     while time.monotonic() < until:
         blamed = len(grading.left_out)
@@ -60,6 +61,8 @@ def run_pieces(
             grading.run(alone, until)
             if why:
                 grading.failed.setdefault(name, why)
+    if verify:
+        grading.confirm(until)
     return tuple(grading.verdict(name) for name in master.exercises), tuple(grading.notes)
 
 
@@ -76,7 +79,6 @@ class Grading:
     pieces: Sequence[Piece]
     sandbox: Sandbox
     limits: Limits
-    questions: Mapping[str, Questions]
     stop: threading.Event
     passed: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
@@ -88,8 +90,7 @@ class Grading:
     def run(self, kept: set[int], until: float) -> bool:
         """Run the pieces that are kept, and note what comes of it. Returns whether it ran to the end."""
         pieces = [(i, piece if i in kept else _empty(self.master, piece)) for i, piece in enumerate(self.pieces)]
-        steps = [(i, task) for i, piece in pieces if piece for task in _tasks(piece, self.questions)]
-        steps.insert(0, (None, BEGIN))
+        steps = [(None, BEGIN)] + [(i, _task(piece)) for i, piece in pieces if piece]
         tasks = [task for _, task in steps]
         seconds = max(until - time.monotonic(), 1.0)
         result = attempt(tasks, self.sandbox, self.limits, seconds, self.stop)
@@ -114,17 +115,68 @@ class Grading:
             return
         if not self.left_out:
             self.settled.add(name)
-        if not result.passed[number]:
-            self.failed.setdefault(name, message or "The check ran, and did not say that the answer is right.")
-        elif name not in self.questions:
+        if result.passed[number]:
             self.passed.add(name)
-        elif number + 1 not in result.passed:
-            self.settled.discard(name)  # its questions were not answered
         else:
-            if problem := judge(self.questions[name], result.replies.get(name)):
-                self.failed[name] = f"The check passed, but the answer is not right. {problem}"
+            self.failed.setdefault(name, message or "The check ran, and did not say that the answer is right.")
+
+    def confirm(self, until: float) -> None:
+        """Ask every function that passed again, in a blind run, and take back what is not right there.
+
+        If the kernel dies, those that are not settled are asked without the additional cells, then one by one.
+        """
+        extras = {i for i, piece in enumerate(self.pieces) if piece.role == "extra" and i not in self.left_out}
+        answers = {piece.exercise for i, piece in enumerate(self.pieces) if i not in self.left_out} | self.passed
+        waiting = dict.fromkeys(sorted(self.passed), "It gave no answer when it was asked again with new inputs.")
+        if waiting and not self.ask(waiting, [*waiting], answers, extras, until):
+            if extras and waiting:
+                self.ask(waiting, [*waiting], answers, (), until)
+            for name in [*waiting]:
+                self.ask(waiting, [name], {name}, extras, until)
+        for name, problem in waiting.items():
+            self.passed.discard(name)
+            self.failed[name] = f"The check passed, but the answer is not right. {problem}"
+
+    def ask(
+        self,
+        waiting: dict[str, str],
+        names: Sequence[str],
+        answers: Collection[str],
+        extras: Collection[int],
+        until: float,
+    ) -> bool:
+        """One blind run, which asks some functions: the right ones wait no longer, and of the others it notes why.
+
+        Returns whether it ran to its end.
+        """
+        if time.monotonic() > until:
+            return False
+        questions = {name: Questions.draw(exercises()[name], secrets.randbits(62)) for name in names}
+        # For `yours`; of exercises that are not asked, so that none of them answers a question.
+        stand_ins = {name: standalone(exercises()[name]) for name in self.master.exercises if name not in questions}
+        forbidden = sorted({name for each in names for name in exercises()[each].forbidden})
+        steps = [("", Task(BEGIN_BLIND.format(stand_ins, forbidden)))]
+        for index, piece in enumerate(self.pieces):
+            name = piece.exercise
+            if piece.role == "check" and name in questions:
+                ask = ASK.format(name, str(questions[name]), exercises()[name].forbidden)
+                steps.append((name, Task(ask, reply=name)))
+            elif piece.role == "given" or name in answers or index in extras:
+                steps.append((name, Task(piece.source)))
+        blind = replace(self.sandbox, package=package())
+        tasks = [task for _, task in steps]
+        result = attempt(tasks, blind, self.limits, max(until - time.monotonic(), 1.0), self.stop)
+        if self.stop.is_set() or (result.broken and time.monotonic() < until):
+            raise NotGraded(f"Nothing can be run here: {result.broken or result.why}")
+        problems = {name: judge(questions[name], reply) for name, reply in result.replies.items()}
+        if result.crashed_cell is not None and (name := steps[result.crashed_cell][0]) in waiting:
+            problems[name] = result.why
+        for name, problem in problems.items():
+            if problem is None:
+                del waiting[name]
             else:
-                self.passed.add(name)
+                waiting[name] = problem
+        return result.crashed_cell is None
 
     def leave_out(self, index: int, why: str) -> None:
         """Leave a piece out from now on; if a check was running, the answer that it called."""
@@ -152,17 +204,10 @@ class Grading:
         return Verdict(name, False, self.failed.get(name, "It was not reached: the run was stopped before."))
 
 
-def draw(names: Sequence[str]) -> dict[str, Questions]:
-    """Secret questions for each exercise."""
-    return {name: Questions.draw(exercises()[name], secrets.randbits(63)) for name in names}
-
-
-def _tasks(piece: Piece, questions: Mapping[str, Questions]) -> list[Task]:
+def _task(piece: Piece) -> Task:
     if piece.role != "check":
-        return [Task(piece.source)]
-    name = piece.exercise
-    check = Task(CHECK.format(name), prints=exercises()[name].success)
-    return [check, Task(ASK.format(name, str(questions[name])), reply=name)] if name in questions else [check]
+        return Task(piece.source)
+    return Task(CHECK.format(piece.exercise), prints=exercises()[piece.exercise].success)
 
 
 def _empty(master: Master, piece: Piece) -> Piece | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pocketgpt.grading.fault_isolation import NotGraded, run_pieces
-from pocketgpt.grading.flags.flags import flags
+from pocketgpt.grading.flags import flags
 from pocketgpt.grading.master import Master
 from pocketgpt.grading.protection.limits import Limits
 from pocketgpt.grading.protection.sandbox import Sandbox

@@ -1,23 +1,21 @@
-"""Asking a function again, with secret inputs, and judging what comes back outside of the process it runs in.
+"""Secret questions, and the judgement of what comes back: both outside of the process that the function runs in.
 
-Code that runs in the same process as a check can change the check. It cannot change this: the grader draws inputs from
-a seed of its own, the student's function is called on them in the sandbox (`reply`), what it returns comes back as raw
-arrays, and the grader compares them with the reference itself (`judge`).
+The grader draws inputs from a seed of its own, the student's function is called on them in the blind run (blind.py),
+what it returns comes back as raw arrays, and the grader compares them with the reference itself.
 """
 
+import ast
+import inspect
 import json
+import textwrap
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from IPython.display import display
+from types import ModuleType
 
 from pocketgpt.course.checking.check import compared, diagnose
 from pocketgpt.course.checking.exercise import Exercise
 from pocketgpt.course.checking.run import Run, run
 from pocketgpt.course.syllabus import all_exercises as exercises
-from pocketgpt.grading import REPLY
 from pocketgpt.grading.arrays import decode, encode
 
 ONE_AT_A_TIME = threading.Lock()  # running a reference silences the whole process for a moment
@@ -32,27 +30,11 @@ class Questions:
 
     @classmethod
     def draw(cls, exercise: Exercise, seed: int) -> "Questions":
-        return cls(exercise, exercise.cases(seed))
+        return cls(exercise, exercise.cases(seed) + exercise.cases(seed + 1))  # more than a check asks
 
     def __str__(self) -> str:
-        """As text, for `reply`."""
+        """As text, for `blind.reply`."""
         return json.dumps([encode(case) for case in self.cases])
-
-
-def reply(function: Callable, questions: str) -> None:
-    """In the sandbox: call the function on the questions, and display, for the grader, what it returns or raises."""
-    answers = []
-    for question in json.loads(questions):
-        done = run(function, decode(question))
-        answers.append({"raised": type(done.error).__name__} if done.error else {"value": _encoded(done.value)})
-    display({REPLY: json.dumps(answers)}, raw=True)
-
-
-def _encoded(value: object) -> Any:
-    try:
-        return encode(value)
-    except Exception as error:  # whatever a student's class may raise; no right answer is a text about an error
-        return encode(f"{type(value).__name__}: {error}")
 
 
 def judge(questions: Questions, text: str | None) -> str | None:
@@ -69,6 +51,28 @@ def judge(questions: Questions, text: str | None) -> str | None:
     return f"It is wrong when it is asked again with new inputs. {problem}" if problem else None
 
 
+def standalone(exercise: Exercise) -> str:
+    """Source that defines the finished answer of an exercise under its name, with the imports that it needs.
+
+    Raises TypeError if it calls a helper of the course: that might be the answer to another exercise.
+    """
+    function = inspect.unwrap(exercise.finished_answer)
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    tree.body[0].decorator_list = []
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    names = {node.id for node in found} - {node.id for node in found if isinstance(node.ctx, ast.Store)}
+    lines = []
+    for name in sorted(names & {*function.__globals__}):
+        value = function.__globals__[name]
+        if isinstance(value, ModuleType):
+            lines.append(f"import {value.__name__} as {name}")
+        elif getattr(value, "__module__", "pocketgpt").split(".")[0] != "pocketgpt":
+            lines.append(f"from {value.__module__} import {value.__qualname__} as {name}")
+        else:
+            raise TypeError(f"The finished answer of {exercise.name!r} has to stand alone, and uses {name}.")
+    return "\n".join([*lines, ast.unparse(tree), f"{exercise.name} = {function.__name__}"])
+
+
 def empty(name: str) -> str:
     """Message of the check for an answer that was not written."""
 
@@ -80,6 +84,8 @@ def empty(name: str) -> str:
 
 
 def _wrong(exercise: Exercise, inputs: tuple, answer: dict) -> str | None:
+    if "forbidden" in answer:
+        return str(answer["forbidden"])[:200]
     target = run(exercise.reference, inputs)
     expected = type(target.error).__name__ if target.error else None
     raised = answer.get("raised")

@@ -490,7 +490,7 @@ case(
 
 FORGE = """
 import base64, json, pickle
-import pocketgpt.course.checking.check as m, pocketgpt.grading.verify as v
+import pocketgpt.course.checking.check as m, pocketgpt.grading.blind as v
 from pocketgpt.grading import REPLY
 kept = m.check, v.reply
 m.check = lambda exercise, _: print(exercise.success)
@@ -524,10 +524,9 @@ case(
     flagged=True,
 )
 HUGE = """
-def huge(function, questions):
-    from pocketgpt.grading.arrays import encode, decode
-    values = [m.find_exercise("count_pairs").reference(*decode(each)) for each in json.loads(questions)]
-    show({REPLY: json.dumps([{"value": encode(dict.fromkeys(value, 10 ** 400))} for value in values])})
+def huge(function, questions, forbidden):
+    from pocketgpt.grading.arrays import encode
+    show({REPLY: json.dumps([{"value": encode({(b"a", b"b"): 10 ** 400})} for _ in json.loads(questions)])})
 v.reply = huge
 """
 case(
@@ -559,7 +558,7 @@ case(
     flagged=True,
 )
 
-# Right values that are not the student's own: no points are taken, and a person is told.
+# Right values that are not the student's own: what runs blind cannot reach them.
 
 KIND = "right values that are not the student's own"
 case(
@@ -588,7 +587,31 @@ case(
             "thread.start(); thread.join()\nreturn found[0]",
         ),
     },
-    may=CHAPTER,
+    flagged=True,
+)
+case(
+    "finds our answers through names that are put together, files, and the check that it was given",
+    answers={
+        "attention_scores": "from pocketgpt import course\nimport operator\n"
+        "tables = {'x': operator.attrgetter('syllabus.all_exercises')(course)}\n"
+        "for table in tables.values(): attention_scores = table()['attention_scores'].accepted_answers[0]",
+        "masked_softmax": "import pydoc\n"
+        "masked_softmax = pydoc.locate('pocketgpt.course.ch02_attention.masked_softmax.softmax_then_zeros')",
+        "causal_mask": function(
+            "causal_mask",
+            "theirs = getattr(check, 'causal_' + 'mask').args[0]\n"
+            "return theirs.reference(query_positions, key_positions)",
+        ),
+        "attention": """
+        import pathlib, re, sys, torch
+        package = pathlib.Path(sys.modules["pocketgpt"].__file__).parent
+        text = "\\n".join(file.read_text() for file in package.rglob("*.py"))
+        body = re.search(r"def attention_with_einsum.*?return [^\\n]*", text, re.DOTALL)
+        exec("import math, torch\\n" + body[0])
+        attention = attention_with_einsum
+        """,
+    },
+    says={"attention_scores": FORGED, "causal_mask": FORGED},
     flagged=True,
 )
 case(
@@ -605,15 +628,11 @@ case(
         )
     },
     earns=CHAPTER[:3],
-    may=("attention",),
-    flagged=True,
 )
 case(
     "calls the library's softmax through C, where no profiler sees it",
     chapter="00_start_here",
     answers={"softmax": "import functools\n" + function("softmax", "return functools.partial(torch.softmax)(x, dim)")},
-    may=("softmax",),
-    flagged=True,
 )
 SPY = """
 import itertools, os

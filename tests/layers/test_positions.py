@@ -27,10 +27,10 @@ def test_a_shift_of_sinusoids_is_a_rotation_of_each_pair():
     torch.testing.assert_close(pairs[7:], pairs[:-7] * turn, rtol=0, atol=1e-5)
 
 
-def test_sinusoids_are_added_at_the_positions_given():
+def test_sinusoids_are_added_at_the_positions_given_to_the_scaled_embedding():
     x = torch.randn(2, 3, 8)
     positions = torch.tensor([[0, 1, 2], [5, 6, 7]])
-    added = SinusoidalPositions()(x, positions) - x
+    added = SinusoidalPositions()(x, positions) - 8**0.5 * x
     torch.testing.assert_close(added, sinusoids(positions, 8), rtol=0, atol=1e-6)
 
 

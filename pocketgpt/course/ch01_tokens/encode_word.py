@@ -161,7 +161,15 @@ def integers(word, ranks):
 
 @encode_word.finished
 def lowest_rank_again_and_again(word, ranks):
-    return _encoded(word, ranks)
+    tokens = [bytes([byte]) for byte in word.encode()]
+    while known := [pair for pair in pairwise(tokens) if pair in ranks]:
+        best = min(known, key=ranks.get)
+        i = 0
+        while i < len(tokens) - 1:
+            if (tokens[i], tokens[i + 1]) == best:
+                tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
+            i += 1
+    return tokens
 
 
 @encode_word.accepted

@@ -132,7 +132,12 @@ def others_dropped(tokens, pair):
 
 @merge_pair.finished
 def with_a_while_loop(tokens, pair):
-    return merged(tokens, pair)
+    result, i = [], 0
+    while i < len(tokens):
+        found = tuple(tokens[i : i + 2]) == pair
+        result.append(tokens[i] + tokens[i + 1] if found else tokens[i])
+        i += 2 if found else 1
+    return result
 
 
 @merge_pair.accepted

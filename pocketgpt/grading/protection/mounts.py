@@ -23,10 +23,11 @@ _PARTS_OF_PREFIX = ("bin", "lib", "lib64", "share", "etc", "ssl", "pyvenv.cfg")
 _CPUS = Path("/sys/devices/system/cpu")  # on ARM, PyTorch looks for the processors there
 
 
-def plan(scratch: int, hidden: Sequence[Path], proc: bool) -> list[list[str]]:
+def plan(scratch: int, hidden: Sequence[Path], proc: bool, package: Path | None = None) -> list[list[str]]:
     """The mounts that namespaces.py describes, outermost folders first, so that what is deeper covers what is above.
 
-    scratch: bytes; hidden: what stays hidden where a visible folder contains it; proc: whether /proc is mounted.
+    scratch: bytes; hidden: what stays hidden where a visible folder contains it; proc: whether /proc is mounted;
+    package: a folder to show in place of this package.
     """
     system = [Path(name) for name in _SYSTEM if Path(name).exists()]
     links = [["link", os.readlink(path), str(path)] for path in system if path.is_symlink()]
@@ -41,10 +42,11 @@ def plan(scratch: int, hidden: Sequence[Path], proc: bool) -> list[list[str]]:
 
     mounts = {where: ["bind", str(what), str(where)] for where, what in visible.items()}
     for path in filter(Path.exists, (*([_PROJECT] if _PROJECT else []), *hidden)):
-        for where, what in visible.items():
-            if path.is_relative_to(what):
-                place = where / path.relative_to(what)
-                mounts[place] = ["empty", "", str(place)] if path.is_dir() else ["bind", os.devnull, str(place)]
+        for place in _places(path, visible):
+            mounts[place] = ["empty", "", str(place)] if path.is_dir() else ["bind", os.devnull, str(place)]
+    if package is not None:
+        for place in _places(_PACKAGE, visible):
+            mounts[place] = ["bind", str(package), str(place)]
     mounts[Path("/dev")] = ["dev", "", "/dev"]
     mounts[Path("/proc")] = ["proc" if proc else "empty", "", "/proc"]
     for name in () if proc else ("/proc/cpuinfo", "/proc/meminfo"):  # what libraries read when they start
@@ -52,6 +54,11 @@ def plan(scratch: int, hidden: Sequence[Path], proc: bool) -> list[list[str]]:
     for where in (INSIDE, "/dev/shm"):
         mounts[Path(where)] = ["scratch", str(scratch), where]
     return links + [mounts[path] for path in sorted(mounts, key=lambda path: len(path.parts))]
+
+
+def _places(path: Path, visible: dict[Path, Path]) -> list[Path]:
+    """Wherever a path would be seen: a folder and a link to it are two places."""
+    return [where / path.relative_to(what) for where, what in visible.items() if path.is_relative_to(what)]
 
 
 def _python() -> set[Path]:
@@ -80,10 +87,11 @@ def font_caches() -> list[Path]:
     return caches
 
 
-def environment(writable: str) -> dict[str, str]:
+def environment(writable: str, package: Path | None = None) -> dict[str, str]:
     """All of it: nothing of the instructor's shell comes along that Python does not need to start.
 
-    writable: the folder that holds the home, the temporary files and Matplotlib's list of fonts.
+    writable: the folder that holds the home, the temporary files and Matplotlib's list of fonts; package: a folder to
+    import in place of this package.
     """
     needed = ("LD_LIBRARY_PATH", "SYSTEMROOT", "COMSPEC", "PATHEXT", *(("PATH",) if os.name == "nt" else ()))
     result = {
@@ -102,6 +110,8 @@ def environment(writable: str) -> dict[str, str]:
         result["PYTHONUSERBASE"] = site.getuserbase()
     else:
         result["PYTHONNOUSERSITE"] = "1"
-    if _PROJECT is not None:
+    if package is not None:
+        result["PYTHONPATH"] = str(package.parent)
+    elif _PROJECT is not None:
         result["PYTHONPATH"] = str(_PROJECT)
     return result

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketgpt.errors import PocketError
@@ -23,7 +23,11 @@ from pocketgpt.grading.protection.limits import MIB, Limits
 from pocketgpt.grading.protection.mounts import INSIDE, SCRATCH, environment, font_caches, plan
 from pocketgpt.grading.protection.watch import Running, watched
 
-_TRIAL = "import pocketgpt.grading.protection.limits, socket; socket.create_server(('127.0.0.1', 0)); print('entered')"
+_TRIAL = """
+import pocketgpt.grading.protection.limits, socket
+socket.create_server(('127.0.0.1', 0))
+print('entered', pocketgpt.__path__[0])
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,9 @@ class Sandbox:
     lines   what it protects and what not: the first lines of a report
     hidden  files and folders that stay hidden where a visible folder contains them
     proc    whether /proc can be mounted in it (some containers forbid it)
+    image   of the container
+    place   the folder of this package inside
+    package a folder that is seen there instead; None for the package itself
     """
 
     kind: str
@@ -42,6 +49,8 @@ class Sandbox:
     hidden: tuple[Path, ...] = ()
     proc: bool = True
     image: str | None = None
+    place: str = ""
+    package: Path | None = None
 
 
 def choose(
@@ -66,9 +75,9 @@ def choose(
     for each, proc in itertools.product(kinds, (True, False)):
         lines = _lines(each, limits, proc)
         sandbox = Sandbox(kind=each, lines=lines, limits=limits, hidden=hidden, proc=proc, image=docker)
-        reason = _fails(sandbox)
-        if reason is None:
-            return sandbox
+        place, reason = _tried(sandbox)
+        if place:
+            return replace(sandbox, place=place)
         if proc:  # one reason for each kind
             reasons.append(f"{each}: {reason}")
     if len(kinds) == 1:
@@ -104,26 +113,27 @@ def _lines(kind: str, limits: Limits, proc: bool) -> tuple[str, ...]:
     )
 
 
-def _fails(sandbox: Sandbox) -> str | None:
-    """Why Python does not run in the sandbox, or None if it does."""
+def _tried(sandbox: Sandbox) -> tuple[str, str]:
+    """The folder of this package in the sandbox, or "" and why Python does not run in it."""
     if sandbox.kind not in ("bubblewrap", "namespaces", "docker", "none"):
-        return "it is not known. Choose bubblewrap, namespaces, docker or none."
+        return "", "it is not known. Choose bubblewrap, namespaces, docker or none."
     if sandbox.kind in ("bubblewrap", "namespaces") and sys.platform != "linux":
-        return "it needs Linux."
+        return "", "it needs Linux."
     if sandbox.kind == "docker" and sandbox.image is None:
-        return "it needs the name of an image (--docker IMAGE)."
+        return "", "it needs the name of an image (--docker IMAGE)."
     needed = {"bubblewrap": "bwrap", "docker": "docker"}.get(sandbox.kind)
     if needed and shutil.which(needed) is None:
-        return f"the program {needed} is not installed."
+        return "", f"the program {needed} is not installed."
     with run(sandbox, [sys.executable, "-c", _TRIAL]) as running:
         try:
             said, _ = running.process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
-            return "Python did not start in it within a minute."
-        if running.process.returncode == 0 and said.strip() == b"entered":
-            return None
+            return "", "Python did not start in it within a minute."
+        entered, _, place = said.decode(errors="replace").strip().partition(" ")
+        if running.process.returncode == 0 and entered == "entered":
+            return place, ""
     errors = running.errors.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-    return f"{errors[-1]} (status {running.process.returncode})."
+    return "", f"{errors[-1]} (status {running.process.returncode})."
 
 
 @contextmanager
@@ -152,7 +162,7 @@ def _start(sandbox: Sandbox, argv: list[str], folder: Path) -> Running:
     elif sandbox.kind == "docker":
         argv, surroundings = _docker(sandbox, argv, mark), dict(os.environ)
     else:
-        surroundings = environment(str(folder)) | {"POCKETGPT_RUN": mark}
+        surroundings = environment(str(folder), sandbox.package) | {"POCKETGPT_RUN": mark}
         (folder / "home" / "matplotlib").mkdir(parents=True)
         for font_cache in font_caches():
             shutil.copy(font_cache, folder / "home" / "matplotlib")
@@ -169,7 +179,7 @@ def _start(sandbox: Sandbox, argv: list[str], folder: Path) -> Running:
 
 
 def _mounts(sandbox: Sandbox) -> list[list[str]]:
-    return plan(sandbox.limits.scratch, sandbox.hidden, sandbox.proc)
+    return plan(sandbox.limits.scratch, sandbox.hidden, sandbox.proc, sandbox.package)
 
 
 def _bubblewrap(mounts: list[list[str]]) -> list[str]:
@@ -206,6 +216,8 @@ def _docker(sandbox: Sandbox, argv: list[str], mark: str) -> list[str]:
     for folder in (INSIDE, SCRATCH):
         options += ["--tmpfs", f"{folder}:size={limits.scratch},mode=1777"]
     options += ["--workdir", SCRATCH]
+    if sandbox.package is not None:
+        options += ["--volume", f"{sandbox.package}:{sandbox.place}:ro"]
     options += [word for name, value in kept.items() for word in ("--env", f"{name}={value}")]
     inside = ["python" if word == sys.executable else word for word in argv]
     return ["docker", "run", *options, "--entrypoint", inside[0], sandbox.image, *inside[1:]]

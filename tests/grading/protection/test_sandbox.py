@@ -517,7 +517,7 @@ def test_a_container_without_docker_says_so(monkeypatch):
 
 
 def test_where_nothing_works_the_report_says_that_there_is_no_protection(monkeypatch):
-    monkeypatch.setattr(sandboxes, "_fails", lambda sandbox: "forbidden.")
+    monkeypatch.setattr(sandboxes, "_tried", lambda sandbox: ("", "forbidden."))
     chosen = choose(LIMITS)
     assert chosen.kind == "none"
     assert chosen.lines[0].startswith("No sandbox")
@@ -539,6 +539,13 @@ def test_a_container_gets_every_protection(monkeypatch):
     ):
         assert option in text
     assert text.endswith("--entrypoint python course -V")
+
+
+def test_a_container_shows_the_package_of_a_blind_run_in_place_of_its_own():
+    sandbox = Sandbox(
+        kind="docker", lines=(), limits=LIMITS, image="course", place="/opt/pocketgpt", package=Path("/blind/pocketgpt")
+    )
+    assert "--volume /blind/pocketgpt:/opt/pocketgpt:ro" in " ".join(sandboxes._docker(sandbox, ["python"], "m"))
 
 
 def test_what_cannot_be_watched_is_ended(monkeypatch):

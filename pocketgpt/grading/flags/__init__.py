@@ -1,1 +1,0 @@
-"""Lines of a submission that a person should look at, found without running anything."""
