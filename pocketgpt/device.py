@@ -1,4 +1,4 @@
-"""Choose a device, describe it, and measure its limits: the yardstick for how much of it a run uses."""
+"""Devices: choose one, describe it, and measure its speed and memory."""
 
 import math
 import platform
@@ -14,17 +14,17 @@ from torch.utils.benchmark import timer  # waits for an accelerator before it re
 from pocketgpt.errors import PocketError
 
 SECONDS = 0.5
-"""Time for which each kind of work is repeated."""
+"""Duration of each measurement."""
 READ_BYTES = 2**30
-"""Far more than any processor cache holds."""
+"""Much larger than any processor cache."""
 
 
 class DeviceError(PocketError, ValueError):
-    """A device that this machine does not have, or a number format that the device does not support."""
+    """Error for a device that this machine does not have, or a number format that the device does not support."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is a CUDA GPU if there is one, else Apple's mps, else the CPU.
+    """Choose a device by name; "auto" is a CUDA GPU if there is one, else Apple's mps, else the CPU.
 
     Raises DeviceError if this machine has no such device.
     """
@@ -42,7 +42,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def bf16_is_native(device: torch.device) -> bool:
-    """True if the hardware itself multiplies bfloat16.
+    """Return True if the hardware computes bfloat16 natively.
 
     torch.cuda.is_bf16_supported() is also true where bfloat16 is emulated, which is slower than float32; this function
     asks for the compute capability instead. False on mps, where some versions of PyTorch let half-precision causal
@@ -57,7 +57,7 @@ def bf16_is_native(device: torch.device) -> bool:
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a large matrix product: the most that training could reach.
+    """Measure the floating-point operations per second of a large matrix product: an upper bound for training.
 
     Measured in about a second, once per process and number of threads. On the CPU the faster of two sizes counts,
     because in bf16 either can win.
@@ -66,7 +66,7 @@ def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def memory_bandwidth(device: torch.device) -> float:
-    """Bytes read from memory per second: the limit of decoding, which reads all weights for every token.
+    """Measure the memory bandwidth in bytes per second: the limit of decoding, which reads all weights for every token.
 
     Measured in about a second, once per process and number of threads. On the CPU with a matrix × vector product in
     float32, PyTorch's fastest way to read; on CUDA with a copy, which counts bytes read and bytes written.
@@ -78,7 +78,7 @@ def memory_bandwidth(device: torch.device) -> float:
 def _matmul_flops(device: torch.device, dtype: torch.dtype, threads: int) -> float:
     def rate(n: int) -> float:
         a, b, out = (torch.randn(n, n, device=device).to(dtype) for _ in range(3))
-        return 2 * n**3 / fastest(lambda: torch.mm(a, b, out=out))  # `out`: allocating takes no time
+        return 2 * n**3 / fastest(lambda: torch.mm(a, b, out=out))  # `out`: without allocation
 
     return max(rate(n) for n in ((8192,) if device.type == "cuda" else (1024, 2048)))
 
@@ -95,7 +95,7 @@ def _memory_bandwidth(device: torch.device, threads: int) -> float:
 
 
 def fastest(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of many runs, after one run to warm up. Disturbances only make a run slower."""
+    """Measure the seconds of the fastest of many runs, after a warm-up: disturbances only make a run slower."""
     work()
     best = math.inf
     end = timer() + SECONDS
@@ -107,7 +107,7 @@ def fastest(work: Callable[[], object]) -> float:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """The machine that measurements depend on: processor, threads, versions, and the time of measuring."""
+    """Describe the machine of a measurement: processor, threads, versions, and time."""
     packages = {each.metadata["Name"]: each.version for each in distributions()}
     versions = {name: packages[name] for name in ("torch", "transformers", "pocketgpt") if name in packages}
     return {

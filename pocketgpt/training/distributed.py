@@ -1,8 +1,8 @@
-"""Everything that knows about ranks: one process or many, one training loop.
+"""Distributed training: process groups, DDP and FSDP2, and collective operations.
 
-`torchrun --nproc-per-node N` starts N copies of a program, tells each its number, its rank, and nothing else. They hold
-the same weights (DDP) or a share of them (FSDP2), read different text, and average their gradients. Each function here
-is right for a single process too, so that what calls it has no second path.
+`torchrun --nproc-per-node N` starts N copies of a program and tells each its number, its rank. Each rank has all
+weights (DDP) or a shard of them (FSDP2), reads different text, and averages its gradients with the others. Every
+function here also works in a single process, so callers need no second path.
 """
 
 import os
@@ -27,11 +27,11 @@ TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 @contextmanager
 def process_group(device_name: str = "auto") -> Iterator[torch.device]:
-    """Join the processes that torchrun started, and leave them at the end; yields the device of this rank.
+    """Join the process group that torchrun started, and leave it at the end; yields the device of this rank.
 
-    Tensors on GPUs travel through NCCL, tensors in memory through gloo. Without torchrun there is nothing to join.
+    Tensors on GPUs are sent through NCCL, tensors in memory through gloo. Without torchrun there is no group to join.
     Raises PocketError if torchrun's variables are incomplete, there are more processes here than GPUs, or another
-    process is gone.
+    process ended.
     """
     if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
         yield choose_device(device_name)
@@ -53,7 +53,7 @@ def process_group(device_name: str = "auto") -> Iterator[torch.device]:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise PocketError(
                 f"Lost the other processes ({number}): one of them ended, or the network between them failed. Its own "
-                "message stands above, if it had time for one. The run goes on from its last checkpoint with --resume."
+                "message is above, if it printed one. Use --resume to continue the run from its last checkpoint."
             ) from error
         raise
     finally:
@@ -61,7 +61,7 @@ def process_group(device_name: str = "auto") -> Iterator[torch.device]:
 
 
 def device_of_rank(name: str, local_rank: int) -> torch.device:
-    """The GPU of that number for the process of that number on its machine, or the CPU for all of them."""
+    """Choose the device of a process: the GPU whose index is its local rank, or the CPU."""
     device = choose_device(name)
     if device.type == "cpu":
         return device
@@ -76,7 +76,7 @@ def device_of_rank(name: str, local_rank: int) -> torch.device:
 
 
 def rank() -> int:
-    """The number of this process among all, from 0."""
+    """Number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -86,27 +86,27 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """True in the one process that prints and writes files."""
+    """True in the main process, which alone prints and writes files."""
     return rank() == 0
 
 
 def seed_everything(seed: int) -> None:
-    """Seed PyTorch's random numbers, on each rank differently: ranks with the same dropout would be one large rank.
+    """Seed PyTorch's random numbers with a different seed on each rank, so that dropout masks differ.
 
-    Weights are drawn before, from the same seed everywhere.
+    Weights are drawn earlier, from the same seed on all ranks.
     """
     torch.manual_seed(seed + rank())
 
 
 def wrap(loss: NextTokenLoss, fsdp: bool = False) -> nn.Module:
-    """The loss, prepared for training on all ranks: with DDP every rank holds all weights, with FSDP2 a share.
+    """Wrap the loss for training on all ranks: with DDP every rank has all weights, with FSDP2 a shard.
 
     FSDP2 changes the weights of the model in place: make the optimizers afterwards, from `loss.model`.
     """
     if fsdp:
         if not dist.is_initialized():
             raise PocketError(
-                "FSDP spreads a model over processes: start with torchrun --nproc-per-node 2, or leave it."
+                "FSDP spreads a model over processes: start with torchrun --nproc-per-node 2, or leave out --fsdp."
             )
         for block in loss.model.blocks:
             fully_shard(block)
@@ -117,9 +117,9 @@ def wrap(loss: NextTokenLoss, fsdp: bool = False) -> nn.Module:
 
 
 def gradient_sync(module: nn.Module, on: bool) -> None:
-    """Switch averaging of gradients over the ranks in the next backward pass: off for all but the last of a step.
+    """Turn averaging of gradients over the ranks on or off for the next backward pass: a step averages once.
 
-    To be called before the forward pass, where DDP prepares what its backward pass will send.
+    Call it before the forward pass, in which DDP prepares the communication of its backward pass.
     """
     if isinstance(module, DistributedDataParallel):
         module.require_backward_grad_sync = on
@@ -128,7 +128,7 @@ def gradient_sync(module: nn.Module, on: bool) -> None:
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """The sum of this tensor over all ranks; the tensor itself stays as it is."""
+    """Sum a tensor over all ranks; the tensor itself is not changed."""
     total = tensor.detach().clone()
     if dist.is_initialized():
         dist.all_reduce(total)
@@ -141,7 +141,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """The values of all ranks, in their order, on every rank."""
+    """Gather the values of all ranks on every rank, ordered by rank."""
     values = [value] * world_size()
     if dist.is_initialized():
         dist.all_gather_object(values, value)
@@ -149,15 +149,15 @@ def gather_objects(value: Any) -> list[Any]:
 
 
 def barrier() -> None:
-    """Wait here for all ranks."""
+    """Wait until all ranks have called this."""
     if dist.is_initialized():
         dist.barrier()
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale all gradients so that their common norm is at most `max_norm`; returns the norm before, as a scalar.
+    """Scale all gradients so that their joint norm is at most `max_norm`; returns the norm before clipping, a scalar.
 
-    The norm is that of the whole gradient, also where each rank holds a share of it.
+    The norm is that of the whole gradient, even where each rank has only a shard of it.
     """
     parameters = list(parameters)
     norm = whole(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
@@ -166,10 +166,10 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
 
 
 def full_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
-    """Weights and optimizer states as whole tensors in memory: {"model": …, "optimizers": […]}.
+    """Gather weights and optimizer states as whole tensors in CPU memory: {"model": …, "optimizers": […]}.
 
-    Every rank has to call it; only the main one gets the tensors, the others None in their places. `model` is the bare
-    model, so that the names are the same however it is wrapped. On the CPU the tensors are the model's own, not copies.
+    A collective call: only the main rank gets the tensors, the others None in their places. `model` is the bare
+    model, so that the names do not depend on the wrapper. On the CPU the tensors are the model's own, not copies.
     """
 
     def to_main(tensor: Tensor) -> Tensor | None:
@@ -181,7 +181,7 @@ def full_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dic
 
 
 def load_full_state(model: nn.Module, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]) -> None:
-    """Put back what `full_state` gave: every rank is given the whole state and takes its share."""
+    """Load a state of `full_state`: every rank gets the whole state and takes its shard."""
     ours = model.state_dict()
     model.load_state_dict({name: share(tensor, ours[name]) for name, tensor in state["model"].items()})
     for optimizer, full in zip(optimizers, state["optimizers"], strict=True):
@@ -191,19 +191,19 @@ def load_full_state(model: nn.Module, optimizers: list[torch.optim.Optimizer], s
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor, its shares collected from all ranks if it is spread over them."""
+    """Return the whole tensor, gathered from all ranks if it is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def share(tensor: Tensor, like: Tensor) -> Tensor:
-    """This rank's share of a whole tensor, if `like`, of the same shape, is spread over ranks; else all of it."""
+    """Return this rank's shard of a whole tensor, if `like`, of the same shape, is sharded; else all of it."""
     if not isinstance(like, DTensor) or tensor.shape != like.shape:
         return tensor
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """The same nest of dictionaries and lists, with each tensor replaced by function(tensor)."""
+    """Apply a function to each tensor in nested dictionaries and lists."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):

@@ -14,14 +14,13 @@ from pocketgpt.errors import PocketError
 
 
 def peak_memory(function: Callable[[], object], device: torch.device | None = None) -> int:
-    """Bytes that a call needed at its highest, on top of what was there before it; without a device, on the best one.
+    """Measure the peak memory of a call, in bytes beyond those in use before it; without a device, on the best one.
 
-    On CUDA: what PyTorch's allocator handed out, exactly. On the CPU: the resident set of the process, so whatever
-    needs memory counts, PyTorch or not; Linux keeps its high-water mark, in pages and up to a megabyte behind. Memory
-    that is reserved and never touched does not count, and an allocator other than the C library's may hold back freed
-    memory, whose reuse does not count either.
+    On CUDA: the exact bytes from PyTorch's allocator. On the CPU: the resident set of the process, PyTorch or not,
+    from the high-water mark of Linux, which lags by up to a megabyte. Memory that is reserved and never touched does
+    not count; nor does freed memory that an allocator other than the C library's caches and reuses.
 
-    Raises PocketError where the system keeps no such mark, or does not let a process reset its own.
+    Raises PocketError where the system has no such mark, or does not let a process reset its own.
     """
     gc.collect()
     device = device or choose_device()
@@ -36,9 +35,9 @@ def peak_memory(function: Callable[[], object], device: torch.device | None = No
         raise PocketError(f"Peak memory is measured on CUDA and on Linux, not on {device.type} under {sys.platform}.")
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)  # give freed memory back, or its reuse would not show
+        libc.malloc_trim(0)  # return freed memory to the system, or its reuse would not count
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the mark comes down to the present size: man 5 proc
+        Path("/proc/self/clear_refs").write_text("5")  # resets the mark to the current size: man 5 proc
     except OSError as error:
         raise PocketError(f"This system does not let a process reset its high-water mark: {error}.") from error
     before = _kilobytes("VmRSS")
@@ -47,5 +46,5 @@ def peak_memory(function: Callable[[], object], device: torch.device | None = No
 
 
 def _kilobytes(name: str) -> int:
-    """A number from /proc/self/status: VmRSS is the resident set, VmHWM its high-water mark."""
+    """Read a number from /proc/self/status: VmRSS is the resident set, VmHWM its high-water mark."""
     return int(re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)[1])

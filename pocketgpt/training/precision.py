@@ -9,13 +9,13 @@ from pocketgpt.training.recipes import Precision
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
-    """The context in which a forward pass runs: bf16 or fp16 products on float32 weights, or float32 throughout.
+    """Autocast context of a forward pass: bf16 or fp16 products on float32 weights, or float32 throughout.
 
     Raises DeviceError if bf16 is asked for on hardware that only emulates it, or fp16 anywhere but on CUDA.
     """
     if precision == "bf16" and not bf16_is_native(device):
         instead = "fp16 or float32" if device.type == "cuda" else "float32"
-        raise DeviceError(f"This {device.type} does not compute bf16 itself: use precision {instead}.")
+        raise DeviceError(f"This {device.type} does not compute bf16 natively: use precision {instead}.")
     if precision == "fp16" and device.type != "cuda":
         instead = "bf16" if bf16_is_native(device) else "float32"
         raise DeviceError(f"fp16 is for CUDA GPUs, and the device is {device.type}: use precision {instead}.")
@@ -29,7 +29,7 @@ def grad_scaler(device: torch.device, precision: Precision) -> torch.amp.GradSca
     backward pass, and the gradients are divided by it before clipping.
 
     A step whose gradients overflowed is skipped and the number halved; after many steps without one it is doubled.
-    In the other formats, whose exponents reach as far as float32's, it does nothing.
+    In the other formats, whose exponents have the range of float32's, it does nothing.
     Source: Micikevicius et al. 2017, Mixed precision training (arXiv 1710.03740), section 3.2.
     """
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")

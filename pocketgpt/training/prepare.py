@@ -1,4 +1,4 @@
-"""Prepare a model for fast training that computes the same: attention backend, kept allocations, torch.compile."""
+"""Prepare training for a device: number format, attention backend, cached allocations, torch.compile."""
 
 import ctypes
 import os
@@ -19,10 +19,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 
 
 def prepare_for_training(model: GPT, device: torch.device, precision: Precision) -> GPT:
-    """The model to train: with the same weights, and the attention backend that is fastest on the device.
+    """Choose the fastest attention backend on the device; returns a model with the same weights.
 
     Only a CPU needs it: a GPU's allocator caches memory by itself, and its fused attention is the fastest at every
-    length. Call it once, before the first step and before torch.compile. A backend that was chosen before stays.
+    length. Call it once, before the first step and before torch.compile. A backend chosen before is not replaced.
     """
     if device.type != "cpu":
         return model
@@ -38,8 +38,8 @@ def keep_allocations(keep: bool = True) -> bool:
 
     A training step allocates and frees the same large tensors again and again. glibc returns each of them to the system
     at once, and the system clears every page before it hands it out again, which took a sixth of a step. From now on
-    the process keeps the most it ever needed. `keep=False` restores glibc's defaults and returns what is free. Only
-    glibc has such a setting, so only Linux.
+    the process never returns freed memory. `keep=False` restores glibc's defaults and returns free memory. Only glibc
+    has such a setting, so only Linux.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -55,7 +55,7 @@ def keep_allocations(keep: bool = True) -> bool:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raises PocketError, before anything is trained, if what torch.compile needs is missing here."""
+    """Raises PocketError, before training starts, if torch.compile lacks a compiler on this machine."""
     if sys.platform == "win32":
         raise PocketError("torch.compile does not work on Windows here: use --no-compile, or train under WSL.")
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
@@ -68,17 +68,17 @@ def check_compiler(device: torch.device) -> None:
 
 
 def compile_loss(loss: NextTokenLoss, by_block: bool = False) -> None:
-    """Let every call of the loss run compiled: fewer kernels, fewer trips to memory, the same numbers up to rounding.
+    """Compile the loss: fewer kernels, less memory traffic, the same numbers up to rounding.
 
-    `by_block` compiles each block alone, for FSDP, which collects the weights of a block between two of them. The model
-    itself, as an evaluation calls it with windows of other lengths, is not compiled.
+    `by_block` compiles each block alone, for FSDP, which gathers the weights of a block just before it runs. The model
+    itself, which an evaluation calls with windows of other lengths, is not compiled.
     """
     for module in loss.model.blocks if by_block else [loss]:
         module.compile()
 
 
 def compiler_failure(error: Exception) -> str | None:
-    """Message of an error inside torch.compile, in one line, with what to do; None for any other error."""
+    """One-line message for an error inside torch.compile, with the option to use; None for any other error."""
     if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return None
     lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
