@@ -18,8 +18,7 @@ from pocketgpt.text.tokenize_corpus import tokenize_corpus
 from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
 from pocketgpt.training.checkpoint import checkpoints, load_checkpoint
 from pocketgpt.training.distributed import barrier, is_main, rank, world_size
-from pocketgpt.training.precision import autocast
-from pocketgpt.training.prepare import check_compiler
+from pocketgpt.training.prepare import autocast, check_compiler
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.trainer import RunResult, Trainer
 

@@ -21,8 +21,7 @@ from pocketgpt.training.distributed import any_rank, is_main, seed_everything, w
 from pocketgpt.training.evaluate import Evaluation, evaluate, sample_text, token_lengths
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
-from pocketgpt.training.precision import autocast, grad_scaler
-from pocketgpt.training.prepare import compile_loss, prepare_for_training
+from pocketgpt.training.prepare import autocast, compile_loss, grad_scaler, prepare_for_training
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.recovery import interrupt_after_step, with_recovery_hint
 from pocketgpt.training.run_log import RunLog

@@ -1,13 +1,16 @@
 """Training state: optimizers, gradient scaler and random numbers, to resume bit for bit."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from pocketgpt.models.gpt import GPT
-from pocketgpt.training.distributed import full_state, gather_objects, is_main, load_full_state, rank, world_size
+from pocketgpt.training.distributed import gather_objects, is_main, rank, whole, world_size
 
 NO_WEIGHTS = nn.Identity()  # the weights of the model are in model.safetensors
 
@@ -55,6 +58,49 @@ def whole_model(model: GPT) -> GPT:
         copy = GPT(model.config)
     copy.load_state_dict(weights)
     return copy
+
+
+def full_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
+    """Gather weights and optimizer states as whole tensors in CPU memory: {"model": …, "optimizers": […]}.
+
+    A collective call: only the main rank gets the tensors, the others None in their places. `model` is the bare
+    model, so that the names do not depend on the wrapper. On the CPU the tensors are the model's own, not copies.
+    """
+
+    def to_main(tensor: Tensor) -> Tensor | None:
+        tensor = whole(tensor)
+        return tensor.cpu() if is_main() else None
+
+    state = {"model": dict(model.state_dict()), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+    return map_tensors(to_main, state)
+
+
+def load_full_state(model: nn.Module, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]) -> None:
+    """Load a state of `full_state`: every rank gets the whole state and takes its shard."""
+    ours = model.state_dict()
+    model.load_state_dict({name: share(tensor, ours[name]) for name, tensor in state["model"].items()})
+    for optimizer, full in zip(optimizers, state["optimizers"], strict=True):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        shares = {i: map_tensors(partial(share, like=parameters[i]), kept) for i, kept in full["state"].items()}
+        optimizer.load_state_dict({"state": shares, "param_groups": full["param_groups"]})
+
+
+def share(tensor: Tensor, like: Tensor) -> Tensor:
+    """Return this rank's shard of a whole tensor, if `like`, of the same shape, is sharded; else all of it."""
+    if not isinstance(like, DTensor) or tensor.shape != like.shape:
+        return tensor
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """Apply a function to each tensor in nested dictionaries and lists."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: map_tensors(function, inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [map_tensors(function, inner) for inner in value]
+    return value
 
 
 def rng_state(device: torch.device) -> dict[str, Tensor]:
