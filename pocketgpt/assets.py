@@ -8,14 +8,15 @@ _PACKAGE = Path(__file__).parent
 
 
 def asset(name: str) -> Path:
-    """The path of a file or folder of `assets/`, in a checkout as in an installed wheel.
+    """Find a file or folder of `assets/`, in a checkout or an installed wheel.
 
-    Raises PocketError if it is not there.
+    Raises PocketError if it is missing.
     """
     places = [_PACKAGE / "assets" / name, _PACKAGE.parent / "assets" / name]
     for place in places:
         if place.exists():
             return place
     raise PocketError(
-        f"The file {name!r} that ships with pocketgpt is missing: looked at {places[0]} and {places[1]}. Install again."
+        f"The file {name!r} that ships with pocketgpt is missing: it is neither at {places[0]} nor at {places[1]}. "
+        "Install pocketgpt again."
     )

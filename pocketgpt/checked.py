@@ -8,7 +8,7 @@ from pocketgpt.errors import PocketError
 
 
 class ConfigError(PocketError, ValueError):
-    """A config value that cannot work; the message names the field, the value, and a value that would work."""
+    """Error for an invalid config value; the message names the field, the value, and a value that would work."""
 
 
 Config = TypeVar("Config", bound="Checked")
@@ -31,13 +31,13 @@ class Checked:
             self._require(type(value) is int and value >= 1, name, "a whole number of at least 1")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, nested, ready for JSON. A config that is one of several kinds says which under `kind`."""
+        """Convert to nested plain values for JSON, with a `kind` if the config is one of several kinds."""
         kind = {"kind": self.kind} if hasattr(self, "kind") else {}
         return kind | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
     def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
-        """The config that `to_dict` described. Raises ConfigError for a field that does not exist."""
+        """Make a config from the values of `to_dict`. Raises ConfigError for a field that does not exist."""
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

@@ -1,4 +1,4 @@
-"""The `pocketgpt` command: a table of subcommands, and the exit codes.
+"""Command line: the table of subcommands, and the exit codes.
 
 The signature, help text and work of a subcommand are one function in its module, with the subcommand's name. Only the
 module that a command line asks for is imported: `pocketgpt --help` does not wait for PyTorch, and training does not
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\npocketgpt: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `pocketgpt info | head`: the reader has seen enough
+    except BrokenPipeError:  # `pocketgpt info | head` closes the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result or 0

@@ -1,5 +1,4 @@
-"""Files: written so that a crash in the middle loses nothing (beside the old one, then renamed over it), and read so
-that a damaged one says so."""
+"""File input and output: atomic writes (a temporary file, then a rename), and reads that report damaged files."""
 
 import json
 import os
@@ -20,7 +19,7 @@ from pocketgpt.errors import PocketError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder, which takes the place of `path` when the block ends without an error."""
+    """Replace a file atomically: yields a temporary path, renamed to `path` if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -34,9 +33,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder: a temporary one beside it, on the disk with all its files before it is renamed.
+    """Replace a folder atomically: a temporary one beside it, on the disk with all its files before it is renamed.
 
-    A folder that is already at `path` is moved out of the way first and removed after.
+    An existing folder at `path` is first renamed, and removed afterwards.
     """
     beside, old = (path.with_name(f".{path.name}.{os.getpid()}.{state}") for state in ("partial", "old.partial"))
     try:
@@ -61,8 +60,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk: a power failure after this does not lose them."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders, and writes their names by itself
+    """Flush a file, or the names in a folder, to the disk, so that a power failure does not lose them."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open folders and flushes names itself
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
@@ -72,12 +71,13 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, values: Any) -> None:
+    """Write JSON atomically."""
     with replacing(path) as beside:
         beside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Raises OSError if it cannot be written, as the other functions do."""
+    """Write tensors atomically. Raises OSError if that fails, as the other functions do."""
     with replacing(path) as beside:
         try:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside)
@@ -95,7 +95,7 @@ def write_torch(path: Path, values: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises PocketError if the file is damaged."""
+    """Read JSON. Raises PocketError if the file is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # not JSON, or not UTF-8
@@ -103,15 +103,15 @@ def read_json(path: Path) -> Any:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Raises PocketError if the file is damaged."""
+    """Read tensors onto the CPU. Raises PocketError if the file is damaged."""
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise PocketError(f"{path} is damaged or cut short ({error}). Copy or train it again.") from error
+        raise PocketError(f"{path} is damaged or truncated ({error}). Copy or train it again.") from error
 
 
 def read_torch(path: Path) -> Any:
-    """Read a file of `write_torch` onto the CPU. No code in it is ever run. Raises PocketError if it is damaged."""
+    """Read a file of `write_torch` onto the CPU; no code in it is executed. Raises PocketError if it is damaged."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:

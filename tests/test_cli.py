@@ -239,7 +239,7 @@ def test_a_run_goes_on_with_its_own_settings_and_no_others(capsys, monkeypatch, 
     code, out, _ = run(capsys, *resume, "--prompt", "Of")
     assert (code, out.splitlines()[1]) == (0, "Done after 1 steps.")
     (tmp_path / "run" / "step-000001" / "state.pt").unlink()
-    assert "step-000001 is damaged and passed over: state.pt is missing" in run(capsys, *resume, "--help")[2]
+    assert "step-000001 is damaged and was skipped: state.pt is missing" in run(capsys, *resume, "--help")[2]
 
 
 def test_any_field_of_the_model_is_an_option(capsys, monkeypatch, tmp_path):

@@ -1,6 +1,6 @@
-"""Time and memory of attention against the number of tokens T: step by step, and with PyTorch's fused operator.
+"""Benchmark of attention: time and memory over the number of tokens T, step by step and with PyTorch's fused operator.
 
-Both need T² multiplications; only the fused one never stores T² weights.
+Both compute T² products; only the fused operator never stores T² weights.
 """
 
 from functools import partial
@@ -29,7 +29,7 @@ def bench_attention(report: Report, device: torch.device, runs: int, lengths: li
             timed = {}
             for backend, direction in product(COMPARED, ("forward", "forward and backward")):
                 work = partial(attend, COMPARED[backend], inputs, direction)
-                work()  # what is allocated only once does not count
+                work()  # one-time allocations do not count
                 variant = f"{backend}, {direction}"
                 peaks[variant, seq] = peak_bytes(work, device)
                 timed[variant, seq] = partial(seconds_per_call, work, calls)

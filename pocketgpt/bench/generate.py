@@ -1,8 +1,8 @@
-"""Generation of one text, token by token: time to the first token, and per token after it, by length of context.
+"""Benchmark of generation, one text token by token: time to the first token, and per later token, by context.
 
-A decoding step reads every weight once, and every key and value in the cache. Memory bandwidth over these bytes is
-therefore the most tokens per second; `limit_share` is the part of it that was reached. The prompt is read all at once,
-which is limited by arithmetic, and the first token waits for it.
+A decode step reads every weight once, and every key and value in the cache. Memory bandwidth divided by these bytes is
+the maximum of tokens per second; `limit_share` is the fraction reached. The prompt is read in one pass, limited by
+arithmetic, before the first token.
 """
 
 import time
@@ -27,7 +27,7 @@ from pocketgpt.models.gpt import GPT
 
 NEW_TOKENS = 24
 Writer = Callable[[list[int], int], list[float]]
-"""Continues a prompt by a number of tokens, and returns the seconds until each of them arrived."""
+"""Continues a prompt by a number of tokens, and returns the seconds until each arrived."""
 
 
 def write_ours(model: GPT, prompt: list[int], n_tokens: int) -> list[float]:
@@ -47,7 +47,7 @@ def write_theirs(model: Any, prompt: list[int], n_tokens: int) -> list[float]:
 
 
 def variants(config: ModelConfig, device: torch.device, compile: bool) -> dict[str, tuple[Writer, GPT]]:
-    """The writer of each variant, and our model with as many bytes to read. All have the same weights."""
+    """Build the writer of each variant, and a model of ours with as many bytes to read, all with equal weights."""
     torch.manual_seed(0)
     model = GPT(config).to(device).eval()
     dtypes = {"float32": torch.float32} | ({"bf16": torch.bfloat16} if bf16_is_native(device) else {})
@@ -83,7 +83,7 @@ def bench_generate(
 
 
 def row(variant: str, context: int, runs: list[list[float]], limit: float) -> Row:
-    """`runs`: for each run, the arrivals of its tokens. `limit`: tokens per second that memory allows."""
+    """Make a row from the arrivals of tokens in each run, and the tokens per second that memory allows."""
     per_token = [(arrivals[-1] - arrivals[0]) / (len(arrivals) - 1) for arrivals in runs]
     first = times([arrivals[0] for arrivals in runs])["milliseconds"]
     row = {"variant": variant, "context": context, "first_token_ms": first, **times(per_token)}

@@ -1,4 +1,4 @@
-"""The report of a benchmark: a table to read, a JSON file to compute with, and a picture."""
+"""Benchmark reports: a table, a JSON file, and a figure."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from pocketgpt.table import table
 from pocketgpt.training.run_log import BLUE, ORANGE
 
 Row = dict[str, Any]
-# Okabe and Ito's palette, which people with any kind of color vision can tell apart.
+# Okabe and Ito's color-blind safe palette.
 COLORS = (BLUE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", ORANGE)
 
 
@@ -38,21 +38,21 @@ class Report:
         return cls(**read_json(file))
 
     def text(self) -> str:
-        """The rows as a table, with the notes below it. A column without any value is left out."""
+        """Format the rows as a table, with the notes below it; empty columns are left out."""
         names = [name for name in self.rows[0] if any(shown(name, row.get(name)) for row in self.rows)]
         cells = [[shown(name, row.get(name)) for name in names] for row in self.rows]
         headings = [name.replace("_", " ") for name in names]
         return "\n".join([table(headings, cells), "", *self.notes]).rstrip()
 
     def series(self) -> dict[str, list[Row]]:
-        """The rows of each variant."""
+        """Group the rows by variant."""
         names = dict.fromkeys(row["variant"] for row in self.rows)
         return {name: [row for row in self.rows if row["variant"] == name] for name in names}
 
 
 def shown(name: str, value: Any) -> str:
-    """Format a value for the table: bytes in MiB, shares in percent, spreads as low … high. Single runs are left to
-    the JSON file."""
+    """Format a value for the table: bytes in MiB, shares in percent, spreads as low … high. Single runs are
+    only in the JSON file."""
     if value is None or name == "seconds":
         return ""
     if isinstance(value, str):
@@ -67,8 +67,7 @@ def shown(name: str, value: Any) -> str:
 
 
 def growth_notes(report: Report, x: str) -> list[str]:
-    """A note for each variant: its exponents of growth over the longer half of `x`, where constant costs matter
-    little."""
+    """Write a note per variant: its exponents of growth over the longer half of `x`, where constant costs are small."""
     notes = []
     for name, rows in report.series().items():
         longer = rows[len(rows) // 2 :] if len(rows) > 2 else rows
@@ -117,7 +116,7 @@ def draw(report: Report, columns: dict[str, str], x: str, folder: Path) -> Path:
 
 
 def best(rows: list[Row], column: str, x: str) -> str:
-    """The variant with the highest speed, or the least time or memory, at the largest `x`."""
+    """Name the variant with the highest speed, or the least time or memory, at the largest `x`."""
     largest = max(row[x] for row in rows) if x != "variant" else None
     known = [row for row in rows if row[column] and largest in (None, row[x])]
     choose = max if column.endswith("per_second") else min

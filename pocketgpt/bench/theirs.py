@@ -1,6 +1,6 @@
-"""Comparable models in Hugging Face transformers: the same shapes, and for Llama the same weights.
+"""Hugging Face transformers models to compare with: the same shapes, and for Llama the same weights.
 
-transformers belongs to the extra `dev`. Where it is missing, its rows are left out, and a note says so.
+transformers is in the extra `dev`. Without it, its rows are left out and a note is added.
 """
 
 from importlib.util import find_spec

@@ -1,6 +1,6 @@
-"""Timing in one process, several times, and in turn: a machine that slows down slows all variants.
+"""Timing: interleaved runs in one process, so that a machine that slows down slows all variants.
 
-Medians are compared. One disturbed run moves a mean as far as it likes, and a median hardly at all.
+Medians are compared: one disturbed run changes a mean, but hardly a median.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ import torch
 from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
+from pocketgpt.device import peak_memory
 from pocketgpt.errors import PocketError
-from pocketgpt.training.memory import peak_memory
 
 
 def in_turn(work: dict[Any, Callable[[], Any]], runs: int, results: dict[Any, list[Any]], description: str) -> None:
-    """Call all variants once to warm up, then in turn, `runs` times; append what each returns to its list in `results`.
+    """Call all variants once to warm up, then in turn, `runs` times; append the results by key.
 
     After Ctrl-C, `results` contains what was measured until then.
     """
@@ -42,7 +42,7 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
 
 
 def times(seconds: list[float]) -> dict[str, Any]:
-    """Columns of a report: the median and the middle half of several runs, and the runs themselves."""
+    """Make columns of a report: the median and the middle half of several runs, and the runs themselves."""
     first_quartile, median, third_quartile = np.quantile(seconds, [0.25, 0.5, 0.75]).tolist()
     return {
         "milliseconds": 1000 * median,
@@ -52,5 +52,5 @@ def times(seconds: list[float]) -> dict[str, Any]:
 
 
 def growth(sizes: list[int], costs: list[int] | list[float]) -> float:
-    """The exponent a of cost ≈ c · size^a, fitted by least squares to the logarithms."""
+    """Fit the exponent a of cost ≈ c · size^a by least squares on the logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])

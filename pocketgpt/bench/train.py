@@ -21,8 +21,7 @@ from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
-from pocketgpt.training.precision import autocast, grad_scaler
-from pocketgpt.training.prepare import compile_loss, keep_allocations, prepare_for_training
+from pocketgpt.training.prepare import autocast, compile_loss, grad_scaler, keep_allocations, prepare_for_training
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.step import training_step
 

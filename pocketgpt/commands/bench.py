@@ -1,4 +1,4 @@
-"""`pocketgpt bench`: measure, print, and write a JSON file and a picture of each benchmark."""
+"""`pocketgpt bench`: run benchmarks, print a table, and write a JSON file and a figure of each."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""`pocketgpt generate`: print text while the model writes it."""
+"""`pocketgpt generate`: print text while the model generates it."""
 
 import codecs
 import sys

@@ -32,8 +32,8 @@ def tokenizer(
         kind: bytes: byte-level BPE, which encodes any text without loss. words: BPE inside words separated by white
             space, with [PAD] [UNK] [CLS] [SEP] [MASK] [BOS] [EOS]; white space is lost.
     """
-    if out.exists():  # a model that was trained with it would be lost without it
-        raise PocketError(f"{out} is there already: choose another --out, such as {unused_path(out)}.")
+    if out.exists():  # a model trained with the old file needs it
+        raise PocketError(f"{out} exists already: choose another --out, such as {unused_path(out)}.")
     if not out.parent.is_dir():
         raise PocketError(f"There is no folder {out.parent} to write {out.name} to: create it first.")
     texts = read_texts(load_corpus(corpus, "train"), "reading", then="finding the pairs…")

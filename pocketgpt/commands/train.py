@@ -118,7 +118,7 @@ def resume_from(checkpoint: Path, config: TrainConfig, out: Path | None) -> None
 
 
 def outcome(result: RunResult, config: TrainConfig) -> str:
-    """The end of the run in words: its last step, its files, and what to do next."""
+    """Format the outcome of a run: its last step, its files, and the next command."""
     lines = [f"\nDone after {result.step} steps."]
     if result.interrupted:
         lines = [

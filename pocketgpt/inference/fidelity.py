@@ -24,11 +24,13 @@ class Fidelity:
 
 @torch.no_grad()
 def fidelity(model: GPT, reference: GPT, tokens: Integer[np.ndarray, " n_tokens"], seq_len: int = 256) -> Fidelity:
-    """Both models read `tokens` in windows of `seq_len` that lie end to end.
+    """Compare two models on `tokens`, read in consecutive windows of `seq_len`.
 
     Raises PocketError if there are fewer than two tokens.
     """
-    kl, losses, n_targets = 0.0, {model: 0.0, reference: 0.0}, len(tokens) - 1
+    kl = 0.0
+    losses = {model: 0.0, reference: 0.0}
+    n_targets = len(tokens) - 1
     for inputs, targets in sequential_windows(tokens, 1, seq_len):
         log_q, log_p = (m(inputs.to(m.device)).double().log_softmax(dim=-1).flatten(0, 1) for m in (model, reference))
         kl += F.kl_div(log_q, log_p, reduction="sum", log_target=True).item()

@@ -20,8 +20,7 @@ DEFAULT_SAMPLER = Sampler()
 def prefill(
     model: GPT, prompts: Sequence[Sequence[int]], capacity: int | None = None
 ) -> tuple[KVCache, Float[Tensor, "batch vocab"]]:
-    """Read prompts of any lengths in one pass; returns the filled cache and the logits after each prompt's last
-    token."""
+    """Read prompts of any lengths in one pass; returns the cache and the logits after each prompt's last token."""
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
     rows = [torch.tensor(prompt, dtype=torch.long) for prompt in prompts]
     # Padded on the right: a real token never sees the padding, which comes after it.
@@ -35,15 +34,15 @@ def prefill(
 
 
 def uncompiled(model: GPT) -> AbstractContextManager:
-    """Inside it nothing runs compiled: the blocks of a prepared model are compiled for single tokens."""
+    """Context in which nothing runs compiled: the blocks of a prepared model are compiled for single tokens."""
     if model.blocks[0]._compiled_call_impl is None:
-        return nullcontext()  # what manages compiled code takes seconds to import
+        return nullcontext()  # importing the compiler takes seconds
     return torch.compiler.set_stance("force_eager")
 
 
 @torch.no_grad()  # not inference_mode, whose tensors torch.compile cannot take views of
 def decode_step(model: GPT, tokens: Int[Tensor, "batch"], cache: KVCache) -> Float[Tensor, "batch vocab"]:
-    """Logits after one more token in every row."""
+    """Decode one token per row: returns the logits after it, and caches its keys and values."""
     cache.reserve(1)
     return model(tokens[:, None], cache)[:, -1]
 
@@ -51,7 +50,7 @@ def decode_step(model: GPT, tokens: Int[Tensor, "batch"], cache: KVCache) -> Flo
 def steps(
     model: GPT, prompts: Sequence[Sequence[int]], *, sampler: Sampler, seed: int | None = None
 ) -> Iterator[Int[Tensor, "batch"]]:
-    """Yields one new token per row, indefinitely.
+    """Yield one new token per row, indefinitely.
 
     When a row fills its context, it is prefilled again from its last half; the other rows keep all of theirs.
     """
@@ -87,7 +86,7 @@ def stream(
     stop_tokens: Collection[int] = (),
     seed: int | None = None,
 ) -> Iterator[int]:
-    """Yields the new tokens of one text; a stop token ends it and is not yielded.
+    """Generate one text and yield its new tokens; a stop token ends it and is not yielded.
 
     Raises PocketError for an empty prompt or a token outside the vocabulary.
     """
@@ -108,18 +107,17 @@ def generate(
     stop_tokens: Collection[int] = (),
     seed: int | None = None,
 ) -> list[list[int]]:
-    """New tokens for each prompt; prompts may differ in length, and each row ends at its own stop token (not
-    returned).
+    """Generate the new tokens of each prompt; prompts may differ in length, each row ends before its stop token.
 
     Raises PocketError for an empty prompt or a token outside the vocabulary.
     """
     check_prompts(model, prompts)
     written: list[list[int]] = [[] for _ in prompts]
     running = set(range(len(prompts)))
-    # Reading tokens from a GPU makes it wait, so they are read in bunches; a few may be made in vain at the end.
-    bunch = 1 if model.device.type == "cpu" else 16
+    # Reading tokens synchronizes with a GPU, so several steps are read at once; a few of the last may be unused.
+    group = 1 if model.device.type == "cpu" else 16
     new = islice(steps(model, prompts, sampler=sampler, seed=seed), max_new_tokens)
-    while running and (columns := list(islice(new, bunch))):
+    while running and (columns := list(islice(new, group))):
         for tokens in torch.stack(columns).tolist():
             for row, token in enumerate(tokens):
                 if token in stop_tokens:
@@ -130,7 +128,7 @@ def generate(
 
 
 def check_prompts(model: GPT, prompts: Sequence[Sequence[int]]) -> None:
-    """Raises PocketError where there is nothing to read, or a token that the model does not know."""
+    """Raises PocketError if there is no prompt, an empty one, or a token outside the vocabulary."""
     if not prompts:
         raise PocketError("There is no prompt: give at least one list of tokens.")
     for row, prompt in enumerate(prompts):
@@ -139,6 +137,6 @@ def check_prompts(model: GPT, prompts: Sequence[Sequence[int]]) -> None:
         unknown = [token for token in prompt if not 0 <= token < model.config.vocab_size]
         if unknown:
             raise PocketError(
-                f"Prompt {row} holds token {unknown[0]}, and the model knows 0 to {model.config.vocab_size - 1}: "
-                "use the tokenizer it was trained with."
+                f"Prompt {row} contains token {unknown[0]}, and the vocabulary has ids 0 to "
+                f"{model.config.vocab_size - 1}: use the tokenizer it was trained with."
             )

@@ -1,6 +1,6 @@
-"""KV cache: remembers keys and values, so that each new token costs one step and not a whole sequence.
+"""KV cache: stores keys and values, so that each new token costs one step and not a whole sequence.
 
-    cache = new_cache(model, batch=2)               # a clock, and a store per layer that suits the layer
+    cache = new_cache(model, batch=2)               # a clock, and a store per layer
     logits = model(prompts, cache)                  # prefill: (2, T, vocab); the cache now contains T tokens per row
     for _ in range(20):
         tokens = logits[:, -1].argmax(-1)           # (2,)
@@ -11,16 +11,16 @@
     cache.added = torch.tensor([3, 5])              # real tokens of each row in the next call
     logits = model(padded, cache)                   # row 0 continues at position 3: its padding is overwritten
 
-A cache is passed to the model and never stored on it. The clock counts the tokens of each row; from it follow positions
-and masks, once per call. Each layer has a store, made from the sizes that its mixer gives (`Mixer.cached`):
+A cache is passed to the model and never stored on it. The clock counts the tokens of each row; positions and masks
+follow from it, once per call. Each layer has a store, made from the sizes that its mixer gives (`Mixer.cached`):
 
 | store   | contents                                               | for                                            |
 |---------|--------------------------------------------------------|------------------------------------------------|
-| Slots   | the token at position p is in slot p                   | attention over everything, latent attention    |
+| Slots   | the token at position p is in slot p                   | full attention, latent attention               |
 | Ring    | the token at position p is in slot p mod window        | sliding windows                                |
 | States  | tensors whose size does not depend on the length       | state-space layers                             |
 
-A hybrid model has several kinds at once. Nothing here branches on tensor data, so a decode step compiles as one graph.
+A hybrid model has several kinds of store. Nothing here branches on tensor data, so a decode step compiles as one graph.
 """
 
 import torch
@@ -40,7 +40,7 @@ Stored = tuple[list[Float[Tensor, "batch heads keys width"]], Bool[Tensor, "batc
 
 
 class KVCache:
-    """A clock and a store per layer.
+    """Cache of a model: a clock and a store per layer.
 
     `capacity` is the longest sequence in tokens. It is also the length for which dynamic RoPE chooses its angles, so
     that keys rotated early and queries rotated late agree.
@@ -54,7 +54,7 @@ class KVCache:
         self.lengths = torch.zeros(batch, dtype=torch.long, device=device)
         """Cached tokens, per row."""
         self.longest = 0
-        """An upper bound of `lengths` that is known without asking the device."""
+        """Upper bound of `lengths`, known without reading from the device."""
         self.reserved = False
         """True if the next tokens are counted in `longest` already."""
         self.first = False
@@ -73,10 +73,10 @@ class KVCache:
         self.masks: dict[int | None, Bool[Tensor, "batch 1 seq keys"]] = {}
         """Masks of the keys that the tokens of this call may attend to, by the window of the layer; None: no window."""
         self.sources: dict[int, Int[Tensor, "batch slots"]] = {}
-        """For each slot of a ring, by its window: which token of this call moves in; negative: none."""
+        """For each slot of a ring, by its window: the token of this call to store in it; negative: none."""
 
     def reserve(self, seq: int) -> None:
-        """Count `seq` more tokens, and make room for them. Done before a compiled step, which only writes.
+        """Reserve room for `seq` more tokens. Called before a compiled step, which only writes.
 
         Raises ContextError if they do not fit.
         """
@@ -92,7 +92,7 @@ class KVCache:
             store.reserve()
 
     def begin(self, seq: int) -> Int[Tensor, "batch seq"]:
-        """Positions of the next `seq` tokens; also decides what each of them may attend to."""
+        """Start a call with `seq` tokens: returns their positions, and computes the masks."""
         if not self.reserved:
             self.reserve(seq)
         steps = torch.arange(seq, device=self.lengths.device)
@@ -115,7 +115,7 @@ class Slots:
     """Tensors per token, one slot for each position, written in place.
 
     A step reads all slots, filled or not, so there are few at first: SLOT_STEP, and SLOT_STEP more whenever they are
-    full. In such steps, because a compiled step would otherwise be compiled anew for every length.
+    full. It grows by steps because a compiled decode step is compiled again for every new size.
     """
 
     def __init__(self, clock: KVCache, sizes: tuple[tuple[int, int], ...], dtype: torch.dtype) -> None:
@@ -172,7 +172,7 @@ class Ring:
         _fix_address(clock.lengths, *self.tensors)
 
     def reserve(self) -> None:
-        """There is always room: old tokens make it."""
+        """Do nothing: new tokens replace old ones."""
 
     def begin(self) -> None:
         clock = self.clock
@@ -186,12 +186,12 @@ class Ring:
         clock.sources[self.window] = self.newest(clock.lengths + clock.added_now) - clock.lengths[:, None]
 
     def newest(self, lengths: Int[Tensor, "batch"]) -> Int[Tensor, "batch slots"]:
-        """The last position before `lengths` that belongs into each slot."""
+        """Last position before `lengths` that maps to each slot."""
         last = lengths[:, None] - 1
         return last - (last - self.slots) % self.window
 
     def update(self, *new: Float[Tensor, "batch heads seq width"]) -> Stored:
-        """Return the ring followed by the new tokens, then let the newest real ones take their slots."""
+        """Return the ring followed by the new tokens, then store the newest real ones in their slots."""
         source = self.clock.sources[self.window][:, None, :, None]
         everything = []
         for each, tensor in zip(new, self.tensors, strict=True):
@@ -212,30 +212,30 @@ class States:
         _fix_address(clock.lengths, *self.tensors)
 
     def reserve(self) -> None:
-        """A state needs no more room for more tokens."""
+        """Do nothing: the size of a state does not depend on the number of tokens."""
 
     def begin(self) -> None:
         self.real = self.clock.real
 
     def read(self) -> list[Float[Tensor, "batch ..."]]:
-        """The state after the cached tokens."""
+        """Return the state after the cached tokens."""
         return self.tensors
 
     def write(self, *state: Float[Tensor, "batch ..."]) -> None:
-        """Replace it by the state after the new tokens, of which only the real ones count."""
+        """Replace the state by the one after the new tokens, of which only the real ones count."""
         for tensor, new in zip(self.tensors, state, strict=True):
             tensor.copy_(new)
 
 
 def _fix_address(*tensors: Tensor) -> None:
-    """Tell the compiler that tensors stay where they are: a CUDA graph writes in place only then."""
+    """Mark the address of tensors as static for the compiler: only then does a CUDA graph write in place."""
     for tensor in tensors:
         if tensor.device.type == "cuda":
             torch._dynamo.mark_static_address(tensor)
 
 
 def new_cache(model: Stack, batch: int, capacity: int | None = None) -> KVCache:
-    """An empty cache for the model, on its device and in its dtype; `capacity` in tokens, max_seq_len if not given.
+    """Make an empty cache for a model, on its device and in its dtype; `capacity` in tokens, by default max_seq_len.
 
     Raises ContextError if the model has no positions for that many tokens.
     """

@@ -6,14 +6,14 @@ from pocketgpt.models.gpt import GPT
 
 def prepare_for_decoding(model: GPT, weights: WeightFormat | str = "float32", compiled: bool = False) -> GPT:
     """Copy the model for `generate` and `stream`: matrices stored as `weights`, keys and values in bf16 unless that is
-    float32, and with `compiled` the work of a step in generated code.
+    float32, and with `compiled` the decode step compiled.
 
-    The first token after that takes longer: the code is made then, and kept on disk for the next time. Prompts are
-    read without it, since every length would need its own.
+    The first token after that takes longer: it waits for the compiler, whose results are cached on disk. Prompts are
+    not compiled, since every length would need its own code.
 
     - On a GPU the whole step is one graph, launched at once (CUDA graphs): launching its kernels one by one would take
       longer than running them.
-    - On a CPU a block is compiled once and called for every layer. One graph of all layers was a fifteenth faster with
+    - On a CPU a block is compiled once and called for every layer: one graph of all layers was a fifteenth faster with
       6 layers, and took two minutes to compile with 30.
 
     Raises PocketError for an unknown format.

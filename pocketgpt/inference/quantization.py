@@ -1,7 +1,7 @@
 """Quantization: a model's weights in fewer bytes.
 
-To write one token, every weight is read once and used once, so decoding runs at the speed at which memory delivers
-weights: half the bytes, twice the tokens. Activations are small and stay in float32.
+Decoding one token reads every weight once and uses it once, so memory bandwidth limits its speed: half the bytes, twice
+the tokens. Activations are small and stay in float32.
 """
 
 from copy import deepcopy

@@ -1,7 +1,7 @@
-"""From scores to one token: small functions on logits, and the `Sampler` that chains them.
+"""Sampling: filters of the logits (top-k, top-p, min-p), temperature, and the `Sampler` that combines them.
 
-A filter sets the logits of tokens it rules out to −inf and leaves the others alone, so that filters combine and the
-softmax at the end makes the rest sum to 1.
+A filter sets the logits of the tokens it excludes to −inf and does not change the others, so filters combine, and the
+final softmax normalizes the remaining ones to 1.
 """
 
 import math
@@ -15,12 +15,12 @@ from pocketgpt.errors import PocketError
 
 
 def greedy(logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
-    """The most probable token."""
+    """Take the most probable token."""
     return logits.argmax(dim=-1)
 
 
 def apply_temperature(logits: Float[Tensor, "batch vocab"], temperature: float) -> Float[Tensor, "batch vocab"]:
-    """Logits divided by the temperature: below 1 the likely tokens gain, above 1 the unlikely ones do."""
+    """Divide logits by the temperature: below 1 favors the likely tokens, above 1 the unlikely ones."""
     return logits / temperature
 
 
@@ -55,7 +55,7 @@ class Sampler:
     """Sampling of the next token: temperature first, then every filter that is set, then a draw."""
 
     temperature: float = 0.8
-    """0 takes the most probable token; 1 draws from the model's own distribution; above 1 is wilder."""
+    """0 takes the most probable token; 1 draws from the model's own distribution; above 1 is more random."""
     top_k: int | None = 40
     """Draw only from this many most probable tokens."""
     top_p: float | None = None
@@ -86,10 +86,10 @@ class Sampler:
         return noise if self.temperature == 0 else noise.exponential_(generator=generator)
 
     def choose(self, logits: Float[Tensor, "batch vocab"], noise: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
-        """One token per row: token i with the probability that temperature and filters leave it.
+        """Choose one token per row: token i with its probability pᵢ after temperature and filters.
 
-        Each token waits for an exponentially distributed time, divided by its probability; the first one wins, and it
-        is number i with probability pᵢ. torch.multinomial does the same inside, from the same draws.
+        An exponential race: each token arrives after an exponentially distributed time divided by pᵢ, and the first is
+        token i with probability pᵢ. torch.multinomial computes the same from the same draws.
         """
         if self.temperature == 0:
             return greedy(logits)

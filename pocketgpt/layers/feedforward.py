@@ -1,4 +1,4 @@
-"""The feed-forward layer: computes on each token alone, between two exchanges with the others."""
+"""Feed-forward layer: transforms each token alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,7 +1,7 @@
 """Rotary positions: turn each pair of coordinates by an angle that grows with the position.
 
 Half-split layout ("rotate-half"), as in published Llama weights: pair i is (x[i], x[i + d_head/2]). Meta's and
-DeepSeek's own checkpoints hold the pairs side by side instead, (x[2i], x[2i + 1]); `interleaved_to_half` and
+DeepSeek's own checkpoints have the pairs side by side instead, (x[2i], x[2i + 1]); `interleaved_to_half` and
 `half_to_interleaved` permute one layout into the other.
 """
 
@@ -17,7 +17,7 @@ def apply_rope(
 ) -> Float[Tensor, "batch heads seq d_head"]:
     """Rotate each pair (x[i], x[i + d_head/2]) by its position's angle; cos and sin broadcast over batch and heads.
 
-    Rotation keeps lengths, and the dot product of a rotated query and key depends only on how far apart they stand,
+    Rotation keeps lengths, and the dot product of a rotated query and key depends only on their distance,
     which is what makes the encoding relative. Computed in the dtype of cos (float32), returned in that of x.
 
     Raises ValueError if d_head is odd.

@@ -1,7 +1,6 @@
-"""The configs of published models, as Hugging Face writes them, in our words.
+"""Configs of published models: conversion from Hugging Face's config.json to `ModelConfig`.
 
-What a config leaves out has the value that transformers gives it. Dropout is left at 0: it belongs to a training run,
-not to the weights.
+Missing options have the defaults of transformers. Dropout is 0: it belongs to a training run, not to the weights.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,7 @@ Translation = Callable[[Values], ModelConfig]
 
 
 def gpt2(hf: Values) -> ModelConfig:
-    """Radford et al. 2019."""
+    """Convert a GPT-2 config (Radford et al. 2019)."""
     _only(hf, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
     gelus = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
     d_ff = hf.get("n_inner") or 4 * hf["n_embd"]
@@ -27,32 +26,32 @@ def gpt2(hf: Values) -> ModelConfig:
 
 
 def openai_gpt(hf: Values) -> ModelConfig:
-    """Radford et al. 2018, the first GPT: post-norm, and what it calls gelu is the tanh form."""
+    """Convert a config of the first GPT (Radford et al. 2018): post-norm, and its "gelu" is the tanh form."""
     activation = _choice(hf, "afn", "gelu", {"gelu": "gelu_tanh"})
     feedforward = FeedForwardConfig(activation=activation, d_ff=4 * hf["n_embd"], bias=True)
     return _gpt(hf, feedforward, norm_order="post")
 
 
 def llama(hf: Values) -> ModelConfig:
-    """Touvron et al. 2023 (arXiv 2302.13971), with the RoPE scalings that came later."""
+    """Convert a Llama config (Touvron et al. 2023, arXiv 2302.13971), with the later RoPE scalings."""
     bias = hf.get("attention_bias", False)
     return _llama(hf, bias=bias, output_bias=bias, feedforward_bias=hf.get("mlp_bias", False))
 
 
 def mistral(hf: Values) -> ModelConfig:
-    """Jiang et al. 2023 (arXiv 2310.06825)."""
+    """Convert a Mistral config (Jiang et al. 2023, arXiv 2310.06825)."""
     return _llama(hf, window=hf.get("sliding_window", 4096))
 
 
 def qwen3(hf: Values) -> ModelConfig:
-    """Yang et al. 2025 (arXiv 2505.09388)."""
+    """Convert a Qwen 3 config (Yang et al. 2025, arXiv 2505.09388)."""
     _only(hf, use_sliding_window=False)
     bias = hf.get("attention_bias", False)
     return _llama({"head_dim": 128, **hf}, bias=bias, output_bias=bias, qk_norm=True)
 
 
 def _gpt(hf: Values, feedforward: FeedForwardConfig, norm_order: NormOrder = "pre") -> ModelConfig:
-    """The config of either GPT."""
+    """Convert the options that both GPTs share."""
     _only(hf, quantization_config=None)
     return ModelConfig(
         vocab_size=hf["vocab_size"],
@@ -71,7 +70,7 @@ def _gpt(hf: Values, feedforward: FeedForwardConfig, norm_order: NormOrder = "pr
 
 
 def _llama(hf: Values, feedforward_bias: bool = False, **attention: Any) -> ModelConfig:
-    """The config of Llama and the models that follow it; `attention` are further fields of AttentionConfig."""
+    """Convert the options of Llama and its successors; `attention` are further fields of AttentionConfig."""
     _only(hf, hidden_act="silu", quantization_config=None, partial_rotary_factor=1.0)
     return ModelConfig(
         vocab_size=hf["vocab_size"],
@@ -106,12 +105,12 @@ _ROPE_OPTIONS = {
 
 
 def rope(hf: Values) -> RopeConfig:
-    """The angles: `rope_parameters` since transformers 5, `rope_theta` and `rope_scaling` before."""
+    """Convert the RoPE options: `rope_parameters` since transformers 5, `rope_theta` and `rope_scaling` before."""
     given = {"rope_theta": hf.get("rope_theta", 10_000.0)}
     given |= hf.get("rope_scaling") or {}
     given |= hf.get("rope_parameters") or {}
     given = {name: value for name, value in given.items() if value is not None}
-    # `type` is what `rope_type` was called at first.
+    # `type` is the old name of `rope_type`.
     given = {"rope_type": given.pop("type", "default"), **given}
     scalings = {"default": "none", "linear": "linear", "dynamic": "dynamic", "yarn": "yarn", "llama3": "llama3"}
     scaling = _choice(given, "rope_type", "default", scalings)
@@ -120,7 +119,7 @@ def rope(hf: Values) -> RopeConfig:
         raise PocketError(f"The RoPE option {option} = {given[option]!r} is not one we can load.")
     trained = None
     if scaling == "dynamic":
-        trained = hf["max_position_embeddings"]  # transformers looks at nothing else here
+        trained = hf["max_position_embeddings"]  # transformers reads no other option here
     elif scaling in ("yarn", "llama3"):
         inside = given.get("original_max_position_embeddings", hf["max_position_embeddings"])
         trained = hf.get("original_max_position_embeddings", inside)
@@ -137,7 +136,7 @@ def rope(hf: Values) -> RopeConfig:
 
 
 def _choice(hf: Values, option: str, default: str, ours: dict[str, str]) -> Any:
-    """Our word for the option's value. Raises PocketError if we have none."""
+    """Convert an option's value. Raises PocketError if it is not supported."""
     value = hf.get(option, default)
     if value not in ours:
         raise PocketError(f"{option} = {value!r} is not one we can load: {', '.join(ours)} are.")
@@ -145,7 +144,7 @@ def _choice(hf: Values, option: str, default: str, ours: dict[str, str]) -> Any:
 
 
 def _only(hf: Values, **supported: Any) -> None:
-    """Raises PocketError if an option is given with another value than the one our model computes with."""
+    """Raises PocketError if an option has another value than the one our model supports."""
     for option, value in supported.items():
         if hf.get(option, value) != value:
             raise PocketError(f"{option} = {hf[option]!r} is not supported: our model computes {option} = {value!r}.")

@@ -1,6 +1,6 @@
-"""Published weights into our model: the only place where Hugging Face's names stand beside ours.
+"""Published weights: loads Hugging Face checkpoints into our model, and maps their names to ours.
 
-Reads a folder as it lies on the Hub: config.json and model.safetensors, in one piece or in shards. The library
+Reads a folder in the layout of the Hub: config.json and model.safetensors, in one file or in shards. The library
 `transformers` is not needed.
 """
 
@@ -19,7 +19,7 @@ from pocketgpt.pretrained.configs import Translation, gpt2, llama, mistral, open
 
 @dataclass(frozen=True)
 class Architecture:
-    """One kind of published model: its config in our words, and each of its modules by our name."""
+    """Architecture of a published model: the conversion of its config, and our name of each module."""
 
     config: Translation
     modules: dict[str, str]
@@ -65,7 +65,7 @@ ARCHITECTURES = {
 }
 """By the `model_type` in config.json."""
 
-# Masks and angles that older files carry along; they follow from the config.
+# Masks and angles that older files contain; they follow from the config.
 _CONSTANTS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", "position_ids")
 _NAME = re.compile(
     r"(?:transformer\.|model\.)?(?:(?:h|layers)\.(?P<layer>\d+)\.)?(?P<module>.+)\.(?P<kind>weight|bias)"
@@ -73,16 +73,16 @@ _NAME = re.compile(
 
 
 def load_huggingface(folder: str | Path) -> GPT:
-    """The published model in the folder, in float32 and ready to run (`eval`).
+    """Load the published model in a folder, in float32 and evaluation mode.
 
-    Raises PocketError if a file is missing or damaged, or if the model does something that ours cannot.
+    Raises PocketError if a file is missing or damaged, or if our model does not support the architecture.
     """
     folder = Path(folder)
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
     index_file = folder / "model.safetensors.index.json"
     if not config_file.is_file() or not (weights_file.is_file() or index_file.is_file()):
         raise PocketError(
-            f"{folder} holds no published model: config.json and model.safetensors (or its shards and "
+            f"{folder} contains no published model: config.json and model.safetensors (or its shards and "
             "model.safetensors.index.json) are needed. `hf download NAME --local-dir FOLDER` fetches them."
         )
     config = read_json(config_file)
@@ -97,10 +97,10 @@ def load_huggingface(folder: str | Path) -> GPT:
 
 
 def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> GPT:
-    """Our model with Hugging Face's weights, in float32 and ready to run; the logits are theirs.
+    """Convert a Hugging Face config and state dict to our model, in float32 and evaluation mode; the logits are equal.
 
-    `config` is what config.json holds, in the layout of any release of transformers; `weights` is a state dict.
-    Raises PocketError that names an architecture, option or weight we do not have.
+    `config` is the content of config.json, in the layout of any release of transformers.
+    Raises PocketError that names an unsupported architecture, option or weight.
     """
     kind = config.get("model_type")
     if kind not in ARCHITECTURES:
@@ -108,7 +108,9 @@ def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> GPT:
     try:
         model = GPT(ARCHITECTURES[kind].config(config))
     except KeyError as missing:
-        raise PocketError(f"config.json of a {kind} model should have a field {missing}, and has not.") from missing
+        raise PocketError(
+            f"config.json of a {kind} model is missing the field {missing}: download it again."
+        ) from missing
     ours = rename(weights, ARCHITECTURES[kind].modules)
     if model.config.tie_embeddings and "embedding.weight" in ours:
         ours["head.weight"] = ours["embedding.weight"]
@@ -120,9 +122,9 @@ def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> GPT:
 
 
 def rename(weights: dict[str, Tensor], modules: dict[str, str]) -> dict[str, Tensor]:
-    """Hugging Face's weights under our names, turned and split where ours are stored otherwise.
+    """Rename Hugging Face's weights to our names, transposed and split where our layout differs.
 
-    Raises PocketError for a weight that has no place in our model.
+    Raises PocketError for a weight that our model does not have.
     """
     ours = {}
     for name, tensor in weights.items():

@@ -1,4 +1,4 @@
-"""Batches of inputs and targets out of a flat array of tokens; the target of a token is the token after it."""
+"""Batches of inputs and targets from a flat array of tokens; the target of a token is the token after it."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -16,7 +16,7 @@ Batch = tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]
 
 @runtime_checkable
 class Tokens(Protocol):
-    """Token ids in a row: an array, a memory map, or several files behind one object."""
+    """Sequence of token ids: an array, a memory map, or several files behind one object."""
 
     def __len__(self) -> int: ...
 
@@ -24,15 +24,15 @@ class Tokens(Protocol):
 
 
 class ShuffledWindows:
-    """An endless iterator of (inputs, targets), each int64 of shape (batch_size, seq_len): epoch after epoch.
+    """Infinite iterator of shuffled (inputs, targets), each int64 of shape (batch_size, seq_len).
 
-    In every epoch the tokens are cut anew into windows that lie end to end, from an offset drawn for that epoch, and
-    the windows are read in an order drawn for that epoch. Each step takes the next batch_size · world_size of them, and
-    each rank its own batch_size: no window is read twice in an epoch, and all ranks together read what one process with
-    the large batch would read. A batch at the end of an epoch is filled up from the next one.
+    Every epoch divides the tokens into consecutive windows, from a random offset, and reads them in a random order.
+    Each step takes the next batch_size · world_size windows, of which each rank reads its own batch_size: no window
+    is read twice in an epoch, and all ranks together read the windows of one process with the large batch. The last
+    batch of an epoch is filled up from the next epoch.
 
-    A share `repeats` of the windows starts over after a distance drawn for each of them, from 8 tokens to half the
-    window: text that a model can only predict by finding the earlier occurrence.
+    A fraction `repeats` of the windows starts over after a random distance, from 8 tokens to half the window: text
+    that a model can only predict by finding the earlier occurrence.
 
     Batch number `step` depends on nothing but (seed, step, rank): to resume a run, set `step`.
     Raises PocketError if `tokens` is too short for one batch on every rank.
@@ -56,13 +56,13 @@ class ShuffledWindows:
         self.world_size = world_size
         self.repeats = repeats
         self.step = 0
-        # One window less than fit, if two do: the others get room to move, by any offset, in epochs of one length.
+        # One window fewer than fit, if two do: it leaves room for any offset, with as many windows in every epoch.
         self.n_windows = max(len(tokens) // seq_len - 1, int(len(tokens) > seq_len))
         if self.n_windows < batch_size * world_size:
             raise PocketError(self._too_short())
 
     def batch(self, step: int) -> Batch:
-        """Batch number `step` of this rank, the same each time it is asked for."""
+        """Batch number `step` of this rank, the same at every call."""
         first = (step * self.world_size + self.rank) * self.batch_size
         places = [divmod(number, self.n_windows) for number in range(first, first + self.batch_size)]
         rows = _rows(self.tokens, [self._start(epoch, place) for epoch, place in places], self.seq_len)
@@ -72,13 +72,13 @@ class ShuffledWindows:
         return _inputs_and_targets(rows)
 
     def _repeat(self, row: np.ndarray, generator: np.random.Generator) -> None:
-        """Let this row start over after a distance, if it is one of those that do."""
+        """Let this row start over after a random distance, with probability `repeats`."""
         if generator.random() < self.repeats:
             distance = int(generator.integers(min(8, self.seq_len), max(self.seq_len // 2, 8) + 1))
             row[:] = np.resize(row[:distance], len(row))
 
     def _start(self, epoch: int, place: int) -> int:
-        """First token of the window that is read at this position of an epoch."""
+        """Index of the first token of the window at this position of an epoch."""
         # The last target is one token after the last window, so that the offset stays below what the windows leave.
         offset, order = _drawn(self.seed, epoch, len(self.tokens) - self.n_windows * self.seq_len, self.n_windows)
         return offset + int(order[place]) * self.seq_len
@@ -92,7 +92,7 @@ class ShuffledWindows:
             ways.append(f"a seq_len of at most {n_tokens // (needed + 1)}")
         processes = f" on each of {self.world_size} processes" if self.world_size > 1 else ""
         return (
-            f"The text is too short: its {n_tokens} tokens hold {self.n_windows} windows of seq_len {self.seq_len}, "
+            f"The text is too short: its {n_tokens} tokens make {self.n_windows} windows of seq_len {self.seq_len}, "
             f"and one batch takes {needed} (batch_size {self.batch_size}{processes}). Use {', or '.join(ways)}."
         )
 
@@ -104,19 +104,20 @@ class ShuffledWindows:
         return self.batch(self.step - 1)
 
 
-@lru_cache(maxsize=2)  # of two epochs: a batch may hold the end of one and the beginning of the next
+@lru_cache(maxsize=2)  # two epochs: a batch may contain the end of one and the beginning of the next
 def _drawn(seed: int, epoch: int, n_offsets: int, n_windows: int) -> tuple[int, UInt32[np.ndarray, " n_windows"]]:
-    """Offset and order of the windows, drawn once per epoch (40 MB for ten million windows)."""
+    """Draw offset and order of the windows of an epoch (40 MB for ten million windows)."""
     generator = np.random.default_rng((seed, epoch))
-    offset, order = int(generator.integers(n_offsets)), np.arange(n_windows, dtype=np.uint32)
+    offset = int(generator.integers(n_offsets))
+    order = np.arange(n_windows, dtype=np.uint32)
     generator.shuffle(order)
     return offset, order
 
 
 def sequential_windows(tokens: Tokens, batch_size: int, seq_len: int) -> Iterator[Batch]:
-    """Go through `tokens` once: every token but the first is a target exactly once, and no window overlaps another.
+    """Yield consecutive windows of `tokens` in batches: every token but the first is a target exactly once.
 
-    The last batch of whole windows may hold fewer of them, and what is left over comes as one shorter window.
+    The last batch of whole windows may have fewer of them, and the remaining tokens form one shorter window.
     Raises PocketError if there are fewer than two tokens.
     """
     n_targets = len(tokens) - 1

@@ -1,6 +1,6 @@
 """Byte-level byte-pair encoding (BPE): text to integers and back.
 
-A vocabulary is a list of byte strings. The first 256 are the single bytes, so that any text can be written; each
+A vocabulary is a list of byte strings. The first 256 are the single bytes, so that any text can be encoded; each
 later one is the concatenation of two earlier ones, in the order in which training found them. That list alone
 determines the encoding: split the text into words, start from bytes, and merge the pair whose result is earliest in the
 list until no neighbors form a token.
@@ -30,17 +30,17 @@ WORD_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|
 
 
 def _byte_letters() -> list[str]:
-    """GPT-2's letter for each byte: printable Latin-1 stands for itself, the rest in order from U+0100 on."""
+    """GPT-2's letter for each byte: printable Latin-1 maps to itself, the rest to U+0100 and up."""
     itself = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     others = iter(range(256, 512))
     return [chr(byte if byte in itself else next(others)) for byte in range(256)]
 
 
-BYTE_LETTERS = _byte_letters()  # how the JSON of the `tokenizers` library writes bytes
+BYTE_LETTERS = _byte_letters()  # bytes as written in the JSON of the `tokenizers` library
 
 
 class ByteTokenizer:
-    """Byte-level BPE. The tokens are `vocabulary` by id; the id after the last of them marks the end of a text."""
+    """Byte-level BPE. `vocabulary` lists the tokens by id; the id after the last one is end-of-text."""
 
     def __init__(self, vocabulary: list[bytes]) -> None:
         self.vocabulary = vocabulary
@@ -74,13 +74,13 @@ class ByteTokenizer:
 
     @cached_property
     def merges(self) -> list[tuple[bytes, bytes]]:
-        """Pairs that training merged, in order: pair number i made token number 256 + i."""
+        """Merges of the training, in order: merge i made token 256 + i."""
         ranks = {token: rank for rank, token in enumerate(self.vocabulary)}
         return [_last_pair(token, ranks) for token in self.vocabulary[256:]]
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the vocabulary: equal for two tokenizers exactly when they encode alike."""
+        """SHA-256 of the vocabulary: equal for two tokenizers if and only if they encode alike."""
         return hashlib.sha256("\n".join(token.hex() for token in self.vocabulary).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
@@ -89,7 +89,7 @@ class ByteTokenizer:
             beside.write_text(self.to_library().to_str(pretty=True) + "\n", encoding="utf-8")
 
     def to_library(self) -> tokenizers.Tokenizer:
-        """The same tokenizer as an object of the `tokenizers` library, for other tools (and slower)."""
+        """Convert to an object of the `tokenizers` library, for other tools (and slower)."""
         vocabulary = {_as_letters(token): rank for rank, token in enumerate(self.vocabulary)}
         merges = [(_as_letters(left), _as_letters(right)) for left, right in self.merges]
         library = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
@@ -100,7 +100,7 @@ class ByteTokenizer:
 
     @staticmethod
     def reads(data: dict[str, Any]) -> bool:
-        """Whether the library's JSON describes a tokenizer of this kind, one that the same merges encode."""
+        """Return True if the library's JSON describes byte-level BPE that this class encodes identically."""
         try:
             _vocabulary(data)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
@@ -109,17 +109,17 @@ class ByteTokenizer:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "ByteTokenizer":
-        """The tokenizer that the library's JSON describes. Raises ValueError for one of another kind."""
+        """Load a tokenizer from the library's JSON. Raises ValueError for one of another kind."""
         return cls(_vocabulary(data))
 
 
 def train_tokenizer(documents: Iterable[str], vocab_size: int) -> ByteTokenizer:
     """Learn a vocabulary of `vocab_size` tokens, end of text included, from `documents`.
 
-    The same documents give the same vocabulary, byte for byte. The one in assets/ is made by
+    The same documents give the same vocabulary, byte for byte. The one in assets/ is made with
         train_tokenizer(load_corpus("shakespeare"), 4096).save("assets/shakespeare-tokenizer.json")
 
-    Raises PocketError if `vocab_size` is below 257 or the text is too short to find so many tokens.
+    Raises PocketError if `vocab_size` is below 257 or the text is too short for so many tokens.
     """
     if vocab_size < 257:
         raise PocketError(f"A vocabulary of {vocab_size} is too small: 256 bytes and the end of text make 257.")
@@ -138,7 +138,7 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> ByteTokenizer:
 
 
 def _vocabulary(data: dict[str, Any]) -> list[bytes]:
-    """Tokens by id out of the library's JSON. Raises ValueError where our encoding would differ from theirs."""
+    """Read the tokens by id from the library's JSON. Raises ValueError where our encoding would differ from theirs."""
     if data["model"]["type"] != "BPE" or data["pre_tokenizer"]["type"] != "ByteLevel" or data["normalizer"]:
         raise ValueError("model BPE, pre_tokenizer ByteLevel and no normalizer are expected")
     if data["pre_tokenizer"]["add_prefix_space"] or not data["pre_tokenizer"].get("use_regex", True):
@@ -163,7 +163,7 @@ def _as_letters(token: bytes) -> str:
 
 
 def _last_pair(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """The pair whose merge completes `token`: encode its bytes with the earlier tokens until two parts are left."""
+    """Find the pair whose merge made `token`: merge its bytes with the earlier tokens until two parts are left."""
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
         best = min(range(len(parts) - 1), key=lambda i: ranks.get(parts[i] + parts[i + 1], len(ranks)))

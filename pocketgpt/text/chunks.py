@@ -18,9 +18,9 @@ class TextChunk(NamedTuple):
 
 
 def hold_out(n: int, chunks: Iterable[TextChunk], split: Split) -> Iterator[TextChunk]:
-    """Holds out every n-th non-empty document, starting with the second; yields the chunks of one split.
+    """Hold out every n-th non-empty document, starting with the second; yields the chunks of one split.
 
-    A document is held out by its number alone, so neither split has to fit in memory, or be counted.
+    The choice depends on the number of the document alone, so neither split has to fit in memory or be counted.
     """
     number, inside = 0, False
     for chunk in chunks:
@@ -32,10 +32,10 @@ def hold_out(n: int, chunks: Iterable[TextChunk], split: Split) -> Iterator[Text
 
 
 def split_point(text: str) -> int:
-    """The last position at which `text` can be split so that both parts encode as the whole does.
+    """Find the last position at which `text` can be split so that the parts encode to the tokens of the whole.
 
-    That is before a space or line break that is followed by something else: GPT-2's word pattern always begins a word
-    there. A text without such a position is split at its end.
+    It is before a space or line break that precedes other text, where GPT-2's word pattern always begins a word. A text
+    without such a position is split at its end.
     """
     last = re.match(r"(.*)[ \n]\S", text, re.DOTALL)
     return last.end(1) if last else len(text)

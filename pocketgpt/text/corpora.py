@@ -1,4 +1,4 @@
-"""Text to train on, by name or by path, split into documents for training and documents for validation."""
+"""Corpora: text to train on, by name or by path, split into training and validation documents."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from pocketgpt.text import huggingface_datasets, local_files, shakespeare
 from pocketgpt.text.chunks import Split, TextChunk
 
 NAMES = ("shakespeare", *huggingface_datasets.DATA_SETS)
-LARGE = 64 * 2**20  # bytes; up to here a file is hashed each time, in a blink
+LARGE = 64 * 2**20  # bytes; smaller files are hashed at every use
 READING = "1"  # bump when reading or splitting changes; invalidates cached tokens
 
 
@@ -24,30 +24,30 @@ class Corpus:
 
     name: str
     hash: str
-    """SHA-256 of the text, or of the name of a data set that is too large to read for this."""
+    """SHA-256 of the text, or of the name of a data set that is too large to hash."""
     read: Callable[[int], Iterator[TextChunk]]
-    """read(n): its chunks without the first n, read as a stream."""
+    """read(n) streams its chunks, without the first n."""
 
     def __iter__(self) -> Iterator[str]:
         return (chunk.text for chunk in self.read(0))
 
 
 def cache_dir() -> Path:
-    """Folder of fetched and tokenized text: $POCKETGPT_CACHE, or ~/.cache/pocketgpt. Created when missing."""
+    """Folder of downloaded and tokenized text: $POCKETGPT_CACHE, or ~/.cache/pocketgpt. Created if missing."""
     folder = Path(os.environ.get("POCKETGPT_CACHE") or Path.home() / ".cache" / "pocketgpt").expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def load_corpus(name_or_path: str | Path, split: Split = "train") -> Corpus:
-    """One split of a corpus; its text is read when it is asked for.
+    """Load one split of a corpus; its text is read lazily.
 
     `name_or_path` is one of NAMES, or a path to your own text:
         data.jsonl      one document a line, under "text"
         data.parquet    one document a row, in the column "text"
         folder/         each .txt in it a document, sorted by name
         story.txt       one document, or several with a line <|endoftext|> between them
-    Every tenth document is held out for validation; of a single one the last tenth, from a line break on.
+    Every tenth document is held out for validation; of a single document, the last tenth from a line break.
 
     Raises PocketError for an unknown name and, once it is read, for text that cannot be read or fetched.
     """
@@ -76,7 +76,7 @@ def load_corpus(name_or_path: str | Path, split: Split = "train") -> Corpus:
 
 
 def in_memory(name: str, documents: list[str]) -> Corpus:
-    """A corpus out of documents that are there already."""
+    """Make a corpus from documents in memory."""
     size = max(1, sum(map(len, documents)))
 
     def read(skip: int) -> Iterator[TextChunk]:
@@ -98,9 +98,9 @@ def _hash_of(parts: Iterable[bytes]) -> str:
 def _hash_of_files(path: Path) -> str:
     """SHA-256 of the text of a file or a folder.
 
-    Name, size and time of a file would be quicker, but the same name can hold another text, and another name the same.
-    So the contents decide. For a large file they are hashed once: while its size and time stay what they were then, the
-    hash is taken from a note in the cache, the rule by which git knows a changed file.
+    The contents decide, not name and time: the same name can have another text. A large file is hashed once; while its
+    size and modification time are unchanged, its hash comes from a record in the cache. Git detects changed files by
+    the same rule.
     """
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     notes_file = cache_dir() / "hashes.json"
@@ -108,7 +108,8 @@ def _hash_of_files(path: Path) -> str:
         notes = json.loads(notes_file.read_text())
     except (OSError, ValueError):
         notes = {}
-    known, parts = dict(notes), []
+    known = dict(notes)
+    parts = []
     for file in files:
         status = file.stat()
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -1,4 +1,4 @@
-"""Encodes a stream of text into a stream of token ids: on all cores, in order, with bounded memory."""
+"""Encode a stream of text into a stream of token ids: on all cores, in order, with bounded memory."""
 
 import multiprocessing
 import os
@@ -19,31 +19,31 @@ from pocketgpt.text.chunks import CHUNK_CHARS, TextChunk
 from pocketgpt.text.tokenizer import Tokenizer
 
 INLINE_BATCHES = 16  # encode this many in-process before paying for a worker pool
-MOST_WORKERS = 8  # more than one process can read text for
+MAX_WORKERS = 8  # one process cannot read text for more
 
 
 class Encoded(NamedTuple):
-    """The ids of a batch of text, each document ended with end-of-text, and what they were made from."""
+    """Token ids of a batch of text, with end-of-text after each document, and counts of the text."""
 
     ids: UInt[np.ndarray, " n_tokens"]
     n_pieces: int
     n_documents: int
     n_bytes: int  # of UTF-8 text
-    done: float | None  # share of the corpus that is read with this batch
+    done: float | None  # fraction of the corpus read, this batch included
 
 
 def id_dtype(tokenizer: Tokenizer) -> np.dtype:
-    """Two bytes an id where the vocabulary allows it, else four; little-endian."""
+    """Dtype of token ids: two bytes if the vocabulary fits, else four; little-endian."""
     return np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
 
 
 def encode_all(chunks: Iterable[TextChunk], tokenizer: Tokenizer, workers: int | None = None) -> Iterator[Encoded]:
     """Encode all chunks, batch by batch, in `workers` processes (None: one for each core, eight at most).
 
-    Batches are cut by length alone and come in order: the ids do not depend on the number of workers. A text of a few
-    megabytes is encoded without starting a process.
+    Batches depend on length alone and are returned in order, so the ids do not depend on the number of workers. A text
+    of a few megabytes is encoded in this process.
     """
-    workers = workers or min(MOST_WORKERS, os.cpu_count() or 1)
+    workers = workers or min(MAX_WORKERS, os.cpu_count() or 1)
     batches = _batches(chunks)
     inline = batches if workers == 1 else islice(batches, INLINE_BATCHES)
     yield from (_encode(tokenizer, batch) for batch in inline)
@@ -59,39 +59,42 @@ def _encode_in_processes(batches: Iterable[list[TextChunk]], tokenizer: Tokenize
         waiting = deque()
         for batch in batches:
             waiting.append(pool.submit(_encode_in_worker, batch))
-            if len(waiting) > 2 * workers:  # the memory that text waiting for a worker takes ends here
+            if len(waiting) > 2 * workers:  # bounds the memory of batches in flight
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise PocketError(
-            "A process that encodes text was killed, as happens when memory runs out. Run again to go on: shards that "
-            "are finished are kept. (In a script of your own, call this below `if __name__ == '__main__':`.)"
+            "A process that encodes text was killed, as happens when memory runs out. Run the same command again to "
+            "continue: finished shards are kept. (In your own script, call this below `if __name__ == '__main__':`.)"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _batches(chunks: Iterable[TextChunk]) -> Iterator[list[TextChunk]]:
-    """Lists of chunks with about CHUNK_CHARS characters in all."""
-    batch, n_chars = [], 0
+    """Group chunks into lists of about CHUNK_CHARS characters."""
+    batch = []
+    n_chars = 0
     for chunk in chunks:
         batch.append(chunk)
         n_chars += len(chunk.text) + 1  # empty ones count too
         if n_chars >= CHUNK_CHARS:
             yield batch
-            batch, n_chars = [], 0
+            batch = []
+            n_chars = 0
     if batch:
         yield batch
 
 
 def _encode(tokenizer: Tokenizer, batch: list[TextChunk]) -> Encoded:
-    ids, n_bytes = [], 0
+    ids = []
+    n_bytes = 0
     for chunk in batch:
         ids += tokenizer.encode(chunk.text)
         if chunk.ends:
             ids.append(tokenizer.end_of_text)
-        # JSON can hold half a surrogate pair. It is encoded as U+FFFD, three bytes like itself.
+        # JSON can contain half a surrogate pair. It is encoded as U+FFFD, three bytes like itself.
         n_bytes += len(chunk.text.encode(errors="surrogatepass"))
     n_documents = sum(chunk.ends for chunk in batch)
     return Encoded(np.array(ids, id_dtype(tokenizer)), len(batch), n_documents, n_bytes, batch[-1].done)
@@ -100,12 +103,12 @@ def _encode(tokenizer: Tokenizer, batch: list[TextChunk]) -> Encoded:
 def _start_worker(tokenizer: Tokenizer) -> None:
     global _tokenizer
     _tokenizer = tokenizer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot stop its workers: each waits for its end."""
+    """Exit when the parent does: a parent that is killed cannot stop its workers."""
     multiprocessing.parent_process().join()
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""Your own text, read as a stream: .txt, .jsonl, .parquet, or a folder of .txt files."""
+"""Local text files, read as a stream: .txt, .jsonl, .parquet, or a folder of .txt files."""
 
 import codecs
 import io
@@ -10,20 +10,20 @@ from pathlib import Path
 from pocketgpt.errors import PocketError
 from pocketgpt.text.chunks import CHUNK_CHARS, Split, TextChunk, hold_out, split_point
 
-HOLD_OUT = 10  # of so many documents one is held out for validation
+HOLD_OUT = 10  # one in this many documents is held out for validation
 SEPARATOR = "<|endoftext|>"  # alone on a line, it ends a document of a .txt file
 BATCH_ROWS = 256
 
 
 def read(path: Path, split: Split) -> Iterator[TextChunk]:
-    """The documents of one split of a file or a folder.
+    """Stream the documents of one split of a file or a folder.
 
-    Of a .txt file without a SEPARATOR the split is the last tenth, from a line break on; otherwise it is every tenth
-    document. Raises PocketError for text that cannot be read or is too short to split.
+    Validation is the last tenth of a .txt file without a SEPARATOR, from a line break; otherwise every tenth document.
+    Raises PocketError for text that cannot be read or is too short to split.
     """
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     if not files:
-        raise PocketError(f"The folder {path} has no .txt files in it.")
+        raise PocketError(f"The folder {path} contains no .txt files: add some, or give the path of one file.")
     if len(files) == 1 and files[0].suffix.lower() == ".txt" and not _is_separated(files[0]):
         size, tenth = files[0].stat().st_size, _last_tenth(files[0])
         chunks = _txt(files[0], 0, tenth) if split == "train" else _txt(files[0], tenth, size)
@@ -35,7 +35,7 @@ def read(path: Path, split: Split) -> Iterator[TextChunk]:
         yield chunk
     if empty:
         raise PocketError(
-            f"{path} holds too little text to split into training and validation: give two documents or more."
+            f"{path} has too little text to split into training and validation: give two documents or more."
         )
 
 
@@ -48,11 +48,11 @@ def _files(files: list[Path]) -> Iterator[TextChunk]:
 
 
 def _txt(path: Path, start: int = 0, end: int | None = None) -> Iterator[TextChunk]:
-    """The documents of a text file, from byte `start` to byte `end`; long ones in chunks."""
+    """Stream the documents of a text file, from byte `start` to byte `end`; long ones in chunks."""
     rest, end = "", path.stat().st_size if end is None else end
     for text, done in _blocks(path, start, end):
         rest += text
-        if SEPARATOR in rest:  # looked for first: the pattern is slow where it finds nothing
+        if SEPARATOR in rest:  # checked first: the pattern is slow without a match
             *documents, rest = re.split(rf"(?m)^{re.escape(SEPARATOR)}\n", rest)
             yield from (TextChunk(document, True, done) for document in documents)
         if len(rest) > 2 * CHUNK_CHARS:
@@ -63,7 +63,7 @@ def _txt(path: Path, start: int = 0, end: int | None = None) -> Iterator[TextChu
 
 
 def _blocks(path: Path, start: int, end: int) -> Iterator[tuple[str, float]]:
-    """Text of a part of a file, block by block, with line ends as \\n, and the share of the part that is read."""
+    """Read part of a file in blocks, with line ends as \\n; yields each with the fraction read."""
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
     with path.open("rb") as file:
         if start == 0 and file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
@@ -84,7 +84,7 @@ def _not_utf8(path: Path, error: UnicodeDecodeError, before: int) -> PocketError
 
 
 def _is_separated(path: Path) -> bool:
-    """True if a line of the file is SEPARATOR and nothing else."""
+    """Return True if a line of the file is exactly SEPARATOR."""
     line = re.compile(rb"\n" + re.escape(SEPARATOR.encode()) + rb"\r?\n")
     with path.open("rb") as file:
         before = b"\n"
@@ -96,7 +96,7 @@ def _is_separated(path: Path) -> bool:
 
 
 def _last_tenth(path: Path) -> int:
-    """The byte at which the last tenth of a file begins: after the last line break before it, not far away."""
+    """Find the byte at which the last tenth of a file begins: after a line break shortly before it, if there is one."""
     tenth = path.stat().st_size * 9 // 10
     near = max(path.stat().st_size * 8 // 10, tenth - CHUNK_CHARS)
     with path.open("rb") as file:
@@ -105,12 +105,13 @@ def _last_tenth(path: Path) -> int:
         if b"\n" in before:
             return near + before.rfind(b"\n") + 1
         while (byte := file.read(1)) and byte[0] & 0b1100_0000 == 0b1000_0000:
-            tenth += 1  # inside a character
+            tenth += 1  # inside a UTF-8 character
     return tenth
 
 
 def _jsonl(path: Path) -> Iterator[TextChunk]:
-    size, read = path.stat().st_size, 0
+    size = path.stat().st_size
+    read = 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             read += len(line)

@@ -17,7 +17,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, replacing
 from pocketgpt.text.byte_tokenizer import BYTE_LETTERS
 
-# Ends of a text, where no other file says which one it is: GPT-2, SmolLM2 and Qwen; Llama 3; Llama 2 and Mistral.
+# End-of-text tokens, tried in order if no other file names one: GPT-2, SmolLM2 and Qwen; Llama 3; Llama 2 and Mistral.
 KNOWN_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "</s>", "<|im_end|>", "<eos>")
 
 
@@ -84,9 +84,9 @@ class PublishedTokenizer:
 
     @classmethod
     def from_json(cls, data: dict[str, Any], folder: Path) -> "PublishedTokenizer":
-        """The tokenizer that a tokenizer.json describes; `folder` has the other files of the model.
+        """Load a tokenizer.json; `folder` has the other files of the model.
 
-        Raises PocketError if it is not byte-level, or nothing says which token ends a text.
+        Raises PocketError if it is not byte-level BPE, or no end-of-text token is known.
         """
         parts = json.dumps([data.get("pre_tokenizer"), data.get("decoder")])
         if data["model"]["type"] != "BPE" or '"ByteLevel"' not in parts:
@@ -103,7 +103,7 @@ def _unpickle(text: str, end: str) -> PublishedTokenizer:
 
 
 def end_of_text(names: dict[str, int], folder: Path) -> str:
-    """The name of the token that ends a text: from tokenizer_config.json, or else the first well-known one.
+    """Find the name of the end-of-text token: from tokenizer_config.json, or else the first well-known one.
 
     Raises PocketError if there is none.
     """

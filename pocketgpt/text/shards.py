@@ -1,8 +1,8 @@
-"""Token ids on disk: shards of a limited size, each a header and a flat array that is read through a memory map.
+"""Token ids on disk: shards of a limited size, each a header and a flat, memory-mapped array.
 
-A shard is a header of 1,024 bytes (JSON on one line, padded with spaces) and then the ids. A folder of shards is
-complete when it has an index.json, which is written last and names the checksum of every header; a header names the
-checksum of its ids. What index.json vouches for is therefore every byte.
+A shard is a header of 1,024 bytes (JSON on one line, padded with spaces), followed by the ids. A folder of shards is
+complete once it has an index.json, which is written last and lists the checksum of every header; a header has the
+checksum of its ids. So index.json covers every byte.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ from pocketgpt.text.tokenizer import Tokenizer
 
 HEADER_BYTES = 1024
 SHARD_TOKENS = 100_000_000
-READ_AT_ONCE = 256 * 2**20  # bytes of ids that are checked at each opening: a fraction of a second
+CHECKED_BYTES = 256 * 2**20  # up to this size, all ids are checked whenever they are opened: a fraction of a second
 INDEX = "index.json"
 
 
 class TokenFileError(PocketError, ValueError):
-    """Token files that cannot be trusted: damaged, incomplete, or made with another tokenizer."""
+    """Error for token files that are damaged, incomplete, or made with another tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,22 +40,23 @@ class Header:
     vocabulary: str  # Tokenizer.hash
     dtype: str  # "<u2" or "<u4"
     n_tokens: int = 0
-    n_pieces: int = 0  # of the corpus that it was made from; where to go on after it
+    n_pieces: int = 0  # chunks of the corpus in it; the next shard begins after them
     n_documents: int = 0
-    n_bytes: int = 0  # UTF-8 bytes of the text, which bits per byte divides by
+    n_bytes: int = 0  # UTF-8 bytes of the text, for bits per byte
     ids_sha256: str = ""
-    sha256: str = ""  # of this header without it
+    sha256: str = ""  # of the rest of this header
 
     def sealed(self) -> "Header":
-        """With its own checksum."""
+        """Return a copy with its own checksum."""
         return replace(self, sha256=hashlib.sha256(json.dumps(asdict(replace(self, sha256=""))).encode()).hexdigest())
 
 
 class Joined:
-    """Several arrays as one row of tokens: a slice is a view where it lies within one of them, else a copy."""
+    """Several arrays as one sequence of tokens: a slice within one array is a view, any other a copy."""
 
     def __init__(self, parts: list[UInt[np.ndarray, "_"]]) -> None:
-        self.parts, self.ends = parts, list(accumulate(map(len, parts)))
+        self.parts = parts
+        self.ends = list(accumulate(map(len, parts)))
 
     def __len__(self) -> int:
         return self.ends[-1]
@@ -64,7 +65,7 @@ class Joined:
         """Raises ValueError for a step other than 1."""
         start, stop, step = part.indices(len(self))
         if step != 1:
-            raise ValueError(f"Tokens are read in order; a step of {step} is not.")
+            raise ValueError(f"A slice of tokens has step 1; {step} is not supported.")
         found = []
         for number in range(bisect_right(self.ends, start), len(self.parts)):
             first = self.ends[number] - len(self.parts[number])
@@ -76,7 +77,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class TokenFolder:
-    """The ids of one split of a corpus and what is known about it; `len` is the number of tokens."""
+    """Token ids of one split of a corpus, with the headers of its shards; `len` is the number of tokens."""
 
     path: Path
     headers: list[Header]
@@ -91,7 +92,7 @@ class TokenFolder:
 
     @property
     def n_bytes(self) -> int:
-        """UTF-8 bytes of the text that the tokens came from."""
+        """UTF-8 bytes of the text."""
         return sum(header.n_bytes for header in self.headers)
 
 
@@ -100,8 +101,9 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def write_shard(path: Path, batches: Iterable[Encoded], tokenizer: Tokenizer) -> Header:
-    """Take from `batches` until a shard is full or they end. It stands at `path` once all of it is on the disk."""
-    header, digest = Header(vocabulary=tokenizer.hash, dtype=id_dtype(tokenizer).str), hashlib.sha256()
+    """Write batches until the shard is full or they end. `path` appears once all of it is on the disk."""
+    header = Header(vocabulary=tokenizer.hash, dtype=id_dtype(tokenizer).str)
+    digest = hashlib.sha256()
     with replacing(path) as beside, beside.open("wb") as file:
         file.write(b" " * HEADER_BYTES)
         for batch in batches:
@@ -123,11 +125,11 @@ def write_shard(path: Path, batches: Iterable[Encoded], tokenizer: Tokenizer) ->
 
 
 def read_header(path: Path, tokenizer: Tokenizer) -> Header:
-    """The header of a shard, after a look at its checksum, its tokenizer and the length of the file.
+    """Read the header of a shard; checks its checksum, its tokenizer and the length of the file.
 
-    Raises TokenFileError that says what is wrong with it and how to make it anew.
+    Raises TokenFileError, with instructions to rebuild the shard, if one of them does not match.
     """
-    rebuild = f"Delete {path.parent} and run again: it is made anew from the text."
+    rebuild = f"Delete {path.parent} and run again to rebuild it from the text."
     if not path.exists():
         raise TokenFileError(f"{path} is missing. {rebuild}")
     with path.open("rb") as file:
@@ -142,7 +144,8 @@ def read_header(path: Path, tokenizer: Tokenizer) -> Header:
             f"{path} was made with another tokenizer: vocabulary {header.vocabulary[:12]}, "
             f"and the one in use is {tokenizer.hash[:12]}. {rebuild}"
         )
-    size, expected = path.stat().st_size, HEADER_BYTES + header.n_tokens * np.dtype(header.dtype).itemsize
+    size = path.stat().st_size
+    expected = HEADER_BYTES + header.n_tokens * np.dtype(header.dtype).itemsize
     if size != expected:
         problem = "cut short" if size < expected else "too long"
         raise TokenFileError(f"{path} is {problem}: it has {size} bytes, and {expected} were written. {rebuild}")
@@ -150,31 +153,31 @@ def read_header(path: Path, tokenizer: Tokenizer) -> Header:
 
 
 def check_ids(path: Path, header: Header) -> None:
-    """Read all ids of a shard. Raises TokenFileError if they do not match their checksum."""
+    """Check all ids of a shard. Raises TokenFileError if they do not match their checksum."""
     with path.open("rb") as file:
         file.seek(HEADER_BYTES)
         if hashlib.file_digest(file, "sha256").hexdigest() != header.ids_sha256:
             raise TokenFileError(
                 f"{path} is damaged: its contents do not match their SHA-256. "
-                f"Delete {path.parent} and run again: it is made anew from the text."
+                f"Delete {path.parent} and run again to rebuild it from the text."
             )
 
 
 def finish(folder: Path, headers: list[Header]) -> None:
-    """Write the index: from now on the folder is complete."""
+    """Write the index, which marks the folder as complete."""
     write_json(folder / INDEX, {"format": Header.format, "shards": [header.sha256 for header in headers]})
 
 
 def open_tokens(folder: Path, tokenizer: Tokenizer, *, verify: bool = False) -> TokenFolder:
-    """Open a folder of shards after checking them.
+    """Open a folder of shards and check them.
 
-    Every header is checked in full, and every file for its length. All ids are read and compared with their checksum
-    where that takes no more than a moment (up to READ_AT_ONCE bytes) or with `verify`; otherwise those of one shard,
-    another one each time, so that the start of a run does not take minutes and damage does not stay unnoticed for long.
+    Every header and the length of every file are checked. All ids are compared with their checksum if
+    that is fast (up to CHECKED_BYTES) or with `verify`; otherwise those of one random shard, so that opening never
+    takes minutes and damage is found after a few runs.
 
-    Raises TokenFileError that says what is wrong and how to make the folder anew.
+    Raises TokenFileError, with instructions to rebuild the folder, if a check fails.
     """
-    rebuild = f"Delete {folder} and run again: it is made anew from the text."
+    rebuild = f"Delete {folder} and run again to rebuild it from the text."
     if not folder.exists():
         raise TokenFileError(
             f"There is no token folder {folder}: `tokenize_corpus(corpus, tokenizer, split)` makes one."
@@ -191,7 +194,7 @@ def open_tokens(folder: Path, tokenizer: Tokenizer, *, verify: bool = False) -> 
     if not headers or [header.sha256 for header in headers] != checksums:
         raise TokenFileError(f"{folder} is damaged: its shards are not those of its {INDEX}. {rebuild}")
     shards = list(zip(paths, headers, strict=True))
-    small = sum(path.stat().st_size for path in paths) <= READ_AT_ONCE
+    small = sum(path.stat().st_size for path in paths) <= CHECKED_BYTES
     for path, header in shards if small or verify else [random.choice(shards)]:
         check_ids(path, header)
     maps = [np.memmap(path, header.dtype, "r", HEADER_BYTES, (header.n_tokens,)) for path, header in shards]

@@ -1,4 +1,4 @@
-"""Tokenizes a corpus once, in parallel and with bounded memory, and caches the result."""
+"""Tokenize a corpus once, in parallel and with bounded memory, and cache the result."""
 
 import errno
 import sys
@@ -29,12 +29,12 @@ from pocketgpt.text.tokenizer import Tokenizer
 
 
 def tokenize_corpus(corpus: str | Path, tokenizer: Tokenizer, split: Split, *, verify: bool = False) -> TokenFolder:
-    """The tokens of one split of a corpus (a name or a path), made once and cached in `cache_dir()`.
+    """Load the tokens of one split of a corpus (a name or a path), tokenized once and cached in `cache_dir()`.
 
-    The name of the folder in the cache holds hashes of the text and of the vocabulary, so that neither is ever mixed
-    up. With `verify` every byte is checked on opening; `open_tokens` says what is checked without.
+    The cache folder is named by hashes of the text and the vocabulary, so that tokens are never mixed up. With
+    `verify` every byte is checked; otherwise see `open_tokens`.
 
-    Raises PocketError if the corpus cannot be read, TokenFileError if what is in the cache was damaged.
+    Raises PocketError if the corpus cannot be read, TokenFileError if the cached tokens are damaged.
     """
     text = load_corpus(corpus, split)
     folder = cache_dir() / f"{text.name}-{text.hash[:12]}-{split}-{tokenizer.hash[:12]}.tokens"
@@ -46,10 +46,10 @@ def tokenize_corpus(corpus: str | Path, tokenizer: Tokenizer, split: Split, *, v
 def write_tokens(
     corpus: Corpus, tokenizer: Tokenizer, folder: Path, *, description: str = "tokenize", workers: int | None = None
 ) -> None:
-    """Encode a corpus into a folder of shards, every document ended with end-of-text.
+    """Encode a corpus into a folder of shards, with end-of-text after every document.
 
-    A shard that is finished stays: interrupted or killed, the next call goes on after the last of them. Which bytes it
-    writes depends on the text and the vocabulary only, not on interruptions or the number of `workers`.
+    Finished shards are kept: after an interruption, the next call continues after the last of them. The bytes depend
+    on text and vocabulary only, not on interruptions or the number of `workers`.
 
     Raises PocketError if the text cannot be read or the disk is full.
     """
@@ -74,13 +74,13 @@ def write_tokens(
                 raise
             raise PocketError(
                 f"There is no room for the tokens in {folder} ({error.strerror}). Make room or set POCKETGPT_CACHE to "
-                f"a folder on another disk, then run again: the {len(headers)} shards that are finished are kept."
+                f"a folder on another disk, then run again: the {len(headers)} finished shards are kept."
             ) from error
 
 
 def _finished(folder: Path, tokenizer: Tokenizer) -> list[Header]:
-    """Headers of the shards that an earlier call finished, up to the first one that is missing or damaged."""
-    for beside in folder.glob(".*.partial"):  # of a process that was killed; one that lives writes to it all the time
+    """Read the headers of the shards that an earlier call finished, up to the first missing or damaged one."""
+    for beside in folder.glob(".*.partial"):  # left by a killed process; a running one writes to it all the time
         if time.time() - beside.stat().st_mtime > 3600:
             beside.unlink(missing_ok=True)
     headers = []
@@ -94,7 +94,7 @@ def _finished(folder: Path, tokenizer: Tokenizer) -> list[Header]:
 
 
 def _shown(batches: Iterable[Encoded], bar: tqdm) -> Iterator[Encoded]:
-    """The same batches, counted. How much text there is in all is estimated from the share that is read."""
+    """Pass batches through and update the bar; the total is estimated from the fraction read."""
     for batch in batches:
         bar.update(batch.n_bytes)
         bar.total = round(bar.n / batch.done) if batch.done else None

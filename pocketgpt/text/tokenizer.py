@@ -1,8 +1,8 @@
-"""Tokenizers: the interface that training, generation and the course use, and one function that finds a tokenizer.
+"""Tokenizers: the interface that training, generation and the course use, and `load_tokenizer`.
 
 | file                   | tokenizer                                                                             |
 |------------------------|---------------------------------------------------------------------------------------|
-| byte_tokenizer.py      | byte-level BPE, which writes any text exactly; "shakespeare" and "gpt2" are of it     |
+| byte_tokenizer.py      | byte-level BPE, lossless for any text; "shakespeare" and "gpt2" are two of them       |
 | word_tokenizer.py      | BPE within the words between white space, with [UNK] and other special tokens         |
 | published_tokenizer.py | the tokenizer.json of a published model, such as Llama 3, Qwen or SmolLM2             |
 """
@@ -32,7 +32,7 @@ class Tokenizer(Protocol):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the vocabulary: equal for two tokenizers exactly when they encode alike."""
+        """SHA-256 of the vocabulary: equal for two tokenizers if and only if they encode alike."""
         ...
 
     def encode(self, text: str) -> list[int]:
@@ -53,17 +53,17 @@ class Tokenizer(Protocol):
 
 
 def load_tokenizer(name_or_path: str | Path = "shakespeare") -> Tokenizer:
-    """The tokenizer of that name, or in that file.
+    """Load the tokenizer of that name, or in that file.
 
-    "shakespeare" (4,096 tokens) ships with the project and "gpt2" is fetched once. A file is one that `save` wrote, or
-    the tokenizer.json of a published model.
-    Raises PocketError if there is no such file, it is of no known kind, or "gpt2" cannot be fetched.
+    "shakespeare" (4,096 tokens) ships with the project and "gpt2" is downloaded once. A file is one that `save` wrote,
+    or the tokenizer.json of a published model.
+    Raises PocketError if there is no such file, it is of an unknown kind, or "gpt2" cannot be downloaded.
     """
     if name_or_path == "gpt2":
         return ByteTokenizer(_fetch_gpt2())
     path = asset("shakespeare-tokenizer.json") if name_or_path == "shakespeare" else Path(name_or_path).expanduser()
     if not path.is_file():
-        raise PocketError(f"{str(name_or_path)!r} is neither a tokenizer (shakespeare, gpt2) nor a file.")
+        raise PocketError(f"{str(name_or_path)!r} is neither a tokenizer (shakespeare, gpt2) nor a file that exists.")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         for kind in (ByteTokenizer, WordTokenizer):
@@ -72,7 +72,7 @@ def load_tokenizer(name_or_path: str | Path = "shakespeare") -> Tokenizer:
         return PublishedTokenizer.from_json(data, path.parent)
     except PocketError:
         raise
-    except Exception as error:  # the library of tokenizers raises Exception itself
+    except Exception as error:  # the `tokenizers` library raises Exception itself
         raise PocketError(
             f"{path} is not a tokenizer that can be loaded ({error}). "
             f"`pocketgpt tokenizer CORPUS --vocab-size 4096 --out {path.name}` writes one."
@@ -84,6 +84,6 @@ def _fetch_gpt2() -> list[bytes]:
         encoding = tiktoken.get_encoding("gpt2")
     except Exception as error:  # requests' own errors, and ValueError on a hash that does not match
         raise PocketError(
-            f"GPT-2's vocabulary could not be fetched; it needs a network the first time: {error}"
+            f"GPT-2's vocabulary could not be downloaded; the first use needs a network: {error}"
         ) from error
     return [encoding.decode_single_token_bytes(token) for token in range(encoding.eot_token)]

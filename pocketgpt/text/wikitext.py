@@ -1,7 +1,7 @@
-"""Wikitext as people write: articles instead of lines, without the spaces and marks of its published form.
+"""Wikitext detokenizer: joins paragraphs into articles and undoes the tokenization of the published text.
 
 The text was split into tokens before it was published (Merity et al. 2016, arXiv 1609.07843): every punctuation mark
-stands between spaces, and a hyphen, comma or point inside a word or number is written @-@, @,@ or @.@. Undone here:
+is surrounded by spaces, and a hyphen, comma or point inside a word or number is written @-@, @,@ or @.@. Undone here:
     @-@ @,@ @.@ and the spaces around them              "3 @,@ 500" → "3,500"
     a space before . , ; : ! ? % and closing brackets   "one , two ( three )" → "one, two (three)"
     a space after opening brackets, and $ £ € before digits
@@ -24,7 +24,7 @@ JOINED = (
 
 
 def articles(rows: Iterable[str]) -> Iterator[str]:
-    """Articles out of rows of one paragraph each; " = Title = " begins an article, " = = Part = = " a part of it."""
+    """Join rows of one paragraph each into articles; " = Title = " begins an article, " = = Part = = " a section."""
     paragraphs: list[str] = []
     for row in rows:
         if re.fullmatch(r" = [^=].* = \n", row) and paragraphs:
@@ -37,7 +37,7 @@ def articles(rows: Iterable[str]) -> Iterator[str]:
 
 
 def plain(row: str) -> str:
-    """A paragraph or heading without what the published form added."""
+    """Detokenize a paragraph or heading."""
     text = " ".join(row.split())
     if heading := re.fullmatch(r"((?:= )+)(.+?)((?: =)+)", text):
         text = heading[2]

@@ -1,8 +1,8 @@
 """Word tokenizer: BPE within the words between white space, with [UNK] and the other special tokens of BERT.
 
-Text is split at white space and around punctuation; "▁" marks where a word begins; pairs are joined within words as in
-byte-level BPE. The price for the simplicity: decoded text has one space before each word, whatever stood there, and a
-character that training has not seen becomes [UNK].
+Text is split at white space and around punctuation; "▁" marks where a word begins; pairs are merged within words as in
+byte-level BPE. Unlike byte-level BPE it is lossy: decoded text has one space before each word, whatever the original
+white space, and a character that training has not seen becomes [UNK].
 
 Source: Sennrich et al. 2016 (arXiv 1508.07909); special tokens: Devlin et al. 2018 (arXiv 1810.04805).
 """
@@ -25,7 +25,7 @@ MIN_FREQUENCY = 2  # a pair that occurs once makes no token
 
 
 class WordTokenizer:
-    """BPE within words; [EOS] ends a text. Encodes through the library `tokenizers`."""
+    """BPE within words; [EOS] ends a text. Encodes with the `tokenizers` library."""
 
     def __init__(self, library: tokenizers.Tokenizer) -> None:
         self._library = library
@@ -37,7 +37,7 @@ class WordTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; a character that training has not seen is [UNK]."""
-        # Half a surrogate pair, which JSON can hold, becomes U+FFFD.
+        # Half a surrogate pair, which JSON can contain, becomes U+FFFD.
         return self._library.encode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")).ids
 
     def decode(self, tokens: Iterable[int]) -> str:
@@ -52,13 +52,13 @@ class WordTokenizer:
 
     @cached_property
     def merges(self) -> list[tuple[bytes, bytes]]:
-        """The pairs that training joined, in order."""
+        """Merges of the training, in order."""
         merges = json.loads(self._library.to_str())["model"]["merges"]
         return [(left.replace("▁", " ").encode(), right.replace("▁", " ").encode()) for left, right in merges]
 
     @property
     def hash(self) -> str:
-        """SHA-256 of tokens and merges: equal for two tokenizers exactly when they encode alike."""
+        """SHA-256 of tokens and merges: equal for two tokenizers if and only if they encode alike."""
         return hashlib.sha256(repr((self.vocabulary, self.merges)).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
@@ -75,7 +75,7 @@ class WordTokenizer:
 
     @staticmethod
     def reads(data: dict[str, Any]) -> bool:
-        """Whether the library's JSON describes a tokenizer of this kind."""
+        """Return True if the library's JSON describes a word tokenizer."""
         expected, model = json.loads(_untrained().to_str()), data["model"]
         parts = ("pre_tokenizer", "normalizer", "decoder", "post_processor")
         alike = all(data.get(part) == expected[part] for part in parts)
@@ -83,14 +83,14 @@ class WordTokenizer:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "WordTokenizer":
-        """The tokenizer that the library's JSON describes."""
+        """Load a tokenizer from the library's JSON."""
         return cls(tokenizers.Tokenizer.from_str(json.dumps(data)))
 
 
 def train_word_tokenizer(documents: Iterable[str], vocab_size: int) -> WordTokenizer:
     """Learn a vocabulary of `vocab_size` tokens, special ones included; the same documents give the same vocabulary.
 
-    Raises PocketError if the characters of the text alone are more, or the text is too short to find so many.
+    Raises PocketError if the text has more characters than that, or is too short for so many tokens.
     """
     library = _untrained()
     trainer = trainers.BpeTrainer(

@@ -1,15 +1,15 @@
-"""A trained model as a folder that needs nothing else, and the checkpoints of a run.
+"""Checkpoints: a trained model as a self-contained folder, and the series of them that a run writes.
 
     config.json          the ModelConfig
     model.safetensors    the weights
     tokenizer.json       the vocabulary
-    training.json        preset, recipe, step and what was measured
-    state.pt             what a run needs to go on, bit for bit; not needed to use the model
+    training.json        preset, recipe, step and measurements
+    state.pt             optimizers and random numbers, to resume bit for bit; not needed to use the model
     checksums.json       SHA-256 of every other file
 
-A run's folder holds several, `step-000800` by the number of steps, and nothing points at them: the last one is the
-intact one with the most steps, the best one the intact one with the lowest validation loss in its training.json. A
-checkpoint appears by a rename, complete, and is never changed afterwards.
+A run's folder contains several, named by step, such as `step-000800`. No index lists them: the last checkpoint is the
+intact one with the most steps, the best is the intact one with the lowest validation loss in its training.json. A
+checkpoint is complete when it appears, by a rename, and is never changed afterwards.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "training.j
 
 
 class CheckpointError(PocketError):
-    """A checkpoint that is missing, incomplete or damaged, or cannot be written."""
+    """Error for a checkpoint that is missing, incomplete or damaged, or cannot be written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +55,9 @@ def save_checkpoint(
     training: dict[str, Any],
     state: dict[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint to `folder`, which appears there when every byte of it is on the disk.
+    """Write a checkpoint atomically: `folder` appears once every byte of it is on the disk.
 
-    Raises CheckpointError, with what it needs and what is free, if that fails; nothing is left behind then.
+    Raises CheckpointError, with the space needed and the space free, if that fails; no partial folder is left then.
     """
     try:
         with replacing_folder(folder) as beside:
@@ -76,9 +76,9 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """The checkpoint in a folder, or the best one of a run's folder; the model is ready to run (`eval`).
+    """Load the checkpoint in a folder, or the best one of a run's folder; the model is in evaluation mode.
 
-    Raises PocketError that says what is missing or damaged.
+    Raises PocketError that names the missing or damaged file.
     """
     folder = find_checkpoint(Path(folder))
     if (folder / "checksums.json").is_file() and (damage := find_damage(folder, MODEL_FILES)):
@@ -86,14 +86,17 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
     model = GPT.load(folder, device=device)
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointError(
-            f"{folder} holds a model but no tokenizer.json: copy it from where the model was trained."
+            f"{folder} contains a model but no tokenizer.json: copy it from where the model was trained."
         )
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     return _fitting(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
 
 
 def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
-    """The trained pocket-shakespeare model that comes with the project. Raises CheckpointError if it is not there."""
+    """Load the trained pocket-shakespeare model that ships with the project.
+
+    Raises CheckpointError if it is missing.
+    """
     try:
         folder = asset("pocket-shakespeare")
     except PocketError as error:
@@ -105,7 +108,7 @@ def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """The folder itself, or the best checkpoint in it if it is the folder of a run, or its last if none was evaluated.
+    """Find a checkpoint: the folder itself, or a run's best checkpoint, or its last if none was evaluated.
 
     Raises CheckpointError if there is none.
     """
@@ -115,7 +118,7 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """The checkpoints of a run, whole or damaged, from the first to the last."""
+    """List the checkpoints of a run, intact or damaged, by step."""
     found = [folder for folder in run.glob("step-*") if folder.is_dir() and folder.name[5:].isdigit()]
     return sorted(found, key=step_of)
 
@@ -125,28 +128,28 @@ def step_of(checkpoint: Path) -> int:
 
 
 def latest_intact(run: Path) -> Path:
-    """The last checkpoint of a run that is as it was written; stderr says which ones it passed over, and why.
+    """Find the last intact checkpoint of a run; damaged ones are skipped, with the reason on stderr.
 
     Raises CheckpointError if there is none.
     """
     for folder in reversed(checkpoints(run)):
         if _is_intact(folder):
             return folder
-    found = "holds no intact checkpoint" if run.is_dir() else "does not exist"
+    found = "contains no intact checkpoint" if run.is_dir() else "does not exist"
     raise CheckpointError(f"{run} {found}. `pocketgpt train --out FOLDER` writes one.")
 
 
 def best_intact(run: Path) -> Path | None:
-    """The intact checkpoint of the lowest validation loss, the earlier of two equals; None if none was evaluated."""
+    """Find the intact checkpoint of the lowest validation loss, the first of equals; None if none was evaluated."""
     evaluated = [folder for folder in checkpoints(run) if _validation_loss(folder) < math.inf]
     return next((folder for folder in sorted(evaluated, key=_validation_loss) if _is_intact(folder)), None)
 
 
 def prune(run: Path, step: int, keep_every: int | None = None) -> None:
-    """Remove the checkpoints that are not needed once the one of `step` is safe.
+    """Remove old checkpoints once the one of `step` is on the disk.
 
-    Kept are the best, the last two (if the last is damaged, the run goes on from the one before), and one in every
-    `keep_every` steps. Those beyond `step` are damaged: the run went on from an earlier one.
+    The best, the last two (if the last is damaged, the run resumes from the one before) and those of every `keep_every`
+    steps are kept. Checkpoints beyond `step` are damaged: the run resumed from an earlier one.
     """
     found = checkpoints(run)
     written = [folder for folder in found if step_of(folder) <= step]
@@ -165,9 +168,9 @@ def remove_partial(run: Path) -> None:
 
 
 def find_damage(folder: Path, names: Iterable[str] | None = None) -> str | None:
-    """The first file of a checkpoint that is missing or does not match its checksum, in words; None if all do.
+    """Describe the first file of a checkpoint that is missing or does not match its checksum; None if all match.
 
-    `names` are the files to look at; without them all.
+    `names` are the files to check; by default all.
     """
     name = "checksums.json"
     try:
@@ -190,8 +193,8 @@ def _is_intact(folder: Path) -> bool:
 
 
 @cache
-def _report(folder: Path, damage: str) -> None:  # cached: said once, however often the folder is looked at
-    print(f"pocketgpt: {folder} is damaged and passed over: {damage}.", file=sys.stderr)
+def _report(folder: Path, damage: str) -> None:  # cached: printed once, however often the folder is checked
+    print(f"pocketgpt: {folder} is damaged and was skipped: {damage}.", file=sys.stderr)
 
 
 def _sha256(file: Path) -> str:
@@ -200,7 +203,7 @@ def _sha256(file: Path) -> str:
 
 
 def _n_bytes(values: Any) -> int:
-    """Bytes of all tensors in nested dictionaries and lists."""
+    """Count the bytes of all tensors in nested dictionaries and lists."""
     if isinstance(values, torch.Tensor):
         return values.nbytes
     inner = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
@@ -219,6 +222,7 @@ def _validation_loss(folder: Path) -> float:
 
 
 def read_training(folder: Path) -> dict[str, Any]:
+    """Read training.json; an empty dictionary if there is none."""
     file = folder / "training.json"
     return read_json(file) if file.is_file() else {}
 

@@ -1,21 +1,20 @@
-"""Everything that knows about ranks: one process or many, one training loop.
+"""Distributed training: process groups, DDP and FSDP2, and collective operations.
 
-`torchrun --nproc-per-node N` starts N copies of a program, tells each its number, its rank, and nothing else. They hold
-the same weights (DDP) or a share of them (FSDP2), read different text, and average their gradients. Each function here
-is right for a single process too, so that what calls it has no second path.
+`torchrun --nproc-per-node N` starts N copies of a program and tells each its number, its rank. Each rank has all
+weights (DDP) or a shard of them (FSDP2), reads different text, and averages its gradients with the others. Every
+function here also works in a single process, so callers need no second path.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from pocketgpt.device import choose_device
@@ -27,11 +26,11 @@ TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 @contextmanager
 def process_group(device_name: str = "auto") -> Iterator[torch.device]:
-    """Join the processes that torchrun started, and leave them at the end; yields the device of this rank.
+    """Join the process group that torchrun started, and leave it at the end; yields the device of this rank.
 
-    Tensors on GPUs travel through NCCL, tensors in memory through gloo. Without torchrun there is nothing to join.
+    Tensors on GPUs are sent through NCCL, tensors in memory through gloo. Without torchrun there is no group to join.
     Raises PocketError if torchrun's variables are incomplete, there are more processes here than GPUs, or another
-    process is gone.
+    process ended.
     """
     if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
         yield choose_device(device_name)
@@ -53,7 +52,7 @@ def process_group(device_name: str = "auto") -> Iterator[torch.device]:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise PocketError(
                 f"Lost the other processes ({number}): one of them ended, or the network between them failed. Its own "
-                "message stands above, if it had time for one. The run goes on from its last checkpoint with --resume."
+                "message is above, if it printed one. Use --resume to continue the run from its last checkpoint."
             ) from error
         raise
     finally:
@@ -61,7 +60,7 @@ def process_group(device_name: str = "auto") -> Iterator[torch.device]:
 
 
 def device_of_rank(name: str, local_rank: int) -> torch.device:
-    """The GPU of that number for the process of that number on its machine, or the CPU for all of them."""
+    """Choose the device of a process: the GPU whose index is its local rank, or the CPU."""
     device = choose_device(name)
     if device.type == "cpu":
         return device
@@ -76,7 +75,7 @@ def device_of_rank(name: str, local_rank: int) -> torch.device:
 
 
 def rank() -> int:
-    """The number of this process among all, from 0."""
+    """Number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -86,27 +85,27 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """True in the one process that prints and writes files."""
+    """True in the main process, which alone prints and writes files."""
     return rank() == 0
 
 
 def seed_everything(seed: int) -> None:
-    """Seed PyTorch's random numbers, on each rank differently: ranks with the same dropout would be one large rank.
+    """Seed PyTorch's random numbers with a different seed on each rank, so that dropout masks differ.
 
-    Weights are drawn before, from the same seed everywhere.
+    Weights are drawn earlier, from the same seed on all ranks.
     """
     torch.manual_seed(seed + rank())
 
 
 def wrap(loss: NextTokenLoss, fsdp: bool = False) -> nn.Module:
-    """The loss, prepared for training on all ranks: with DDP every rank holds all weights, with FSDP2 a share.
+    """Wrap the loss for training on all ranks: with DDP every rank has all weights, with FSDP2 a shard.
 
     FSDP2 changes the weights of the model in place: make the optimizers afterwards, from `loss.model`.
     """
     if fsdp:
         if not dist.is_initialized():
             raise PocketError(
-                "FSDP spreads a model over processes: start with torchrun --nproc-per-node 2, or leave it."
+                "FSDP spreads a model over processes: start with torchrun --nproc-per-node 2, or leave out --fsdp."
             )
         for block in loss.model.blocks:
             fully_shard(block)
@@ -117,9 +116,9 @@ def wrap(loss: NextTokenLoss, fsdp: bool = False) -> nn.Module:
 
 
 def gradient_sync(module: nn.Module, on: bool) -> None:
-    """Switch averaging of gradients over the ranks in the next backward pass: off for all but the last of a step.
+    """Turn averaging of gradients over the ranks on or off for the next backward pass: a step averages once.
 
-    To be called before the forward pass, where DDP prepares what its backward pass will send.
+    Call it before the forward pass, in which DDP prepares the communication of its backward pass.
     """
     if isinstance(module, DistributedDataParallel):
         module.require_backward_grad_sync = on
@@ -128,7 +127,7 @@ def gradient_sync(module: nn.Module, on: bool) -> None:
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """The sum of this tensor over all ranks; the tensor itself stays as it is."""
+    """Sum a tensor over all ranks; the tensor itself is not changed."""
     total = tensor.detach().clone()
     if dist.is_initialized():
         dist.all_reduce(total)
@@ -141,7 +140,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """The values of all ranks, in their order, on every rank."""
+    """Gather the values of all ranks on every rank, ordered by rank."""
     values = [value] * world_size()
     if dist.is_initialized():
         dist.all_gather_object(values, value)
@@ -149,15 +148,15 @@ def gather_objects(value: Any) -> list[Any]:
 
 
 def barrier() -> None:
-    """Wait here for all ranks."""
+    """Wait until all ranks have called this."""
     if dist.is_initialized():
         dist.barrier()
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale all gradients so that their common norm is at most `max_norm`; returns the norm before, as a scalar.
+    """Scale all gradients so that their joint norm is at most `max_norm`; returns the norm before clipping, a scalar.
 
-    The norm is that of the whole gradient, also where each rank holds a share of it.
+    The norm is that of the whole gradient, even where each rank has only a shard of it.
     """
     parameters = list(parameters)
     norm = whole(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
@@ -165,49 +164,6 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
     return norm
 
 
-def full_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
-    """Weights and optimizer states as whole tensors in memory: {"model": …, "optimizers": […]}.
-
-    Every rank has to call it; only the main one gets the tensors, the others None in their places. `model` is the bare
-    model, so that the names are the same however it is wrapped. On the CPU the tensors are the model's own, not copies.
-    """
-
-    def to_main(tensor: Tensor) -> Tensor | None:
-        tensor = whole(tensor)
-        return tensor.cpu() if is_main() else None
-
-    state = {"model": dict(model.state_dict()), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
-    return map_tensors(to_main, state)
-
-
-def load_full_state(model: nn.Module, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]) -> None:
-    """Put back what `full_state` gave: every rank is given the whole state and takes its share."""
-    ours = model.state_dict()
-    model.load_state_dict({name: share(tensor, ours[name]) for name, tensor in state["model"].items()})
-    for optimizer, full in zip(optimizers, state["optimizers"], strict=True):
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        shares = {i: map_tensors(partial(share, like=parameters[i]), kept) for i, kept in full["state"].items()}
-        optimizer.load_state_dict({"state": shares, "param_groups": full["param_groups"]})
-
-
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor, its shares collected from all ranks if it is spread over them."""
+    """Return the whole tensor, gathered from all ranks if it is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def share(tensor: Tensor, like: Tensor) -> Tensor:
-    """This rank's share of a whole tensor, if `like`, of the same shape, is spread over ranks; else all of it."""
-    if not isinstance(like, DTensor) or tensor.shape != like.shape:
-        return tensor
-    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-
-
-def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """The same nest of dictionaries and lists, with each tensor replaced by function(tensor)."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, dict):
-        return {key: map_tensors(function, inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [map_tensors(function, inner) for inner in value]
-    return value

@@ -1,4 +1,4 @@
-"""Evaluation on held-out text: loss, perplexity, bits per byte, and a sample of what the model writes."""
+"""Evaluation on held-out text: loss, perplexity, bits per byte, and a text sample."""
 
 from dataclasses import dataclass
 from math import exp, inf, log
@@ -17,14 +17,14 @@ from pocketgpt.training.loss import NextTokenLoss
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Measurements of one pass over held-out text."""
+    """Metrics of one pass over held-out text."""
 
     loss: float
     """Mean of −log p(next token), in nats per token."""
     bits_per_byte: float
-    """The same surprise counted per byte of text, −log₂ p: comparable between tokenizers. 8 is knowing nothing."""
+    """Mean of −log₂ p per byte of text: comparable between tokenizers. 8 is a uniform guess over bytes."""
     tokens: int
-    """Tokens that were predicted."""
+    """Number of predicted tokens."""
 
     @property
     def perplexity(self) -> float:
@@ -32,7 +32,7 @@ class Evaluation:
         return exp(self.loss) if self.loss < 700 else inf  # e^709 is the largest float
 
     def measured(self) -> dict[str, float]:
-        """By name, as it goes into the log."""
+        """Metrics by their names in the log."""
         return {"validation_loss": self.loss, "perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte}
 
     def __str__(self) -> str:
@@ -50,12 +50,12 @@ def evaluate(
     batch_size: int = 8,
     chunk: int | None = None,
 ) -> Evaluation:
-    """The model's surprise at `tokens`, read as windows of seq_len that lie end to end.
+    """Measure the model's loss on `tokens`, read as consecutive windows of seq_len.
 
     Every token but the first is predicted exactly once, from the tokens before it in its window. Sums are divided once,
-    at the end, so that a short last window weighs as much as it has tokens, and the mean is taken before exp: a mean of
-    perplexities would be something else. Dropout is off meanwhile. `bytes_per_token` comes from `token_lengths`;
-    `chunk` is that of NextTokenLoss.
+    at the end, so that a short last window has the weight of its tokens. The mean is taken before exp: a mean of
+    perplexities would be a different number. Dropout is off during evaluation.
+    `bytes_per_token` comes from `token_lengths`, `chunk` is that of NextTokenLoss.
 
     Raises PocketError if there are fewer than two tokens.
     """
@@ -73,7 +73,7 @@ def evaluate(
 
 
 def sample_text(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int, max_new_tokens: int = 100) -> str:
-    """The prompt, continued by the model in evaluation mode; the same seed gives the same text."""
+    """Continue the prompt with the model in evaluation mode; the same seed gives the same text."""
     tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
     stop = (tokenizer.end_of_text,)
     [written] = generate(model.eval(), [tokens], max_new_tokens=max_new_tokens, stop_tokens=stop, seed=seed)
@@ -81,7 +81,7 @@ def sample_text(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int, max_ne
 
 
 def token_lengths(tokenizer: Tokenizer) -> Int[Tensor, " vocab"]:
-    """Length in bytes of the text of each token; the end-of-text token stands for no text and counts 0."""
+    """Length of each token in bytes; the end-of-text token is not text and has length 0."""
     lengths = [len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)]
     lengths[tokenizer.end_of_text] = 0
     return torch.tensor(lengths)

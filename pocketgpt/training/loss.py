@@ -1,4 +1,4 @@
-"""The loss: how surprised the model is by the token that really came next."""
+"""The loss: cross-entropy of the next token, and a chunked form that never stores all logits."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from torch.nn import functional as F
 from pocketgpt.layers.part import Part
 
 IGNORE = -100
-"""A target with this value counts for nothing: padding, or text that is not to be learned."""
+"""Target value that is left out of the loss: padding, or text that is not to be learned."""
 
 
 class NextTokenLoss(nn.Module):
     """Mean cross-entropy of the next token, −log p(target), in nats.
 
-    A module of its own, so that the model keeps one meaning (tokens in, logits out) and whatever wraps a training
-    step has one thing to wrap. The targets are the tokens moved by one: targets[:, t] = tokens[:, t + 1].
+    A module of its own, so that the model always maps tokens to logits and DDP has one module to wrap. The targets are
+    the tokens shifted by one: targets[:, t] = tokens[:, t + 1].
     An untrained model scores about ln(vocab_size).
 
     With `chunk`, head and loss are computed for that many tokens at a time (`HeadLoss`): logits and their gradient,
@@ -71,9 +71,9 @@ def auxiliary_loss(model: nn.Module) -> Float[Tensor, ""] | None:
 class HeadLoss(torch.autograd.Function):
     """Σ −log softmax(features · weightᵀ)[target] over targets that are not IGNORE, without all logits in memory.
 
-    The gradient for the logits is softmax − one-hot, known as soon as the logits are. So each chunk goes the way to
-    the gradients of features and weight at once, and its logits are let go; nothing is computed twice. Backward only
-    scales what is there, which is right because the result is a single number.
+    The gradient for the logits is softmax − one-hot, known as soon as the logits are. So forward already computes each
+    chunk's gradients for features and weight, and frees its logits; nothing is computed twice. Backward only scales
+    these gradients, which is correct because the result is a scalar.
     Source: Hsu et al. 2024, Liger Kernel (arXiv 2410.10989), section 3.2.
     """
 

@@ -1,4 +1,4 @@
-"""Optimizers: AdamW and Muon, with each parameter in the right group, decayed or not."""
+"""Optimizers: AdamW and Muon, and the parameter groups with and without weight decay."""
 
 import torch
 from torch import nn
@@ -8,24 +8,24 @@ from pocketgpt.training.recipes import TrainConfig
 
 
 def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """The optimizers that together update every trainable parameter once.
+    """Build the optimizers that together update every trainable parameter once.
 
     | parameters                             | optimizer "adamw"    | optimizer "muon"    |
     |----------------------------------------|----------------------|---------------------|
     | matrices inside the blocks             | AdamW, decay         | Muon, decay         |
     | an untied head, matrices in Part.adamw | AdamW, decay         | AdamW, decay        |
     | embeddings (a tied head is one)        | AdamW, no decay      | AdamW, no decay     |
-    | norms, biases, what is in Part.no_decay| AdamW, no decay      | AdamW, no decay     |
+    | norms, biases, Part.no_decay           | AdamW, no decay      | AdamW, no decay     |
 
-    Embeddings are not decayed: a row moves only when its token is in the batch but would shrink at every step, so that
-    rare words fade (OLMo 2, Walsh et al. 2025, arXiv 2501.00656). A norm's scale or a bias that is pulled toward zero
-    loses signal and gains nothing.
+    Embeddings are not decayed: a row moves only when its token is in the batch but would shrink at every step, so
+    rare tokens fade (OLMo 2, Walsh et al. 2025, arXiv 2501.00656). Decaying a norm's scale or a bias loses signal and
+    gains nothing.
 
     Muon replaces the momentum of a matrix by a matrix of the same directions whose singular values are all about 1, so
-    that every direction learns at the same pace. It is made for hidden layers, hence AdamW for what touches the
-    vocabulary.
+    that every direction learns at the same pace. It is made for hidden layers, hence AdamW for embedding
+    and head.
 
-    Each group keeps its peak learning rate under "peak_lr", for the schedule to scale.
+    Each group stores its peak learning rate under "peak_lr", for the schedule to scale.
     Sources: Loshchilov and Hutter 2017, AdamW (arXiv 1711.05101); Jordan et al. 2024, Muon
     (https://kellerjordan.github.io/posts/muon/).
     """
@@ -48,7 +48,7 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """Trainable parameters as (matrices inside the blocks, other matrices, embeddings and vectors).
+    """Split trainable parameters into (matrices inside the blocks, other matrices, embeddings and vectors).
 
     A layer lists its exceptions in `Part.adamw` and `Part.no_decay`. A tied head is the embedding itself and is listed
     once, as an embedding.

@@ -13,7 +13,7 @@ Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Checked):
-    """Everything that decides a training run, apart from the model. Checks itself when it is made."""
+    """Settings of a training run, apart from the model; validated on creation."""
 
     corpus: str = "shakespeare"
     """Text to train on: the name of a corpus, or a path to your own .txt, .jsonl or .parquet."""
@@ -25,7 +25,7 @@ class TrainConfig(Checked):
     """Windows of text in one forward pass of one process. Small batches learn more per minute on a CPU; large ones fill
     a GPU."""
     accumulation: int = 1
-    """Forward passes per step, their gradients added up: a larger batch in the same memory."""
+    """Forward passes per step, whose gradients are summed: a larger batch in the same memory."""
     seq_len: int = 256
     """Tokens in a window; at most the model's max_seq_len."""
     optimizer: Optimizer = "muon"
@@ -35,23 +35,23 @@ class TrainConfig(Checked):
     muon_lr: float = 0.02
     """Peak learning rate of Muon; not used with adamw."""
     schedule: Schedule = "cosine"
-    """cosine: up, then down along a cosine. wsd: up, level, and down at the end."""
+    """cosine: warm-up, then cosine decay. wsd: warm-up, constant, decay at the end."""
     warmup: float = 0.05
-    """Steps in which the learning rate rises from 0 to its peak: a part of all steps if below 1, else their number."""
+    """Steps in which the learning rate rises to its peak: a fraction of all steps if below 1, else their number."""
     decay: float = 0.2
-    """Steps in which wsd falls to the end, counted like warmup; a cosine falls from the warm-up on."""
+    """Steps in which wsd decays at the end, counted like warmup; not used with cosine."""
     final_lr: float = 0.0
     """Final learning rate, as a fraction of the peak, from 0 to 1."""
     weight_decay: float = 0.1
-    """Pull of the matrices toward zero; embeddings, norms and biases are left alone."""
+    """Weight decay of the matrices; embeddings, norms and biases are not decayed."""
     beta1: float = 0.9
-    """AdamW: memory of the mean gradient. 0.9 is about 10 steps."""
+    """AdamW: decay rate of the mean gradient; 0.9 averages about 10 steps."""
     beta2: float = 0.95
-    """AdamW: memory of the squared gradient. 0.95 is about 20 steps."""
+    """AdamW: decay rate of the mean squared gradient; 0.95 averages about 20 steps."""
     clip: float = 1.0
-    """Longest gradient, as the norm over all parameters; a longer one is scaled down to this."""
+    """Maximum norm of the gradient over all parameters; a longer gradient is scaled down to it."""
     dropout: float = 0.0
-    """Chance that a value on its way into the residual stream is dropped. Helps when the corpus is read many times."""
+    """Probability that a value added to the residual stream is dropped. Helps when the corpus is read many times."""
     repeats: float = 0.0
     """Share of the windows that start over after a random distance. On a small corpus, 0.1 teaches a small model to
     copy from earlier text (induction heads)."""
@@ -64,9 +64,9 @@ class TrainConfig(Checked):
     activation_checkpointing: bool = False
     """Store only the input of each block and recompute the rest in the backward pass: less memory, a third slower."""
     head_chunk: int | None = None
-    """Compute head and loss for this many tokens at a time, such as 4096: memory that does not grow with the logits."""
+    """Compute head and loss for this many tokens at a time, such as 4096: fewer logits in memory."""
     fsdp: bool = False
-    """Spread weights and optimizer over the processes of torchrun, for models that do not fit on one GPU."""
+    """Shard weights and optimizer over the processes of torchrun, for models that do not fit on one GPU."""
     max_skipped: int = 10
     """Stop after this many steps in a row whose loss or gradient is not finite; such a step changes no weights."""
     eval_every: int = 250
@@ -76,9 +76,9 @@ class TrainConfig(Checked):
     save_every: int = 250
     """Steps between checkpoints. The last two are kept, and the best."""
     keep_every: int | None = None
-    """Keep the checkpoints of every so many steps for good, a multiple of save_every; None keeps none of them."""
+    """Keep one checkpoint in this many steps permanently, a multiple of save_every; None keeps none of them."""
     prompt: str = ""
-    """Text that the samples continue; empty begins a new text."""
+    """Prompt of the samples; empty begins a new text."""
     seed: int = 0
     """Seed of the weights, the order of the windows and the samples."""
 
@@ -94,15 +94,17 @@ class TrainConfig(Checked):
         self._require_choice("optimizer", Optimizer)
         self._require_choice("schedule", Schedule)
         self._require_choice("precision", Precision)
-        # A gradient scaler looks for overflows in the gradients of its own rank, and FSDP leaves each rank a share.
+        # A gradient scaler checks the gradients of its own rank for overflows, and FSDP gives each only a shard.
         self._require(not (self.fsdp and self.precision == "fp16"), "precision", "bf16 or float32 with fsdp")
         self._require(0 < self.lr < 1, "lr", "a number between 0 and 1, such as 0.003")
         self._require(0 < self.muon_lr < 1, "muon_lr", "a number between 0 and 1, such as 0.02")
         self._require(
-            self.warmup >= 0, "warmup", "a part of the steps, such as 0.05, or a number of steps, such as 200"
+            self.warmup >= 0, "warmup", "a fraction of the steps, such as 0.05, or a number of steps, such as 200"
         )
-        self._require(self.decay > 0, "decay", "a part of the steps, such as 0.2, or a number of steps, such as 1000")
-        self._require(0 <= self.final_lr <= 1, "final_lr", "a part of the peak from 0 to 1, such as 0.1")
+        self._require(
+            self.decay > 0, "decay", "a fraction of the steps, such as 0.2, or a number of steps, such as 1000"
+        )
+        self._require(0 <= self.final_lr <= 1, "final_lr", "a fraction of the peak from 0 to 1, such as 0.1")
         self._require(self.weight_decay >= 0, "weight_decay", "0 or more, such as 0.1")
         self._require(0 <= self.beta1 < 1, "beta1", "a number from 0 up to 1, such as 0.9")
         self._require(0 <= self.beta2 < 1, "beta2", "a number from 0 up to 1, such as 0.95")
@@ -163,7 +165,7 @@ LATENT = TrainConfig(
     save_every=500,
 )
 
-# A small model on a small corpus: gentle rates, and a look at what it writes every 200 steps.
+# A small model on a small corpus: low learning rates, and a sample every 200 steps.
 POCKET = TrainConfig(
     tokenizer="gpt2",
     steps=5000,
@@ -181,7 +183,7 @@ POCKET = TrainConfig(
 QUICK = TrainConfig(steps=800, lr=6e-3, eval_every=200, eval_tokens=50_000, save_every=200, prompt="ROMEO:")
 
 # For each preset its recipes by name; the first one is the default. Presets that are not here use TrainConfig() with
-# GPT-2's tokenizer, which is a beginning and not a tuned recipe.
+# GPT-2's tokenizer, a starting point and not a tuned recipe.
 RECIPES: dict[str, dict[str, TrainConfig]] = {
     "pocket-shakespeare": {
         "quick": QUICK,
@@ -231,7 +233,7 @@ RECIPES: dict[str, dict[str, TrainConfig]] = {
 
 
 def recipe(preset: str, name: str | None = None) -> TrainConfig:
-    """The recipe of that name for a preset; without a name its default one.
+    """Look up the recipe of that name for a preset; without a name its default one.
 
     Raises ConfigError for an unknown preset or recipe.
     """

@@ -1,4 +1,4 @@
-"""Recovery: a run that is interrupted saves first, and one that fails says what is safe and how to continue."""
+"""Recovery: saving before an interrupted run stops, and error messages that name the last checkpoint to resume from."""
 
 import os
 import signal
@@ -17,12 +17,12 @@ from pocketgpt.training.recipes import TrainConfig
 
 
 class OutOfMemory(PocketError):
-    """The step does not fit into the memory of the device."""
+    """Error for a step that does not fit into the memory of the device."""
 
 
 @contextmanager
 def with_recovery_hint(folder: Path, config: TrainConfig) -> Iterator[None]:
-    """Converts errors the user can fix (out of memory, full disk, no compiler) into a PocketError with instructions."""
+    """Convert errors the user can fix (out of memory, full disk, no compiler) into a PocketError with instructions."""
     try:
         yield
     except CheckpointError as error:
@@ -43,7 +43,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def memory_advice(config: TrainConfig) -> str:
-    """Settings that need less memory and do not change the result, with values that would work."""
+    """Suggest settings that need less memory and do not change the result, with values that would work."""
     ways = []
     if config.batch_size > 1:
         halves = f"--batch-size {config.batch_size // 2} --accumulation {config.accumulation * 2}"
@@ -58,7 +58,7 @@ def memory_advice(config: TrainConfig) -> str:
 
 
 def how_to_continue(folder: Path) -> str:
-    """The last good checkpoint of a run, and the command that continues from it."""
+    """Name the last intact checkpoint of a run, and the command that continues from it."""
     try:
         last = latest_intact(folder)
     except CheckpointError:
@@ -68,9 +68,9 @@ def how_to_continue(folder: Path) -> str:
 
 @contextmanager
 def interrupt_after_step() -> Iterator[Callable[[], bool]]:
-    """Defer Ctrl-C, and SIGTERM, with which clusters announce the end of a job, to the end of the step.
+    """Defer Ctrl-C, and the SIGTERM that clusters send before the end of a job, to the end of the step.
 
-    The function that it yields says whether there was one.
+    Yields a function that is true after either of them.
 
     A second Ctrl-C interrupts at once, but not under torchrun, which forwards the Ctrl-C that its processes received
     already; it kills them itself, after 30 seconds. Outside the main thread, where signals cannot be caught, nothing

@@ -1,4 +1,4 @@
-"""A whole run: from the configs of model and training to a trained model in a folder, and resuming one."""
+"""Training runs: from the configs of model and training to a trained model in a folder; resuming a run."""
 
 import hashlib
 from dataclasses import asdict, replace
@@ -18,12 +18,11 @@ from pocketgpt.text.tokenize_corpus import tokenize_corpus
 from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
 from pocketgpt.training.checkpoint import checkpoints, load_checkpoint
 from pocketgpt.training.distributed import barrier, is_main, rank, world_size
-from pocketgpt.training.precision import autocast
-from pocketgpt.training.prepare import check_compiler
+from pocketgpt.training.prepare import autocast, check_compiler
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.trainer import RunResult, Trainer
 
-# Settings that may change when a run is resumed: where and how it is computed and observed, but not what.
+# Settings that may change when a run is resumed: they do not change the result.
 MAY_CHANGE = {"device", "compile", "activation_checkpointing", "head_chunk", "fsdp", "max_skipped"}
 MAY_CHANGE |= {"eval_every", "save_every", "keep_every", "prompt", "batch_size", "accumulation"}
 
@@ -66,9 +65,10 @@ def resume(
     """Resume a run from one of its checkpoints, as if it had never stopped.
 
     Bit for bit, if the device, the number of processes and `config` are those of before. Raises PocketError if `config`
-    asks for something else to be computed, or the corpus is not the one that the run began with.
+    would change the result, or the corpus is not the one that the run began with.
     """
-    loaded, state = load_checkpoint(checkpoint), read_torch(checkpoint / "state.pt")
+    loaded = load_checkpoint(checkpoint)
+    state = read_torch(checkpoint / "state.pt")
     saved = TrainConfig.from_dict(loaded.training["recipe"])
     config = config or saved
     check_changes(saved, config, loaded.training["processes"])
@@ -78,7 +78,7 @@ def resume(
     if fingerprints(data) != loaded.training["data"]:
         raise PocketError(
             f"The text of corpus {config.corpus!r} has changed since {checkpoint.parent} began to train on it. "
-            "Put the old text back, or train from the beginning into another folder."
+            "Restore the old text, or train from the beginning into another folder."
         )
     metadata = {name: loaded.training[name] for name in ("preset", "data")}
     trainer = build_trainer(loaded.model, loaded.tokenizer, data, config, checkpoint.parent, device, metadata)
@@ -95,7 +95,7 @@ def build_trainer(
     device: torch.device,
     metadata: dict[str, Any],
 ) -> Trainer:
-    """The trainer of a run, with the windows of this rank."""
+    """Build the trainer of a run, with the windows of this rank."""
     batches = ShuffledWindows(
         data["train"].tokens,
         config.batch_size,
@@ -118,7 +118,7 @@ def build_trainer(
 
 
 def prepare_both(corpus: str, tokenizer: Tokenizer) -> dict[str, TokenFolder]:
-    """Both splits; the main rank makes the token files, and the others open them."""
+    """Load both splits; the main rank writes the token files, and the others open them."""
     if not is_main():
         barrier()
     data = {split: tokenize_corpus(corpus, tokenizer, split) for split in ("train", "validation")}
@@ -128,7 +128,7 @@ def prepare_both(corpus: str, tokenizer: Tokenizer) -> dict[str, TokenFolder]:
 
 
 def fingerprints(data: dict[str, TokenFolder]) -> dict[str, str]:
-    """A checksum of the tokens of each split, made of the checksums of their shards."""
+    """Checksum of the tokens of each split, from the checksums of its shards."""
     shards = {split: "".join(header.ids_sha256 for header in tokens.headers) for split, tokens in data.items()}
     return {split: hashlib.sha256(checksums.encode()).hexdigest() for split, checksums in shards.items()}
 
@@ -141,7 +141,7 @@ def check_machine(config: TrainConfig, device: torch.device) -> None:
 
 
 def check_changes(saved: TrainConfig, config: TrainConfig, processes: int) -> None:
-    """Raises PocketError if a run would compute something else than it began with; names the old and the new value."""
+    """Raises PocketError, with the old and the new value, if a resumed run has settings that change its result."""
     old, new = asdict(saved), asdict(config)
     changed = [name for name in old if old[name] != new[name] and name not in MAY_CHANGE]
     if changed:
@@ -163,13 +163,17 @@ def check_folder(folder: Path) -> None:
     """Raises PocketError if the folder is not empty. Partial checkpoints do not count."""
     if not folder.exists() or all(file.name.endswith(".partial") for file in folder.iterdir()):
         return
-    go_on = f"resume it with `pocketgpt train --resume {folder}`, or " if checkpoints(folder) else ""
-    raise PocketError(f"{folder} is not empty: {go_on}give the run a folder of its own, such as {free_folder(folder)}.")
+    resume_it = f"resume it with `pocketgpt train --resume {folder}`, or " if checkpoints(folder) else ""
+    raise PocketError(
+        f"{folder} is not empty: {resume_it}give the run a folder of its own, such as {free_folder(folder)}."
+    )
 
 
 def free_folder(wanted: Path) -> Path:
-    """`wanted` if nothing is there, else the first of wanted-2, wanted-3, … that is free."""
-    folder, number = wanted, 2
+    """Return `wanted` if it does not exist, else the first of wanted-2, wanted-3, … that does not."""
+    folder = wanted
+    number = 2
     while folder.exists():
-        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+        number += 1
     return folder

@@ -1,4 +1,4 @@
-"""Log of a run: metrics.jsonl, TensorBoard where it is installed, and the loss curve as a picture."""
+"""Log of a run: metrics.jsonl, TensorBoard if it is installed, and a plot of the loss curve."""
 
 import importlib.util
 import json
@@ -14,11 +14,11 @@ BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette: told apart with 
 
 
 class RunLog:
-    """Measurements by step: one JSON object a line in `metrics.jsonl`, and TensorBoard.
+    """Metrics by step: one JSON object per line of `metrics.jsonl`, and TensorBoard.
 
-    Used in a `with` block; its end draws loss.png, also after an error: then the curve matters most. A run that resumes
-    after `step` first removes what was written beyond it, so that the log reads as one run. With `silent`, on all
-    processes but one, nothing is written.
+    A context manager: its end draws loss.png, also after an error, when the curve matters most. A run that resumes
+    after `step` first removes later records, so that the log reads as one run. With `silent`, on all ranks but the main
+    one, nothing is written.
     """
 
     def __init__(self, folder: Path, silent: bool = False) -> None:
@@ -27,7 +27,7 @@ class RunLog:
         self.board: Any = None
 
     def start(self, step: int) -> "RunLog":
-        """Begin, or continue after `step`."""
+        """Open the log of a new run, or of one that resumes after `step`."""
         if self.silent:
             return self
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ class RunLog:
             self.board.close()
 
     def scalars(self, step: int, **values: int | float) -> None:
-        """Record measurements of a step, such as train_loss or tokens_per_second; what is not finite is left out."""
+        """Record metrics of a step, such as train_loss or tokens_per_second; non-finite values are left out."""
         values = {name: value for name, value in values.items() if math.isfinite(value)}
         if self.file:
             # Nine digits are all that a float32 has.
@@ -64,7 +64,7 @@ class RunLog:
                 self.board.add_scalar(name, value, step)
 
     def sample(self, step: int, text: str) -> None:
-        """Record a text that the model wrote after that step, in samples/ and TensorBoard."""
+        """Record a text that the model generated after that step, in samples/ and TensorBoard."""
         if self.file:
             (self.folder / "samples").mkdir(exist_ok=True)
             (self.folder / "samples" / f"step-{step:06}.txt").write_text(text + "\n", encoding="utf-8")
@@ -72,18 +72,18 @@ class RunLog:
             self.board.add_text("sample", "    " + text.replace("\n", "\n    "), step)
 
     def sync(self) -> None:
-        """Wait until all that was recorded is on the disk."""
+        """Wait until all records are on the disk."""
         if self.file:
             os.fsync(self.file.fileno())
 
 
 def read_metrics(folder: Path) -> list[dict[str, int | float]]:
-    """The records of `metrics.jsonl`, in the order in which they were written, up to a line that a kill cut short."""
+    """Read the records of `metrics.jsonl`, in order, up to a line that a kill truncated."""
     return [record for _, record in _records(folder / "metrics.jsonl")]
 
 
 def cut_after(file: Path, step: int) -> None:
-    """Take the records beyond `step` out of a file, and what is left of a last line that was cut short."""
+    """Remove the records beyond `step` from a file, and a truncated last line."""
     if file.exists():
         kept = "".join(line + "\n" for line, record in _records(file) if record["step"] <= step)
         with replacing(file) as beside:
@@ -99,12 +99,12 @@ def _records(file: Path) -> Iterator[tuple[str, dict[str, int | float]]]:
 
 
 def plot_losses(records: list[dict[str, int | float]], file: Path) -> None:
-    """Draw training and validation loss against the step, into a PNG; nothing if there is no training loss yet."""
+    """Plot training and validation loss against the step in a PNG file; nothing if there is no training loss yet."""
     train = [(record["step"], record["train_loss"]) for record in records if "train_loss" in record]
     validation = [(record["step"], record["validation_loss"]) for record in records if "validation_loss" in record]
     if not train:
         return
-    from matplotlib.figure import Figure  # takes half a second, which the processes that plot nothing need not wait
+    from matplotlib.figure import Figure  # the import takes half a second; ranks that plot nothing skip it
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
@@ -112,7 +112,7 @@ def plot_losses(records: list[dict[str, int | float]], file: Path) -> None:
     if validation:
         axes.plot(*zip(*validation, strict=True), color=ORANGE, marker="o", markersize=4, label="validation")
         step, loss = min(validation, key=lambda point: point[1])
-        axes.set_title(f"Text it has not seen is predicted best at step {step}: {loss:.2f} nats per token")
+        axes.set_title(f"Lowest validation loss at step {step}: {loss:.2f} nats per token")
     else:
         axes.set_title(f"From {train[0][1]:.2f} to {train[-1][1]:.2f} nats per token in {train[-1][0]} steps")
     axes.set_xlabel("step")

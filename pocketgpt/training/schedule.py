@@ -1,18 +1,18 @@
-"""The learning rate over time: up in a straight line, then down along a cosine, or flat and down at the end."""
+"""Learning rate schedules: linear warm-up, then cosine decay, or constant with a decay at the end (WSD)."""
 
 from math import cos, pi, sqrt
 
 
 def warmup_cosine(step: int, *, peak: float, floor: float, warmup_steps: int, steps: int) -> float:
-    """The learning rate of update number `step`, counted from 0.
+    """Learning rate of update number `step`, counted from 0: linear warm-up, then cosine decay.
 
         step < warmup_steps:   peak · (step + 1) / (warmup_steps + 1)
         otherwise:             floor + (peak − floor) · (1 + cos(π · progress)) / 2
                                progress = (step − warmup_steps) / (steps − warmup_steps)
 
-    Update `warmup_steps` runs at the peak. The floor is reached at `steps`, one past the last update, and kept from
-    there, so that no update is wasted on a rate of zero at either end. Starting low lets AdamW's running averages fill
-    before the steps get long; ending low lets the noise of single batches average out.
+    Update `warmup_steps` runs at the peak. The floor is reached at `steps`, one past the last update, and applies
+    from then on, so no update is wasted on a rate of zero at either end. Starting low gives AdamW's running averages
+    time to fill before the steps get long; ending low lets the noise of single batches average out.
     Source: Loshchilov and Hutter 2016 (arXiv 1608.03983); warm-up: Goyal et al. 2017 (arXiv 1706.02677).
     """
     if step < warmup_steps:
@@ -26,7 +26,7 @@ def warmup_cosine(step: int, *, peak: float, floor: float, warmup_steps: int, st
 def warmup_stable_decay(
     step: int, *, peak: float, floor: float, warmup_steps: int, decay_steps: int, steps: int
 ) -> float:
-    """The learning rate of update number `step`, counted from 0: up, flat, down in the last `decay_steps`.
+    """Learning rate of update number `step`, counted from 0: warm-up, constant, decay in the last `decay_steps`.
 
         step < warmup_steps:           peak · (step + 1) / (warmup_steps + 1)
         step < steps − decay_steps:    peak
@@ -34,9 +34,9 @@ def warmup_stable_decay(
                                        progress = (step − (steps − decay_steps)) / decay_steps
 
     Update `steps − decay_steps` is the last at the peak; the floor is reached at `steps`, one past the last update.
-    Where warm-up and decay overlap, the lower rate counts. Unlike the cosine, the flat part does not know where the
-    run ends: it can be made longer later, and a decay from any checkpoint of it, over 10 to 20 % of the steps, does as
-    well as a cosine of that length. 1 − √ falls fast at first and ends better than a straight line.
+    Where warm-up and decay overlap, the lower rate counts. Unlike the cosine, the constant part does not depend on
+    where the run ends: it can be extended later, and a decay from any of its checkpoints, over 10 to 20 % of the steps,
+    does as well as a cosine of that length. 1 − √ falls fast at first and ends lower than a linear decay.
     Source: Hu et al. 2024, MiniCPM (arXiv 2404.06395); 1 − √: Hägele et al. 2024 (arXiv 2405.18392).
     """
     if step >= steps:

@@ -1,4 +1,4 @@
-"""One training step: forward and backward passes, clipping, an update of the weights."""
+"""Training step: forward and backward passes, clipping, and an update of the weights."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -25,15 +25,15 @@ def training_step(
     """Update the weights with the gradient of all micro-batches on all ranks, as if they were one batch.
 
     Returns the mean loss per token before the step, and the norm of the gradient before clipping. If one of them is not
-    a finite number, on whichever rank, the weights and the optimizers of all ranks stay as they are.
+    a finite number on any rank, the weights and optimizers of all ranks are left unchanged.
     """
     n_targets = sum_over_ranks(sum((targets != IGNORE).sum() for _, targets in micro_batches))
     total = torch.zeros((), device=n_targets.device)
     for number, (tokens, targets) in enumerate(micro_batches, start=1):
-        # Gradients of micro-batches add up in memory; the ranks exchange their sums once, with the last one.
+        # Gradients of micro-batches accumulate locally; the ranks exchange their sums once, with the last one.
         gradient_sync(loss, on=number == len(micro_batches))
         with autocast:
-            # The ranks take the mean of their gradients: each counts as if all targets were shared out evenly.
+            # The ranks average their gradients: each divides as if the targets were spread evenly.
             share = loss(tokens, targets, n_targets / world_size())
         scaler.scale(share).backward()
         total += share.detach()

@@ -1,4 +1,4 @@
-"""The training loop: the same for a CPU, a GPU, and many of them."""
+"""Training loop for a CPU, a GPU, or several."""
 
 import sys
 import time
@@ -21,8 +21,7 @@ from pocketgpt.training.distributed import any_rank, is_main, seed_everything, w
 from pocketgpt.training.evaluate import Evaluation, evaluate, sample_text, token_lengths
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
-from pocketgpt.training.precision import autocast, grad_scaler
-from pocketgpt.training.prepare import compile_loss, prepare_for_training
+from pocketgpt.training.prepare import autocast, compile_loss, grad_scaler, prepare_for_training
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.recovery import interrupt_after_step, with_recovery_hint
 from pocketgpt.training.run_log import RunLog
@@ -34,23 +33,23 @@ COUNTERS = ("step", "skipped", "skipped_in_a_row", "seconds")
 
 
 class TrainingDiverged(PocketError):
-    """The loss or the gradient stopped being a number."""
+    """Error for a loss or gradient that is not finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """Outcome of a run."""
+    """Result of a run."""
 
     folder: Path
     step: int
     best: Evaluation | None
-    """The evaluation of the lowest loss; None if the run ended before the first one."""
+    """Evaluation with the lowest loss; None if the run ended before the first one."""
     interrupted: bool
 
 
 @runtime_checkable
 class Batches(Protocol):
-    """Source of training data: batch number `step`, the same each time it is asked for."""
+    """Source of training data: batch number `step`, the same at every call."""
 
     def batch(self, step: int) -> Batch: ...
 
@@ -90,7 +89,10 @@ class Trainer:
         self.tokens_per_step = config.tokens_per_step * world_size()
         self.peak_flops = matmul_flops(self.device, self.product_dtype()) * world_size()
         self.log = RunLog(folder, silent=not is_main())
-        self.step, self.skipped, self.skipped_in_a_row, self.seconds = 0, 0, 0, 0.0
+        self.step = 0
+        self.skipped = 0
+        self.skipped_in_a_row = 0
+        self.seconds = 0.0
         self.best: Evaluation | None = None
         self.measured: dict[str, float] = {}  # by the evaluation at this step, if there was one
         seed_everything(config.seed)
@@ -104,20 +106,22 @@ class Trainer:
             if is_main():
                 remove_partial(self.folder)
             if self.step == 0:
-                self.save()  # a folder that cannot be written shows now, and a kill at any moment loses nothing
+                self.save()  # fails now if the folder cannot be written; a kill at any moment loses nothing
             stopping = False
             with self.log.start(self.step), interrupt_after_step() as interrupted, self.progress() as bar:
                 while self.step < self.config.steps and not stopping:
                     self.train_step(bar)
-                    stopping, ended = any_rank(interrupted()), self.step == self.config.steps
+                    stopping = any_rank(interrupted())
+                    ended = self.step == self.config.steps
                     is_best = (ended or self.step % self.config.eval_every == 0) and self.evaluate(bar)
                     if is_best or ended or stopping or self.step % self.config.save_every == 0:
                         self.save()
         return RunResult(folder=self.folder, step=self.step, best=self.best, interrupted=self.step < self.config.steps)
 
     def train_step(self, bar: tqdm | None = None) -> dict[str, float]:
-        """One update of the weights. Returns what was measured, as it goes into the log."""
-        started, self.measured = time.perf_counter(), {}
+        """Update the weights once; returns the metrics, as they are logged."""
+        started = time.perf_counter()
+        self.measured = {}
         self.model.train()
         rates = self.set_learning_rates()
         first = self.step * self.config.accumulation
@@ -128,7 +132,8 @@ class Trainer:
         )
         self.step += 1
         finite = isfinite(loss) and isfinite(norm)
-        self.skipped, self.skipped_in_a_row = self.skipped + (not finite), 0 if finite else self.skipped_in_a_row + 1
+        self.skipped += not finite
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         seconds = time.perf_counter() - started
         self.seconds += seconds
         speed = self.tokens_per_step / seconds
@@ -145,7 +150,7 @@ class Trainer:
         return measured
 
     def set_learning_rates(self) -> dict[str, float]:
-        """Give every parameter group its rate for this step; returns them by optimizer."""
+        """Set the learning rate of every parameter group for this step; returns them by optimizer."""
         rates = {}
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -155,16 +160,17 @@ class Trainer:
 
     def learning_rate(self, peak: float) -> float:
         """Learning rate of this step for a group with this peak rate."""
-        config, floor = self.config, peak * self.config.final_lr
+        config = self.config
+        floor = peak * config.final_lr
         settings = {"peak": peak, "floor": floor, "warmup_steps": config.warmup_steps, "steps": config.steps}
         if config.schedule == "cosine":
             return warmup_cosine(self.step, **settings)
         return warmup_stable_decay(self.step, decay_steps=config.decay_steps, **settings)
 
     def evaluate(self, bar: tqdm) -> bool:
-        """Measure the validation loss, show a sample; returns whether it is the lowest so far.
+        """Measure the validation loss and print a sample; returns True if the loss is the lowest so far.
 
-        Every rank reads all of it: no slower than one rank, and FSDP needs all of them in a forward pass.
+        Every rank reads all of the text: no slower than one rank, and FSDP needs all ranks in a forward pass.
         """
         with self.autocast:
             result = evaluate(
@@ -191,7 +197,7 @@ class Trainer:
         return is_best
 
     def save(self) -> None:
-        """Write a checkpoint of this step; then, and only then, remove those that are not needed any more."""
+        """Write a checkpoint of this step, then remove those that are no longer needed."""
         model, state = capture(self.model, self.optimizers, self.scaler, self.device)
         if not is_main():
             return
@@ -212,14 +218,14 @@ class Trainer:
         prune(self.folder, self.step, self.config.keep_every)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from the state of a checkpoint, whose weights the model has already."""
+        """Restore the state of a checkpoint; the model has its weights already."""
         restore(state, self.optimizers, self.scaler, self.device)
         for name in COUNTERS:
             setattr(self, name, state[name])
         self.best = state["best"] and Evaluation(**state["best"])
 
     def build_loss(self) -> nn.Module:
-        """Model and loss, prepared, compiled, recomputed in parts or distributed as configured."""
+        """Build model and loss: prepared, compiled, checkpointed and distributed as configured."""
         self.model = prepare_for_training(self.model, self.device, self.config.precision)
         self.model.recompute_blocks = self.config.activation_checkpointing
         loss = NextTokenLoss(self.model, self.config.head_chunk)
@@ -234,7 +240,7 @@ class Trainer:
             return (one @ one).dtype
 
     def progress(self) -> tqdm:
-        """A bar that counts tokens, those of earlier sessions included; its rate is that of this one."""
+        """Progress bar of tokens, with those from before a resume; its rate is that of this process."""
         return tqdm(
             total=self.config.steps * self.tokens_per_step,
             initial=self.step * self.tokens_per_step,
@@ -247,6 +253,7 @@ class Trainer:
         )
 
     def divergence_message(self, measured: str) -> str:
+        """Error message with the last checkpoint and settings that train more stably."""
         in_a_row = f" in {self.skipped_in_a_row} steps in a row" if self.skipped_in_a_row > 1 else ""
         return (
             f"Training diverged after step {self.step}: {measured}{in_a_row}. The last good checkpoint is "

@@ -125,8 +125,8 @@ def test_generation_does_not_change_the_model(model):
     [
         ([[5], []], "Prompt 1 is empty"),
         ([], "There is no prompt"),
-        ([[5, 61]], "Prompt 0 holds token 61, and the model knows 0 to 60"),
-        ([[5], [60, -1]], "Prompt 1 holds token -1"),
+        ([[5, 61]], "Prompt 0 contains token 61, and the vocabulary has ids 0 to 60"),
+        ([[5], [60, -1]], "Prompt 1 contains token -1"),
     ],
 )
 def test_a_bad_prompt_is_named(model, prompts, message):

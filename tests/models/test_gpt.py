@@ -216,8 +216,8 @@ def test_a_missing_file_is_named_with_what_to_do(file, small, tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("model.safetensors", None, "is damaged or cut short"),
-        ("model.safetensors", b"", "is damaged or cut short"),
+        ("model.safetensors", None, "is damaged or truncated"),
+        ("model.safetensors", b"", "is damaged or truncated"),
         ("config.json", None, "is damaged"),
         ("config.json", b"\xff\xfe\x00", "is damaged"),
         ("config.json", b"[1, 2]", "does not describe a model"),

@@ -100,7 +100,7 @@ def test_tied_head_stays_one_tensor_even_if_the_file_holds_it_twice():
         ({"rope_scaling": {"type": "yarn", "factor": 2.0, "mscale": 0.7}}, "mscale = 0.7"),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "full_attention"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
-        ({"rope_scaling": {"type": "linear"}}, "should have a field 'factor'"),
+        ({"rope_scaling": {"type": "linear"}}, "is missing the field 'factor'"),
         ({"num_key_value_heads": 4}, "AttentionConfig.n_kv_heads = 4 cannot work"),
         ({"model_type": "qwen3", "use_sliding_window": True}, "use_sliding_window = True"),
         ({"tie_word_embeddings": False}, "Missing key.*head.weight"),
@@ -130,7 +130,7 @@ def test_unsupported_option_of_gpt2_is_named(option, value):
 
 def test_field_that_is_missing_is_named():
     config = {k: v for k, v in TINY.items() if k != "hidden_size"}
-    with pytest.raises(PocketError, match="llama model should have a field 'hidden_size'"):
+    with pytest.raises(PocketError, match="llama model is missing the field 'hidden_size'"):
         from_huggingface(config, published())
 
 
@@ -152,7 +152,7 @@ def test_missing_weight_is_named():
 
 
 def test_empty_folder_says_how_to_fill_it(tmp_path):
-    with pytest.raises(PocketError, match=r"holds no published model.*hf download"):
+    with pytest.raises(PocketError, match=r"contains no published model.*hf download"):
         load_huggingface(tmp_path)
 
 
@@ -169,5 +169,5 @@ def test_weights_that_are_cut_short_are_named(tmp_path):
     save_file(published(), tmp_path / "model.safetensors")
     whole = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(PocketError, match=r"model\.safetensors is damaged or cut short"):
+    with pytest.raises(PocketError, match=r"model\.safetensors is damaged or truncated"):
         load_huggingface(tmp_path)

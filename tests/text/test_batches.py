@@ -103,14 +103,14 @@ def test_a_text_of_one_window_is_enough():
 @pytest.mark.parametrize(
     ("n_tokens", "arguments", "message"),
     [
-        (16, (1, 16), "16 tokens hold 0 windows of seq_len 16, and one batch takes 1 .*at least 32 tokens.*most 8[.]"),
+        (16, (1, 16), "16 tokens make 0 windows of seq_len 16, and one batch takes 1 .*at least 32 tokens.*most 8[.]"),
         (
             100,
             (10, 10),
             r"takes 10 \(batch_size 10\).*110 tokens.*a batch_size of at most 9.*a seq_len of at most 9[.]",
         ),
         (100, (5, 10, 0, 1, 2), r"takes 10 \(batch_size 5 on each of 2 processes\).*a batch_size of at most 4"),
-        (1, (2, 1), r"1 tokens hold 0 windows of seq_len 1.*Use at least 3 tokens of text[.]"),
+        (1, (2, 1), r"1 tokens make 0 windows of seq_len 1.*Use at least 3 tokens of text[.]"),
     ],
 )
 def test_a_text_too_short_for_a_batch_says_what_would_work(n_tokens, arguments, message):

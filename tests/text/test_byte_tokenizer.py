@@ -216,7 +216,7 @@ def test_gpt2_without_a_network_says_so(monkeypatch):
 
     monkeypatch.setattr(tiktoken, "get_encoding", offline)
     with pytest.raises(
-        PocketError, match="could not be fetched; it needs a network the first time: name resolution failed"
+        PocketError, match="could not be downloaded; the first use needs a network: name resolution failed"
     ):
         load_tokenizer("gpt2")
 

@@ -59,7 +59,7 @@ def test_what_was_trained_trains_a_model_that_writes(story, capsys, kind):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--out", "story.txt"], "story.txt is there already: choose another --out, such as story-2.txt"),
+        (["--out", "story.txt"], "story.txt exists already: choose another --out, such as story-2.txt"),
         (["--out", "nowhere/my.json"], "There is no folder nowhere"),
         (["--out", "my.json", "--vocab-size", "30"], "vocabulary of 30 is too small"),
         (["--out", "my.json", "--vocab-size", "9999"], "not for 9999: ask for at most"),

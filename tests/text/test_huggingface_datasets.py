@@ -85,7 +85,7 @@ def test_without_a_network_the_message_says_so(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=offline))
     with pytest.raises(
-        PocketError, match=r"tinystories \(roneneldan/TinyStories\) could not be read from the hub.*reach"
+        PocketError, match=r"tinystories \(roneneldan/TinyStories\) could not be read from the Hub.*reach"
     ):
         list(load_corpus("tinystories"))
 
@@ -99,7 +99,7 @@ def test_a_connection_that_breaks_says_how_to_go_on(put, tmp_path):
         load=load, validation="validation"
     )  # put back by the fixture
     corpus = load_corpus("tinystories")
-    with pytest.raises(PocketError, match=r"could not be read (.|\n)*Run the same command again to go on: shards"):
+    with pytest.raises(PocketError, match=r"could not be read (.|\n)*again to continue: finished shards"):
         list(corpus)
 
 

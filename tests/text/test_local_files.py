@@ -195,5 +195,5 @@ def test_a_parquet_without_text_names_its_columns(tmp_path):
 
 
 def test_a_folder_without_text_is_refused(tmp_path):
-    with pytest.raises(PocketError, match=r"has no \.txt files"):
+    with pytest.raises(PocketError, match=r"contains no \.txt files"):
         list(load_corpus(tmp_path))

@@ -151,7 +151,7 @@ def test_a_full_disk_says_what_to_do(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tokens_module, "write_shard", full)
-    with pytest.raises(PocketError, match=r"no room for the tokens in .*POCKETGPT_CACHE.*0 shards that are finished"):
+    with pytest.raises(PocketError, match=r"no room for the tokens in .*POCKETGPT_CACHE.*0 finished shards"):
         write_tokens(in_memory("x", DOCUMENTS), TOKENIZER, tmp_path / "x")
 
 

@@ -216,7 +216,7 @@ def test_the_last_intact_checkpoint_is_the_one_before_a_damaged_one(save, capsys
     assert latest_intact(last.parent) == last
     flip_a_byte(last / "state.pt")
     assert latest_intact(last.parent) == before
-    assert "step-000010 is damaged and passed over: state.pt does not match" in capsys.readouterr().err
+    assert "step-000010 is damaged and was skipped: state.pt does not match" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_announced_once(save, capsys):
@@ -224,7 +224,7 @@ def test_a_damaged_checkpoint_is_announced_once(save, capsys):
     flip_a_byte(save(2) / "model.safetensors")
     for _ in range(3):
         latest_intact(save(1).parent)
-    assert capsys.readouterr().err.count("passed over") == 1
+    assert capsys.readouterr().err.count("was skipped") == 1
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "tokenizer.json", "training.json", "checksums.json"])
@@ -242,7 +242,7 @@ def test_damaged_checksums_are_damage(folder, content):
 def test_a_run_whose_checkpoints_are_all_damaged_says_so(save):
     folder = save(1)
     flip_a_byte(folder / "state.pt")
-    with pytest.raises(CheckpointError, match=r"run holds no intact checkpoint.*pocketgpt train"):
+    with pytest.raises(CheckpointError, match=r"run contains no intact checkpoint.*pocketgpt train"):
         latest_intact(folder.parent)
 
 
@@ -312,7 +312,7 @@ def test_a_missing_folder_says_how_to_get_a_checkpoint(tmp_path):
 
 
 def test_an_empty_folder_says_that_it_holds_none(tmp_path):
-    with pytest.raises(PocketError, match=r"holds no intact checkpoint.*pocketgpt train"):
+    with pytest.raises(PocketError, match=r"contains no intact checkpoint.*pocketgpt train"):
         load_checkpoint(tmp_path)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from pocketgpt.errors import PocketError
-from pocketgpt.training import distributed
+from pocketgpt.training import distributed, training_state
 from pocketgpt.training.loss import IGNORE, NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
 from pocketgpt.training.recipes import TrainConfig
@@ -106,11 +106,11 @@ def test_a_state_is_that_of_one_process_by_name_and_shape(measured, case):
     NextTokenLoss(model)(*(part[0, 0] for part in two_ranks.step_of_text())).backward()
     for optimizer in optimizers:
         optimizer.step()
-    assert shapes(measured[case]["state"]) == shapes(distributed.full_state(model, optimizers))
+    assert shapes(measured[case]["state"]) == shapes(training_state.full_state(model, optimizers))
 
 
 def shapes(state):
-    return distributed.map_tensors(lambda tensor: (type(tensor), tensor.device, tensor.dtype, tensor.shape), state)
+    return training_state.map_tensors(lambda tensor: (type(tensor), tensor.device, tensor.dtype, tensor.shape), state)
 
 
 def test_only_the_main_rank_holds_the_whole_state(measured):
@@ -176,9 +176,9 @@ def test_a_tensor_is_not_changed_by_being_summed():
 
 def test_a_state_keeps_what_the_optimizers_add_to_their_groups(model):
     optimizers = build_optimizers(model, TrainConfig(optimizer="adamw", lr=1e-2))
-    state = distributed.full_state(model, optimizers)
+    state = training_state.full_state(model, optimizers)
     others = build_optimizers(model, TrainConfig(optimizer="adamw", lr=7e-2))
-    distributed.load_full_state(model, others, state)
+    training_state.load_full_state(model, others, state)
     assert [group["peak_lr"] for group in others[0].param_groups] == [1e-2, 1e-2]
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pocketgpt.device import peak_memory
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.kv_cache import new_cache
 from pocketgpt.models.gpt import GPT
 from pocketgpt.training.loss import NextTokenLoss
-from pocketgpt.training.memory import peak_memory
 
 TOKENS = torch.arange(4 * 25).reshape(4, 25)
 
@@ -106,7 +106,7 @@ class TestPeakMemory:
 
     @pytest.fixture(autouse=True)
     def on_the_cpu(self, monkeypatch):
-        monkeypatch.setattr("pocketgpt.training.memory.choose_device", lambda: torch.device("cpu"))
+        monkeypatch.setattr("pocketgpt.device.choose_device", lambda: torch.device("cpu"))
 
     def test_of_an_allocation_of_known_size(self):
         for size in (64, 256):

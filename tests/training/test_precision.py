@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pocketgpt.device import DeviceError
-from pocketgpt.training import precision
-from pocketgpt.training.precision import autocast, grad_scaler
+from pocketgpt.training import prepare
+from pocketgpt.training.prepare import autocast, grad_scaler
 
 CPU = torch.device("cpu")
 
@@ -54,7 +54,7 @@ def test_fp16_on_a_gpu_multiplies_in_fp16():
 
 
 def test_a_gpu_before_ampere_computes_in_float32_unless_fp16_is_asked_for(monkeypatch):
-    monkeypatch.setattr(precision.torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(prepare.torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert isinstance(autocast(torch.device("cuda"), "auto"), nullcontext)
     with pytest.raises(DeviceError, match="fp16"):
         autocast(torch.device("cuda"), "bf16")

@@ -8,8 +8,7 @@ import torch
 
 from pocketgpt.layers.attention_backends import fused_attention, short_attention
 from pocketgpt.models.gpt import GPT
-from pocketgpt.training.precision import bf16_is_native
-from pocketgpt.training.prepare import keep_allocations, prepare_for_training
+from pocketgpt.training.prepare import bf16_is_native, keep_allocations, prepare_for_training
 
 CPU = torch.device("cpu")
 

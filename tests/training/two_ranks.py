@@ -13,7 +13,7 @@ from pocketgpt.layers.mamba import MambaConfig
 from pocketgpt.layers.mixture_of_experts import MixtureOfExpertsConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
-from pocketgpt.training import distributed
+from pocketgpt.training import distributed, training_state
 from pocketgpt.training.loss import IGNORE, NextTokenLoss
 from pocketgpt.training.optimizer import build_optimizers
 from pocketgpt.training.recipes import TrainConfig
@@ -86,14 +86,14 @@ def case(fsdp: bool, optimizer: str, chunk: int | None = None, checkpointed: boo
     with torch.no_grad():
         result["logits"] = loss.model(inputs[0, 0])  # the bare model, as an evaluation calls it
 
-    state = distributed.gather_objects(distributed.full_state(loss.model, optimizers))
+    state = distributed.gather_objects(training_state.full_state(loss.model, optimizers))
     result["state"], result["state elsewhere"] = state
     fresh = NextTokenLoss(model(**changes))
     distributed.wrap(fresh, fsdp)
     torch.nn.init.zeros_(fresh.model.blocks[0].mixer.q_proj.weight)
     fresh_optimizers = build_optimizers(fresh.model, TrainConfig(optimizer=optimizer, lr=0.7, muon_lr=0.7))
-    distributed.load_full_state(fresh.model, fresh_optimizers, state[0])
-    result["state again"] = distributed.full_state(fresh.model, fresh_optimizers)
+    training_state.load_full_state(fresh.model, fresh_optimizers, state[0])
+    result["state again"] = training_state.full_state(fresh.model, fresh_optimizers)
     return result
 
 
