@@ -111,7 +111,7 @@ def grade_folder(
     chapters = masters()
     policy = GradingPolicy.load(policy_file, chapters) if policy_file else GradingPolicy()
     names = class_list(students) if students else []
-    found = list(submissions(folder, list(chapters), names))
+    found = submissions(folder, list(chapters), names, out)
     if not found:
         raise PocketError(f"There is no notebook (.ipynb) in {folder}.")
     _make(out)

@@ -23,6 +23,8 @@ from pocketgpt.grading.results_cache import Outcome, keep, key, recall
 from pocketgpt.grading.submissions import Cell, Submission, read
 from pocketgpt.grading.verify import empty
 
+READING = threading.Lock()  # Python 3.11 miscounts its recursion when two threads parse at once
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grader:
@@ -45,18 +47,20 @@ class Grader:
             return _with_notes(blank, submission.problem)
         blank = replace(blank, submitted=submission.path.stat().st_mtime)
         cells, problem = read(submission.path)
-        chapter, note = chapter_of(cells, self.masters) if not problem else (None, problem)
-        blank = _with_notes(blank, note)
-        if chapter is None:
-            return blank
-        master = self.masters[chapter]
-        rebuilt = rebuild(cells, master)
+        with READING:
+            chapter, note = chapter_of(cells, self.masters) if not problem else (None, problem)
+            blank = _with_notes(blank, note)
+            if chapter is None:
+                return blank
+            master = self.masters[chapter]
+            rebuilt = rebuild(cells, master)
+            marked = flags(_written(cells, rebuilt), master)
         outcome = self.outcome(rebuilt, master, stop or threading.Event())
         return replace(
             _with_notes(blank, _misnamed(submission, chapter, self.masters), *rebuilt.notes, *outcome.notes),
             chapter=chapter,
             verdicts=outcome.verdicts,
-            flags=flags(_written(cells, rebuilt), master),
+            flags=marked,
             seconds=outcome.seconds,
         )
 
@@ -65,7 +69,8 @@ class Grader:
         if rebuilt.untouched:
             verdicts = tuple(Verdict(name, False, empty(name)) for name in master.exercises)
             return Outcome(verdicts, ("It is untouched: no answer and no other code was written.",), 0.0)
-        pieces = prune_cells(rebuilt.pieces)
+        with READING:
+            pieces = prune_cells(rebuilt.pieces)
         name = key(pieces, (master.chapter, self.limits, self.verify, self.sandbox.kind))
         if self.memory and (known := recall(self.memory, name)):
             return known

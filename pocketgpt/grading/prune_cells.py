@@ -37,7 +37,7 @@ def names_in(source: str) -> set[str]:
 
     Those it only binds too: `x += 1` and `del x` need an x that is there.
     """
-    if len(source) > LONGEST or MAGIC.search(source):
+    if len(source) > LONGEST or MAGIC.search(source) or "__main__" in source:
         return UNSEEN
     try:
         table = symtable.symtable(source, "cell", "exec")

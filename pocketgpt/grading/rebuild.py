@@ -59,27 +59,39 @@ def chapter_of(cells: Sequence[Cell], masters: Mapping[str, Master]) -> tuple[st
 
 def rebuild(cells: Sequence[Cell], master: Master) -> Rebuilt:
     """Put a submission's answers, and its additional code where it stood, into our chapter."""
-    answers: dict[int, list[tuple[Cell, int]]] = {}  # by index of our cell: what has its id, and the anchor before it
+    places = _places(cells, master)
+    candidates: dict[str, list[tuple[Cell, int]]] = {}  # by exercise: code with the id of its answer or its check
     extras: dict[int, list[Cell]] = {}  # by the anchor: the cell of ours after which they stand
-    code: list[Cell] = []  # where an answer may be
+    code: list[Cell] = []  # where an answer without its id may be
+    notes: list[str] = []
     seen: set[int] = set()
     anchor = -1
-    for cell, index in zip(cells, _places(cells, master), strict=True):
-        role = "text" if index is None else master.cells[index].role
-        unchanged = index is not None and plain(cell.source) == plain(master.cells[index].source)
+    for cell, index in zip(cells, places, strict=True):
+        ours = None if index is None else master.cells[index]
+        role = "text" if ours is None else ours.role
+        unchanged = ours is not None and plain(cell.source) == plain(ours.source)
         if cell.kind == "code" and cell.source.strip():
             if role in ("text", "answer"):
                 code.append(cell)
-            if role == "answer":
-                answers.setdefault(index, []).append((cell, anchor))
+            merged = role == "check" and ours.exercise in defined(cell.source)  # the answer, above its check
+            if role == "answer" or merged:
+                candidates.setdefault(ours.exercise, []).append((cell, anchor))
             elif not unchanged:  # ours runs first, then theirs: a name they added is there for their answers
                 extras.setdefault(anchor if index is None or index in seen else index, []).append(cell)
+        elif role == "answer" and cell.kind != "code":
+            notes.append(f"The answer cell of {ours.exercise}, cell {cell.number}, is {cell.kind}, not code.")
         if index is not None and index not in seen:
             seen.add(index)
             anchor = index
-    notes: list[str] = []
+    checks = {
+        master.cells[index].exercise: cell.number
+        for cell, index in zip(cells, places, strict=True)
+        if index is not None and master.cells[index].role == "check" and cell.kind == "code"
+    }
     chosen = {
-        index: _answer(ours, answers.get(index, []), extras, code, notes)
+        index: _answer(
+            ours, candidates.get(ours.exercise, []), extras, code, notes, checks.get(ours.exercise, len(cells) + 1)
+        )
         for index, ours in enumerate(master.cells)
         if ours.role == "answer"
     }
@@ -101,31 +113,39 @@ def _answer(
     extras: dict[int, list[Cell]],
     code: Sequence[Cell],
     notes: list[str],
+    check: int,
 ) -> Cell | None:
-    """The cell that answers an exercise, None if it is empty: the first that has its id and defines its function.
+    """The cell that answers an exercise, None if it is empty: what is in force at its check, cell number `check`.
 
-    If there is none, and our empty cell is gone too, it is the first that defines the function, wherever it stands.
-    Other cells with the id are run as extras.
+    That is the last cell above the check that has an id of the exercise and defines its function. If there is none, and
+    our empty cell is gone too, any cell that defines the function may be it. Other cells with the id run as extras.
     """
     name = ours.exercise
     written = [cell for cell, _ in candidates if plain(cell.source) != plain(ours.source)]
     defining = [cell for cell in written if name in defined(cell.source)]
     if len({plain(cell.source) for cell in defining}) > 1:
         numbers = ", ".join(str(cell.number) for cell in defining)
-        notes.append(f"{name} is answered more than once, in the cells {numbers}: the first one counts.")
+        notes.append(f"{name} is answered more than once, in the cells {numbers}: the last one counts.")
     elif not defining and len(written) == len(candidates):
-        if elsewhere := next((cell for cell in code if name in defined(cell.source)), None):
+        if elsewhere := _in_force([cell for cell in code if name in defined(cell.source)], name, check):
             notes.append(f"The answer cell of {name} is missing or empty: cell {elsewhere.number} is taken for it.")
             defining = [elsewhere]
             for cells in extras.values():
                 cells[:] = [cell for cell in cells if cell is not elsewhere]
         elif not written:
             notes.append(f"The answer cell of {name} is missing or empty.")
-    taken = next(iter(defining or written), None)
+    taken = _in_force(defining, name, check) or next(iter(written), None)
     for cell, anchor in candidates:  # a cell that was split has the same id twice: a helper, and the answer
         if cell in written and cell not in defining and cell is not taken:
             extras.setdefault(anchor, []).append(cell)
     return taken
+
+
+def _in_force(cells: Sequence[Cell], name: str, check: int) -> Cell | None:
+    """The cell whose definition of `name` its check would see: functions before variables, and the last above it."""
+    return max(
+        cells, key=lambda cell: (name in functions(cell.source), cell.number <= check, cell.number), default=None
+    )
 
 
 def _pieces(master: Master, chosen: Mapping[int, Cell | None], extras: Mapping[int, list[Cell]]) -> list[Piece]:
@@ -153,5 +173,10 @@ def defined(source: str) -> set[str]:
     try:
         table = symtable.symtable(source if len(source) < LONGEST else "?", "cell", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set(re.findall(r"^(?:def|class)\s+(\w+)", source, re.MULTILINE))
+        return functions(source)
     return {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()}
+
+
+def functions(source: str) -> set[str]:
+    """The names of the functions and classes that a cell defines at its top level."""
+    return set(re.findall(r"^(?:async\s+)?(?:def|class)\s+(\w+)", source, re.MULTILINE))

@@ -6,8 +6,8 @@ import re
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketgpt.errors import PocketError
@@ -15,6 +15,8 @@ from pocketgpt.grading import reader
 
 NOTEBOOK = re.compile(r"\.ipynb(\W.*)?$", re.IGNORECASE)  # also "x.ipynb.txt" and "x.ipynb (1)", as browsers save it
 JUNK = (".ipynb_checkpoints", "__MACOSX")
+INSTEAD = (".py", ".json", ".pdf", ".zip", ".html", ".docx")  # handed in by mistake in place of a notebook
+MOODLE = re.compile(r"_(\d+)_assignsubmission_.*")  # what Moodle adds to the name of a student's folder
 READING_SECONDS = 120
 
 
@@ -39,30 +41,54 @@ class Submission:
     problem: str | None = None
 
 
-def submissions(folder: Path, chapters: Sequence[str], students: Sequence[str] = ()) -> Iterator[Submission]:
-    """Every notebook below a folder, sorted by its path, with who handed it in.
+def submissions(
+    folder: Path, chapters: Sequence[str], students: Sequence[str] = (), out: Path | None = None
+) -> list[Submission]:
+    """Every notebook below a folder, sorted by its path, with who handed it in; the grader's own `out` is left out.
 
     With a class list the student is the one whose name stands in the path. Without one it is the first folder that is
-    not a chapter's, or else what the file is called beside the chapter's name.
+    not a chapter's, or else what the file is called beside the chapter's name. Whoever handed in no notebook, but
+    another file in its place, has that file listed.
     """
+    found, instead = [], []
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if not NOTEBOOK.search(path.name) or path.name.startswith("._") or any(part in JUNK for part in inside.parts):
+        if path.name.startswith("._") or any(part in JUNK for part in inside.parts):
             continue
         student, notes = student_of(inside, chapters, students)
-        problem = None
-        if path.is_symlink():
-            problem = "It is a link to another file, and links are not followed."
-        elif path.is_dir():
-            continue
-        elif not path.is_file():
-            problem = "It is not a regular file."
-        yield Submission(path, inside.as_posix(), student, notes, problem)
+        if NOTEBOOK.search(path.name) and (path.is_symlink() or not path.is_dir()):
+            found.append(Submission(path, inside.as_posix(), student, notes, _problem(path)))
+        elif path.suffix.lower() in INSTEAD and path.is_file() and not (out and path.is_relative_to(out)):
+            problem = f"It is a {path.suffix.lower()} file, not a notebook: ask for the .ipynb file."
+            instead.append(Submission(path, inside.as_posix(), student, notes, problem))
+    handed_in = {each.student for each in found}
+    every = [*found, *(each for each in instead if each.student not in handed_in)]
+    return every if students else _namesakes_apart(every)
+
+
+def _problem(path: Path) -> str | None:
+    if path.is_symlink():
+        return "It is a link to another file, and links are not followed."
+    return None if path.is_file() else "It is not a regular file."
+
+
+def _namesakes_apart(found: Sequence[Submission]) -> list[Submission]:
+    """Two students of one name, whom Moodle tells apart by a number, are told apart by it here too."""
+    numbers: dict[str, set[str]] = {}
+    for each in found:
+        numbers.setdefault(each.student, set()).update(MOODLE.findall(each.file))
+    return [
+        replace(each, student=f"{each.student} ({number[1]})")
+        if len(numbers[each.student]) > 1 and (number := MOODLE.search(each.file))
+        else each
+        for each in found
+    ]
 
 
 def student_of(inside: Path, chapters: Sequence[str], students: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:
     """The student who submitted a file, by its path in the folder of submissions; with notes if that is uncertain."""
-    stem = NOTEBOOK.sub("", inside.name)
+    inside = Path(unicodedata.normalize("NFC", str(inside)))  # é has two spellings
+    stem = NOTEBOOK.sub("", inside.name) if NOTEBOOK.search(inside.name) else inside.stem
     if students:
         text = "/".join((*inside.parts[:-1], stem))
         named = [student for student in students if _stands_in(student, text)]
@@ -75,7 +101,7 @@ def student_of(inside: Path, chapters: Sequence[str], students: Sequence[str] = 
         return inside.as_posix(), (f"The path has the name {whose}.",)
     folders = [part for part in inside.parts[:-1] if not _is_chapter(part, chapters)]
     if folders:
-        return re.sub(r"_\d+_assignsubmission_.*", "", folders[0]), ()  # what Moodle adds to a name
+        return MOODLE.sub("", folders[0]), ()
     stem = re.sub(r"\s*\(\d+\)$", "", stem)  # what browsers add to a second download, and below, "-1", Canvas
     for chapter in chapters:
         stem = re.sub(rf"[\W_]*{re.escape(chapter)}(-\d+$|[\W_]*)", " ", stem, flags=re.IGNORECASE)

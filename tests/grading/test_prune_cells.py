@@ -239,3 +239,8 @@ def test_a_cell_that_cannot_be_parsed_may_read_anything():
 def test_a_check_reads_the_function_of_its_exercise():
     pieces = [Piece("given", "softmax = torch.softmax\nother = 1"), Piece("check", "", "softmax")]
     assert given(prune_cells(pieces)) == "softmax = torch.softmax"
+
+
+def test_a_name_imported_from_the_notebook_itself_is_needed():
+    pieces = [Piece("given", "query = 1"), Piece("answer", "from __main__ import query", "softmax", 1)]
+    assert given(prune_cells(pieces)) == "query = 1"

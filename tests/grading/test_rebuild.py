@@ -234,7 +234,8 @@ def test_an_answer_in_a_cell_of_its_own_counts_if_the_answer_cell_is_gone(cells,
     cells.insert(place, replace(EXTRA, source=answer))
     result = built(cells)
     assert outline(result) == expected
-    assert len(result.notes) == 1 and "missing or empty" in result.notes[0] and MASK in result.notes[0]
+    assert "missing or empty" in result.notes[-1] and MASK in result.notes[-1]
+    assert ["markdown, not code" in note for note in result.notes[:-1]] == [True] * (left == "text")
 
 
 def test_an_answer_below_the_empty_cell_runs_after_it(cells):
@@ -269,12 +270,56 @@ def test_ids_of_two_answers_that_were_swapped_do_not_matter(cells, expected):
     assert [each for each in outline(built(cells)) if each[0] != "extra"] == expected
 
 
-def test_of_two_answers_the_first_counts_with_a_note(cells, expected):
-    second = replace(cells[at(cells, MASK)], source="def causal_mask(q, k): ...")
-    cells.insert(at(cells, MASK) + 1, second)
+WRONG = "def causal_mask(q, k): ..."
+
+
+def test_of_two_answers_the_last_counts_with_a_note(cells, expected):
+    cells.insert(at(cells, MASK), replace(cells[at(cells, MASK)], source=WRONG))
     result = built(cells)
     assert outline(result) == expected
-    assert result.notes == ["causal_mask is answered more than once, in the cells 18, 19: the first one counts."]
+    assert len(result.notes) == 1 and "the last one counts" in result.notes[0]
+
+
+def test_an_answer_below_its_check_does_not_beat_the_one_above(cells, expected):
+    cells.insert(at(cells, "check-causal_mask") + 1, replace(cells[at(cells, MASK)], source=WRONG))
+    assert outline(built(cells)) == expected
+
+
+@pytest.mark.parametrize(
+    "first",
+    [WRONG, "causal_mask = mask > 0", "causal_mask = lambda q, k: ..."],
+    ids=["a try", "a variable", "a lambda"],
+)
+def test_without_ids_the_definition_in_force_at_the_check_is_the_answer(cells, expected, first):
+    right = cells.pop(at(cells, MASK)).source
+    index = at(cells, "check-causal_mask")
+    cells[index:index] = [replace(EXTRA, source=first), replace(EXTRA, source=right)]
+    result = built(cells)
+    assert answers(result) == {exercise: source for role, exercise, source in expected if role == "answer"}
+    assert extras(result) == [first]
+
+
+def test_without_ids_a_variable_below_does_not_beat_the_function(cells, expected):
+    right = cells.pop(at(cells, MASK)).source
+    index = at(cells, "check-causal_mask")
+    cells[index:index] = [replace(EXTRA, source=right)]
+    cells.insert(index + 2, replace(EXTRA, source="causal_mask = mask > 0"))
+    assert answers(built(cells))[MASK] == right
+
+
+def test_an_answer_merged_into_the_cell_of_its_check_counts(cells, expected):
+    answer = cells.pop(at(cells, MASK)).source
+    merged = f"{answer}\n\ncheck.causal_mask(causal_mask)"
+    change(cells, "check-causal_mask", source=merged)
+    result = built(cells)
+    assert answers(result)[MASK] == merged and not extras(result)
+
+
+def test_swapped_ids_of_answer_and_check_swap_nothing(cells, expected):
+    one, two = at(cells, MASK), at(cells, "check-causal_mask")
+    cells[one], cells[two] = replace(cells[one], ids=cells[two].ids), replace(cells[two], ids=cells[one].ids)
+    result = built(cells)
+    assert answers(result) == {exercise: source for role, exercise, source in expected if role == "answer"}
 
 
 def test_the_same_answer_twice_is_not_worth_a_note(cells, expected):

@@ -52,12 +52,11 @@ def test_a_notebook_is_found_whatever_a_browser_made_of_its_name(tmp_path, name)
 @pytest.mark.parametrize(
     "name",
     [
-        "x.py",
         "x.ipynb2",
         "xipynb",
         "ipynb",
         "README.md",
-        "x.zip",
+        "x.txt",
         "gradebook.csv",
         ".ipynb_checkpoints/x-checkpoint.ipynb",
         "ada/.ipynb_checkpoints/x.ipynb",
@@ -67,6 +66,33 @@ def test_a_notebook_is_found_whatever_a_browser_made_of_its_name(tmp_path, name)
 )
 def test_what_no_student_wrote_is_no_submission(tmp_path, name):
     assert files(tmp_path, name) == []
+
+
+def test_another_file_in_place_of_a_notebook_is_listed(tmp_path):
+    names = ["ada/answers.py", "bob/x.ipynb", "bob/helper.py", "eve_02_attention.pdf", "out/results.json"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    found = submissions(tmp_path, CHAPTERS, out=tmp_path / "out")
+    assert [(each.student, each.file) for each in found] == [
+        ("bob", "bob/x.ipynb"),
+        ("ada", "ada/answers.py"),
+        ("eve", "eve_02_attention.pdf"),
+    ]
+    assert "a .py file, not a notebook" in found[1].problem and found[0].problem is None
+
+
+def test_students_of_one_name_are_told_apart_by_moodles_number(tmp_path):
+    one, two = "Ann Lee_123_assignsubmission_file_", "Ann Lee_456_assignsubmission_file_"
+    files(tmp_path, f"{one}/a.ipynb", f"{one}/b.ipynb", f"{two}/a.ipynb", "Bob_7_assignsubmission_file_/a.ipynb")
+    found = submissions(tmp_path, CHAPTERS)
+    assert [each.student for each in found] == ["Ann Lee (123)", "Ann Lee (123)", "Ann Lee (456)", "Bob"]
+
+
+def test_one_name_in_two_spellings_of_unicode_is_one_student(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    assert whose(f"{composed}/x.ipynb") == whose(f"{decomposed}/x.ipynb") == (composed, ())
 
 
 def test_a_folder_that_is_called_like_a_notebook_is_only_a_folder(tmp_path):
