@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -62,6 +61,7 @@ class Grader:
             verdicts=outcome.verdicts,
             flags=marked,
             seconds=outcome.seconds,
+            answers=rebuilt.fingerprint,
         )
 
     def outcome(self, rebuilt: Rebuilt, master: Master, stop: threading.Event) -> Outcome:
@@ -102,7 +102,7 @@ def grade_all(grader: Grader, submissions: Sequence[Submission], *, jobs: int | 
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    return _with_twins(results)
+    return _compared(results)
 
 
 def _result(done: Future, submission: Submission) -> Result:
@@ -119,16 +119,26 @@ def _result(done: Future, submission: Submission) -> Result:
         return _with_notes(blank, problem)
 
 
-def _with_twins(results: Sequence[Result]) -> list[Result]:
-    """Where a student handed in a chapter more than once, each of the files says so; a person chooses."""
-    counts = Counter((result.student, result.chapter) for result in results if result.chapter)
+def _compared(results: Sequence[Result]) -> list[Result]:
+    """Notes that need the whole class: several files of one student for a chapter, and equal answers of several."""
+    by_student: dict[tuple, list[Result]] = {}
+    by_answers: dict[tuple, set[str]] = {}
+    for each in results:
+        by_student.setdefault((each.student, each.chapter), []).append(each)
+        by_answers.setdefault((each.chapter, each.answers), set()).add(each.student)
     marked = []
-    for result in results:
-        files = [each.file for each in results if (each.student, each.chapter) == (result.student, result.chapter)]
-        if counts[result.student, result.chapter] > 1:
-            said = f"{len(files)} files by this student for this chapter ({', '.join(sorted(files))}): choose one."
-            result = _with_notes(result, said)
-        marked.append(result)
+    for each in results:
+        files = [other.file for other in by_student[each.student, each.chapter]]
+        others = by_answers[each.chapter, each.answers] - {each.student}
+        notes = []
+        if each.chapter and len(files) > 1:
+            notes.append(
+                f"{len(files)} files by this student for this chapter ({', '.join(sorted(files))}): choose one."
+            )
+        if each.answers and others:
+            names = ", ".join(sorted(others)[:10]) + (f" and {len(others) - 10} more" if len(others) > 10 else "")
+            notes.append(f"Character by character the same answers as {names}.")
+        marked.append(_with_notes(each, *notes))
     return sorted(marked, key=lambda each: each.file)
 
 

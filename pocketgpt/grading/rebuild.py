@@ -4,6 +4,7 @@ Nothing is repaired. Of a submission only the source of its code cells is taken;
 and metadata are ours, so whatever was deleted, edited, doubled, moved or retagged is back.
 """
 
+import hashlib
 import re
 import symtable
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from pocketgpt.grading.master import Master, MasterCell, plain
 from pocketgpt.grading.submissions import Cell
 
 LONGEST = 50_000  # characters of a cell that is parsed; the longest of the course has 1,200
+TELLING = 600  # characters of answers; those of our solutions to a chapter have 300 (chapter 00) to 1,600
 MARKER = re.compile(r"^([^\S\n]*#+[^\S\n]*)(NBVAL_\w+|PYTEST_VALIDATE_IGNORE_OUTPUT)[^\S\n]*$", re.MULTILINE)
 
 
@@ -37,6 +39,12 @@ class Rebuilt:
     pieces: list[Piece]
     notes: list[str]
     untouched: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the answers as they were written; "" for answers so short that two students may write the same."""
+        written = "\n".join(plain(piece.source) for piece in self.pieces if piece.role == "answer" and piece.origin)
+        return hashlib.sha256(written.encode()).hexdigest() if len(written) >= TELLING else ""
 
 
 def chapter_of(cells: Sequence[Cell], masters: Mapping[str, Master]) -> tuple[str | None, str]:
@@ -128,7 +136,6 @@ def _answer(
         notes.append(f"{name} is answered more than once, in the cells {numbers}: the last one counts.")
     elif not defining and len(written) == len(candidates):
         if elsewhere := _in_force([cell for cell in code if name in defined(cell.source)], name, check):
-            notes.append(f"The answer cell of {name} is missing or empty: cell {elsewhere.number} is taken for it.")
             defining = [elsewhere]
             for cells in extras.values():
                 cells[:] = [cell for cell in cells if cell is not elsewhere]

@@ -39,6 +39,7 @@ class Result:
     notes      what a person should know: two answers to one exercise, a chapter handed in untouched, …
     seconds    that running it took
     submitted  when the file was last changed, in seconds since 1970
+    answers    fingerprint of the answers, by which equal ones are found
     """
 
     student: str
@@ -49,6 +50,7 @@ class Result:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     submitted: float = 0.0
+    answers: str = ""
 
 
 def to_json(result: Result) -> dict[str, Any]:

@@ -12,10 +12,11 @@ import pytest
 from pocketgpt.cli import main
 from pocketgpt.course.building.build import ROOT
 from pocketgpt.course.syllabus import all_exercises as exercises
-from pocketgpt.grading.grade import Grader, grade_all
+from pocketgpt.grading.grade import Grader, _compared, grade_all
 from pocketgpt.grading.master import masters
 from pocketgpt.grading.protection.limits import Limits
 from pocketgpt.grading.protection.sandbox import choose
+from pocketgpt.grading.results import Result
 from pocketgpt.grading.submissions import submissions
 
 CHAPTERS = masters()
@@ -477,6 +478,17 @@ def test_two_files_by_one_student_are_both_graded_and_say_so(results):
         notes = " ".join(results[name].notes)
         assert sum(passed(results[name]).values()) == 2
         assert "2 files by this student" in notes and "twin/a.ipynb, twin/b.ipynb" in notes
+
+
+def test_equal_answers_of_several_students_are_said():
+    found = [
+        Result(name, f"{name}.ipynb", "02_attention", answers=answers)
+        for name, answers in [("Ann", "x"), ("Bob", "x"), ("Eve", "y"), ("Short", ""), ("Too", ""), ("Bob", "x")]
+    ]
+    notes = [" ".join(each.notes) for each in _compared(found)]
+    assert notes[0] == "Character by character the same answers as Bob."
+    assert "the same answers as Ann" in notes[1] and "2 files by this student" in notes[1]
+    assert notes[3:] == ["", "", ""]
 
 
 def test_a_chapter_is_known_by_its_cells_and_a_wrong_name_is_said(results):

@@ -234,8 +234,7 @@ def test_an_answer_in_a_cell_of_its_own_counts_if_the_answer_cell_is_gone(cells,
     cells.insert(place, replace(EXTRA, source=answer))
     result = built(cells)
     assert outline(result) == expected
-    assert "missing or empty" in result.notes[-1] and MASK in result.notes[-1]
-    assert ["markdown, not code" in note for note in result.notes[:-1]] == [True] * (left == "text")
+    assert ["markdown, not code" in note for note in result.notes] == [True] * (left == "text")
 
 
 def test_an_answer_below_the_empty_cell_runs_after_it(cells):
@@ -251,7 +250,7 @@ def test_two_answers_in_one_cell_both_count(cells):
     change(cells, SCORES, source=both)
     cells.pop(at(cells, SOFTMAX))
     result = built(cells)
-    assert answers(result)[SCORES] == answers(result)[SOFTMAX] == both and "cell" in result.notes[0]
+    assert answers(result)[SCORES] == answers(result)[SOFTMAX] == both and not result.notes
 
 
 def test_all_answers_in_one_cell_without_ids_count(cells):
@@ -488,3 +487,14 @@ def test_an_order_to_nbval_is_an_ordinary_comment(marker, line):
 )
 def test_names_that_a_cell_defines(source, names):
     assert defined(source) == names
+
+
+def test_equal_answers_have_one_fingerprint_and_short_ones_none(cells):
+    first = built(cells).fingerprint
+    change(cells, ATTENTION, source=cells[at(cells, ATTENTION)].source + "  \n")
+    assert built([*cells, EXTRA]).fingerprint == first != ""
+    change(cells, ATTENTION, source=cells[at(cells, ATTENTION)].source + "# mine")
+    assert built(cells).fingerprint not in ("", first)
+    short = handed_in(solved=False)
+    change(short, MASK, source=cells[at(cells, MASK)].source)
+    assert built(short).fingerprint == ""
