@@ -82,6 +82,8 @@ def against_width(
     right.plot(large, c / large.sqrt(), **THEORY, label="theory: c/√d, and 1 − e/S")
     right.plot(fine, torch.full_like(fine, 1 - math.e / n_keys), **THEORY)
     right.set(yscale="log", ylabel="mean of Σ p(1 − p)", title="Gradients die", ylim=(2e-4, 3))
+    left.yaxis.set_major_formatter("{x:,g}")
+    right.yaxis.set_major_formatter("{x:g}")
     for axes, place in ((left, (0.0, 1.0)), (middle, (0.42, 0.92)), (right, (0.0, 0.42))):
         axes.set(xscale="log", xlabel="d_head")
         axes.set_xticks(widths[::2], [str(d) for d in widths[::2]])
