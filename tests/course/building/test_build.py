@@ -208,9 +208,10 @@ def test_an_unknown_chapter_lists_the_chapters(root):
     [
         ('import sys; print("half done", file=sys.stderr)', "writes to stderr"),
         ("raise ValueError('no such luck')", "no such luck"),
+        (f"# {'x' * 99}", "longer than 100 columns"),
     ],
 )
-def test_a_solution_that_fails_or_writes_to_stderr_is_refused(tmp_path, code, said):
+def test_a_solution_that_fails_writes_to_stderr_or_needs_a_wide_window_is_refused(tmp_path, code, said):
     (tmp_path / "solutions").mkdir()
     (tmp_path / "solutions" / "97_bad.py").write_text(f"# %%\n{code}\n")
     with pytest.raises(BuildError, match=said):
