@@ -2,7 +2,7 @@
 # # 0 · Start here
 #
 # **At the end** you have written one function of two lines, and it runs inside a trained language model: all 24 of
-# its attention heads compute with your code, and the model goes on writing Shakespeare. You also know how the
+# its attention heads compute with your code, and the model still writes Shakespeare. You also know how the
 # chapters of this course work.
 #
 # **Time**: about 35 minutes. **You need**: Python, and a first look at PyTorch tensors (what a shape is, what an axis
@@ -107,11 +107,11 @@ model_map(preset("pocket-shakespeare"))
 # 6. **See your code in the real model**: your function takes the place of the model's own, and the model reads and
 #    writes with it. If you are right, it cannot tell the difference.
 #
-# You can be stuck on an exercise and still go on: all later cells fall back on a finished version.
+# You can be stuck on an exercise and still continue: all later cells fall back on a finished version.
 #
 # ### Is everything here?
 #
-# The next cell examines your installation. A ✗ comes with what to do about it. It may take ten seconds.
+# The next cell examines your installation. A ✗ is followed by what to do about it. It may take ten seconds.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -130,7 +130,7 @@ for examine in CHECKS:
 # |---|---|
 # | python | The course needs Python 3.11 or newer. If you have it, this notebook runs on another one: *Kernel → Change Kernel*, or start it with `make lab`. |
 # | torch | `pip install --upgrade torch`, then *Kernel → Restart*. |
-# | devices | Some graphics processors compute attention wrongly in some number formats. The course computes on the CPU, so go on; remember it when you train. |
+# | devices | Some graphics processors compute attention wrongly in some number formats. The course computes on the CPU, so continue; remember it when you train. |
 # | shipped files | The trained model or its vocabulary is missing or damaged. In a clone: `git checkout assets`. Otherwise install again. |
 # | corpus | The plays are not fetched yet. You need them from chapter 14 on: `pocketgpt fetch shakespeare`. |
 # | jupyter | The sliders may not show: `pip install ipywidgets`, then reload the page in the browser. Each slider has a picture above it that says the same. |
@@ -143,7 +143,7 @@ for examine in CHECKS:
 # ## 1 · The smallest example: from scores to probabilities
 #
 # The model does not write sentences. It does one thing only: it reads a text and says, for each of its 4,096 tokens,
-# how likely that token is to come next. To write, one token is drawn from these probabilities, put at the end of the
+# how likely that token is to come next. To write, one token is drawn from these probabilities, appended to the
 # text, and the model is asked again.
 #
 # The model does not return probabilities, though, but **scores** (*logits* in code): any numbers, negative ones too,

@@ -298,7 +298,7 @@ check.encode_word(encode_word)
 # %% [markdown]
 # ### Exercise 1.4 · `decode` · easy, 5 minutes
 #
-# 1. `tokens` is a list of numbers, `vocabulary` a list of byte strings: token i stands for `vocabulary[i]`.
+# 1. `tokens` is a list of numbers, `vocabulary` a list of byte strings: token i means `vocabulary[i]`.
 # 2. Return the text. A character may be spread over several tokens.
 # 3. Bytes that are not UTF-8, such as half a character, become � (U+FFFD). No error.
 #
@@ -487,7 +487,7 @@ compression(sizes, bytes_per_token, "Each doubling of the vocabulary buys less")
 # %% [markdown]
 # ### Vocabularies of another kind
 #
-# You will meet tokenizers with **special tokens**, which stand for no text and steer the model: `[PAD]` fills up the
+# You will meet tokenizers with **special tokens**, which represent no text and steer the model: `[PAD]` fills up the
 # shorter texts of a batch, `[UNK]` replaces what cannot be written, `[BOS]` and `[EOS]` mark begin and end, and BERT
 # (chapter 21) has `[CLS]`, `[SEP]` and `[MASK]`. Many also split at white space and throw the spaces away, and begin
 # with the characters they saw in place of bytes. `min_frequency=2` stops training early when no pair
@@ -637,7 +637,7 @@ sliders(show_neighbors, word=" love")
 # <details><summary>3. One model has 4,096 tokens and a loss of 4.5 per token, another has 50,257 tokens and a loss of 6 per token. Which is better?</summary>
 #
 # You cannot tell: the second says more with each token, and pays more for each. Divide by the bytes that a token
-# stands for (bits per byte), and then compare.
+# represents (bits per byte), and then compare.
 #
 # </details>
 #

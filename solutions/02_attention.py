@@ -140,7 +140,7 @@ print(nothing_allowed.softmax(dim=-1))
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
-# A matrix product of rows with columns computes all dot products at once. The keys stand in rows; you need them in columns.
+# A matrix product of rows with columns computes all dot products at once. The keys are rows; you need them as columns.
 #
 # </details>
 # <details><summary>Hint 2 · the shapes</summary>
@@ -173,7 +173,7 @@ check.attention_scores(attention_scores)
 # 2. Return weights of the shape of `scores`. Where the mask is False the weight is exactly 0.
 # 3. In each row, the weights of the allowed keys sum to 1, in the proportions of the softmax.
 # 4. A row with nothing allowed is all zeros, not NaN.
-# 5. Scores as large as 1000 must not overflow. `torch.softmax` takes care of that; so may you, by hand.
+# 5. Scores as large as 1000 must not overflow. `torch.softmax` takes care of that, and you may use it.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -257,7 +257,7 @@ causal_mask = yours("causal_mask")
 # %% [markdown]
 # 1. `q` (…, T, d_head), `k` and `v` (…, S, d_head), `mask` boolean (T, S).
 # 2. Return **two** tensors: the output (…, T, d_head), and the weights (…, T, S), which the pictures below need.
-# 3. The weights come from queries and keys; they add up the **values**.
+# 3. The weights are computed from queries and keys; the output is the weighted mean of the **values**.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #

@@ -124,7 +124,7 @@ for d in (1, 4, 16, 64):
 # </details>
 
 # %% [markdown]
-# **The numerical trap.** In half precision the scale must also come at the right *moment*. float16 ends at 65,504. Here is
+# **The numerical trap.** In half precision the scale must also be applied at the right *moment*. float16 ends at 65,504. Here is
 # one query that meets a key like itself, 128 numbers of size 30:
 
 # %%
@@ -384,7 +384,7 @@ against_width(widths, variances, entropies, gradients, n_keys=64)
 #    True where looking is allowed; every query has at least one allowed key.
 # 2. The scores are multiplied by `scale`. If `scale` is None, it is 1/√d_head. Any number is allowed, 0.0 included.
 # 3. Return two tensors: the output (B, heads, T, d_head) and the weights (B, heads, T, S).
-# 4. In float16, products of q and k may be larger than 65,504 although the scaled scores are not. No NaN may come of it.
+# 4. In float16, products of q and k may be larger than 65,504 although the scaled scores are not. The result must not contain NaN.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -542,14 +542,14 @@ print("large start, each is ahead of all without:", (with_scale.max() < without.
 print("small start, every model is better than guessing:", (small < math.log(16)).all().item())
 
 # %% [markdown]
-# The left panel is the textbook. Without the scale the scores start at ±8 and the softmax is certain of a random key. We
-# trained eight seeds for 120 steps: two had learned the task (below 0.4), two were still at guessing, and four in between,
-# falling slowly. So it can learn, late and by luck. With the scale all eight had learned it by step 80.
+# The left panel is the textbook. Without the scale the scores start at ±8 and the softmax is nearly certain of a random key. We
+# trained eight seeds for 120 steps: two had learned the task (below 0.4), two were still near guessing, and four in between,
+# falling slowly. So a model can learn without it, late and by luck. With the scale all eight had learned it by step 80.
 #
 # The right panel adds a caveat. With the small start the bare scores begin at √64 · 0.16² ≈ 0.2, far from saturation. By
 # step 80, five of eight seeds **without** the scale had learned the task, and none **with** it: the missing 1/8 works like
 # a larger step for queries and keys. But two of the other three got worse again later, to 1.2 and 1.3 at step 120. With
-# the scale the scores begin at 0.03 and have to grow first; by step 120 all eight were below 0.8 and none had gone astray.
+# the scale the scores begin at 0.03 and have to grow first; by step 120 all eight were below 0.8.
 #
 # So 1/√d_head is no magic number. What counts is the **size of the scores when training begins**: not much above 1.
 # There are several ways to get there: the scale, a small start, normalizing q and k themselves (QK-norm, which many

@@ -178,7 +178,7 @@ def test_failure_in_a_kernel_is_a_picture_and_a_few_lines_without_library_frames
     [
         ("check.causal_mask(causal_mask)", "check.casual(casual)", "no exercise 'casual'. There are: "),
         ("check.causal_mask(causal_mask)", "pass", "has an answer cell and no check cell"),
-        ("    ### BEGIN SOLUTION\n", "", "stands before, or without, an answer cell"),
+        ("    ### BEGIN SOLUTION\n", "", "comes before its answer cell, or has none"),
         ("    ### END SOLUTION\n", "", "not paired"),
         ("def causal_mask", "def mask", "defines 0 exercises"),
         ("Hint 2", "Tip 2", "lacks the text 'Hint 2 · "),
