@@ -52,7 +52,7 @@ model_map(preset("pocket-shakespeare"), highlight="scaling")
 # %% [markdown]
 # ## 1 · The smallest example: coin flips
 #
-# Let a query and a key consist of +1 and −1, each drawn by a coin. Their dot product is a sum of d_head products, and each
+# Let a query and a key consist of +1 and −1, each decided by a coin. Their dot product is a sum of d_head products, and each
 # product is +1 or −1, again like a coin. With d_head = 4 there are 16 equally likely results of four coins:
 #
 # | score | −4 | −2 | 0 | 2 | 4 |
@@ -118,8 +118,8 @@ for d in (1, 4, 16, 64):
 # <details><summary>Where the formula comes from</summary>
 #
 # Take logarithms: $\ln p_i = s_i - \ln \sum_k e^{s_k}$. The derivative of the left side by $s_j$ is
-# $\frac{1}{p_i} \frac{\partial p_i}{\partial s_j}$. That of the right side is $\delta_{ij} - e^{s_j} / \sum_k e^{s_k} =
-# \delta_{ij} - p_j$. Multiply both by $p_i$.
+# $\frac{1}{p_i} \frac{\partial p_i}{\partial s_j}$. That of the right side is
+# $\delta_{ij} - e^{s_j} / \sum_k e^{s_k} = \delta_{ij} - p_j$. Multiply both by $p_i$.
 #
 # </details>
 
@@ -358,7 +358,7 @@ against_width(widths, variances, entropies, gradients, n_keys=64)
 # tied. The *typical* query, the dotted line, loses its gradient exponentially: at d_head = 1024 next to nothing is left.
 #
 # Each dashed curve is drawn where it is close. In the middle, ln S − d/2 fits at width 1 and is 0.2 too low at 2, since it
-# belongs to very many keys; 1.6 c/√d is a fifth too low at 64 and gets better. On the right, c/√d fits from 16 on. With
+# belongs to very many keys; 1.6 c/√d (c = 2.34, see below) is a fifth too low at 64 and gets better. On the right, c/√d fits from 16 on. With
 # the scale, the flat curves fit at every width.
 #
 # <details><summary>Where the dashed curves come from (for those who like integrals)</summary>
@@ -607,7 +607,7 @@ before_and_after(attention=unscaled)
 
 # %% [markdown]
 # After training, all layers but the first are far from equal weights, scale or no scale. That is no contradiction to
-# section 5: a certain softmax may well be **right**, but it cannot **learn**. A model has to begin undecided, so that
+# section 5: a certain softmax may well be **right**, but it hardly **learns**. A model has to begin undecided, so that
 # gradients flow, and earns its certainty on the way. The scale is there for the beginning.
 
 # %% [markdown]

@@ -71,4 +71,4 @@ def looks_at(weights: Float[Tensor, " keys"], words: Sequence[str], title: str) 
 def _map(axes: Axes, weights: Float[Tensor, "seq keys"]):
     for side in axes.spines.values():
         side.set_visible(False)
-    return axes.imshow(weights.detach().cpu(), cmap=WEIGHTS, vmin=0, vmax=1, interpolation="nearest")
+    return axes.imshow(weights.detach().cpu().numpy(), cmap=WEIGHTS, vmin=0, vmax=1, interpolation="nearest")
