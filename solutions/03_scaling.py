@@ -202,6 +202,7 @@ for d in (1, 4, 16, 64, 256, 1024):
     variance = score_variance(torch.randn(1000, d), torch.randn(1000, d))
     print(f"d_head {d:4}: variance / d_head = {variance / d:.1f}, deviation {variance.sqrt():.0f}")
 
+torch.manual_seed(0)
 even_q, even_k = 2 * torch.rand(2, 1000, 64) - 1
 guess.compare(f"{score_variance(even_q, even_k).sqrt():.1f}")
 
@@ -339,6 +340,7 @@ jacobians(softmax_jacobian(rows), [f"d_head = {d}" for d in (1, 4, 16, 64)])
 # weights answer to their own scores. It is close to 1 for a soft mean and 0 for a certain choice.
 
 # %%
+torch.manual_seed(0)
 widths = [2**i for i in range(11)]
 variances, (entropies, gradients) = torch.zeros(2, 11), torch.zeros(2, 2, 11, 512)
 for i, d in enumerate(widths):
