@@ -2,7 +2,7 @@
 # # 0 · Start here
 #
 # **At the end** you have written one function of two lines, and it runs inside a trained language model: all 24 of
-# its attention heads compute with your code, and the model goes on writing Shakespeare. You also know how the
+# its attention heads compute with your code, and the model still writes Shakespeare. You also know how the
 # chapters of this course work.
 #
 # **Time**: about 35 minutes. **You need**: Python, and a first look at PyTorch tensors (what a shape is, what an axis
@@ -19,7 +19,16 @@ import torch
 
 from pocketgpt.commands.doctor import CHECKS, findings_of
 from pocketgpt.course.ch00_start_here.figures import next_token_bars
-from pocketgpt.course.lab import before_and_after, check, model_map, pocket_model, pocket_tokenizer, sliders, yours
+from pocketgpt.course.lab import (
+    before_and_after,
+    check,
+    model_map,
+    pocket_model,
+    pocket_tokenizer,
+    predict,
+    sliders,
+    yours,
+)
 from pocketgpt.inference.generate import generate
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.models.presets import preset
@@ -39,9 +48,9 @@ write("ROMEO", temperature=0.8, length=80)
 
 # %% [markdown]
 # Shakespeare did not write that. A small model that ships with this course wrote it, just now, on your machine. It
-# has read his plays, over and over, and nothing else. It consists of 2.4 million numbers; the models that answer your
-# questions have a hundred thousand times as many. It is small and often wrong, and it has **every part** that a large
-# one has.
+# has read 35 of his 38 plays, over and over, and nothing else. It consists of 2.4 million numbers; the largest models
+# have about a hundred thousand times as many. It is small and often wrong, and it has **every part** that is on the
+# map below.
 #
 # Play with it. `speaker` is who talks first, `length` how much to write. What `temperature` does you will find out by
 # moving it, and understand in section 5.
@@ -68,10 +77,10 @@ model_map(preset("pocket-shakespeare"))
 #   *scores*, one for every token that could come next.
 # - **One block** has two parts: *attention*, where the vectors of different words exchange what they know, and a
 #   *feed-forward* layer, which works on each word alone.
-# - **Its attention** is where most of the ideas are, and the first chapters. Today you write what happens in the box
-#   *mask, softmax*: see the 0.
+# - **Its attention** holds most of the ideas, and the first chapters. Today you write part of the box *mask, softmax*:
+#   look for the 0.
 #
-# Every later chapter opens with this map, and shows where its piece sits. The names in parentheses are shapes of
+# Every later chapter opens with this map and shows where its piece belongs. The names in parentheses are shapes of
 # tensors:
 #
 # | name | what it counts | here |
@@ -88,26 +97,28 @@ model_map(preset("pocket-shakespeare"))
 #
 # 1. **Run** cells, and look at the pictures. Change a number and run them again. You can't break anything that
 #    *Kernel → Restart* won't fix.
-# 2. **Predict.** Now and then a cell asks for your guess before it computes the answer. Write a number down. A wrong
-#    guess is worth more than a right one, since it shows you where to look.
+# 2. **Predict.** Now and then a cell asks for your guess before it computes the answer. Write it into `predict(...)`,
+#    in place of the three dots. The cell prints it beside the outcome. A wrong guess is worth more than a right one,
+#    since it shows you where to look.
 # 3. **Write** a function, between `# YOUR CODE HERE` and the end of the cell.
 # 4. **Check** it: the cell below it is one line. It tries your function on new random inputs every time, and when the
-#    answer is wrong, it tells you which mistake it looks like.
+#    answer is wrong, it tells you which mistake it resembles.
 # 5. **Hint**: three of them are folded up under each exercise. Open them one at a time, and as late as you can bear.
 # 6. **See your code in the real model**: your function takes the place of the model's own, and the model reads and
 #    writes with it. If you are right, it cannot tell the difference.
 #
-# You can be stuck on an exercise and still go on: all later cells fall back on a finished version.
+# You can be stuck on an exercise and still continue: all later cells fall back on a finished version.
 #
 # ### Is everything here?
 #
-# The next cell examines your installation. A ✗ comes with what to do about it. It may take ten seconds.
+# The next cell examines your installation. A ✗ is followed by what to do about it. It may take ten seconds.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
 for examine in CHECKS:
     findings = list(findings_of(examine))
-    print("✓" if all(finding.ok for finding in findings) else "✗", examine.__name__.replace("_", " "))
+    mark = "✓" if all(finding.ok for finding in findings) else "✗"
+    print(mark, examine.__name__.replace("_", " "))
     for finding in findings:
         if not finding.ok:
             print("   ", finding)
@@ -119,7 +130,7 @@ for examine in CHECKS:
 # |---|---|
 # | python | The course needs Python 3.11 or newer. If you have it, this notebook runs on another one: *Kernel → Change Kernel*, or start it with `make lab`. |
 # | torch | `pip install --upgrade torch`, then *Kernel → Restart*. |
-# | devices | Some graphics processors compute attention wrongly in some number formats. The course computes on the CPU, so go on; remember it when you train. |
+# | devices | Some graphics processors compute attention wrongly in some number formats. The course computes on the CPU, so continue; remember it when you train. |
 # | shipped files | The trained model or its vocabulary is missing or damaged. In a clone: `git checkout assets`. Otherwise install again. |
 # | corpus | The plays are not fetched yet. You need them from chapter 14 on: `pocketgpt fetch shakespeare`. |
 # | jupyter | The sliders may not show: `pip install ipywidgets`, then reload the page in the browser. Each slider has a picture above it that says the same. |
@@ -132,11 +143,11 @@ for examine in CHECKS:
 # ## 1 · The smallest example: from scores to probabilities
 #
 # The model does not write sentences. It does one thing only: it reads a text and says, for each of its 4,096 tokens,
-# how likely that token is to come next. To write, one token is drawn from these probabilities, put at the end of the
+# how likely that token is to come next. To write, one token is drawn from these probabilities, appended to the
 # text, and the model is asked again.
 #
-# What comes out of the model are not probabilities, though, but **scores** (*logits* in code): any numbers, also
-# negative ones, where larger means likelier. Suppose there were only three tokens. Follow the numbers by hand:
+# The model does not return probabilities, though, but **scores** (*logits* in code): any numbers, negative ones too,
+# where larger means likelier. Suppose there were only three tokens. Follow the numbers by hand:
 #
 # | token | score | exp(score) | divided by the sum |
 # |---|---|---|---|
@@ -146,7 +157,7 @@ for examine in CHECKS:
 # | | | sum 11.11 | sum 1 |
 #
 # exp makes every score positive, whatever its sign, and the division makes them sum to 1. This is the **softmax**.
-# One step up in the score makes a token e ≈ 2.72 times as likely, wherever on the scale it stands.
+# Raising a score by 1 makes its token e ≈ 2.72 times as likely, compared with the others.
 #
 # And the same for the real model, with 4,096 scores:
 
@@ -157,7 +168,8 @@ with torch.no_grad():
 print("scores:", tuple(scores.shape), f"from {scores.min():.1f} to {scores.max():.1f}")
 
 # %%
-next_token_bars(scores.softmax(dim=0), tokenizer, f"“{prompt} …”: what the model expects next")
+title = f"After “{prompt}”, ten of the 4,096 tokens have most of the probability"
+next_token_bars(scores.softmax(dim=0), tokenizer, title)
 
 # %% [markdown]
 # (The dot in front of a word is a space: most tokens bring their own.) The model has learned whom people in
@@ -183,9 +195,9 @@ print("dim=1, each row sums to 1:   ", x.softmax(dim=1).sum(dim=1))
 print("dim=0, each column sums to 1:", x.softmax(dim=0).sum(dim=0))
 
 # %% [markdown]
-# **The numerical trap.** Why the $m$? It changes nothing: $e^{x_i - m} = e^{x_i} / e^m$, and $e^m$ stands above and
-# below the line. But a computer has a largest number, about 10³⁸ for float32, and exp grows fast. See what happens
-# without:
+# **The numerical trap.** Why the $m$? It changes nothing: $e^{x_i - m} = e^{x_i} / e^m$, and $e^m$ cancels, as it is in
+# the numerator and in the denominator. But a computer has a largest number, about 10³⁸ for float32, and exp grows
+# fast. See what happens without it:
 
 # %%
 large = torch.tensor([1000.0, 999.0])
@@ -195,7 +207,7 @@ print("half precision, exp(12):", torch.tensor(12.0, dtype=torch.float16).exp().
 
 # %% [markdown]
 # Infinity divided by infinity is NaN, *not a number*, and whatever is computed from a NaN is NaN as well. In half
-# precision, which fast hardware likes, a score of 12 is enough. When the largest score is subtracted first, the
+# precision (float16), which ends at 65,504, a score of 12 is enough. When the largest score is subtracted first, the
 # largest exp is $e^0 = 1$, and nothing can overflow.
 
 # %% [markdown]
@@ -205,8 +217,8 @@ print("half precision, exp(12):", torch.tensor(12.0, dtype=torch.float16).exp().
 #
 # 1. `x` has any shape; `dim` is one of its axes, and may be negative, which counts from the end.
 # 2. Return a tensor of the shape of `x`. Along `dim` it sums to 1, in the proportions of exp(x).
-# 3. Scores of 1000 and of −1000 must not give NaN. Not even when they stand in different rows of one `x`.
-# 4. A score of −∞ gets probability 0. (If you subtract the right thing, this comes by itself.)
+# 3. Scores of 1000 and of −1000 must not give NaN. Not even in different rows of one `x`.
+# 4. A score of −∞ gets probability 0. (If you subtract the right thing, you need no extra code.)
 # 5. `torch.softmax` and its relatives are not allowed, as they would be the whole exercise.
 #
 # Replace the two lines under `def` and run the cell, then the check. Hand in a wrong answer first if you like: leave
@@ -234,7 +246,7 @@ print("half precision, exp(12):", torch.tensor(12.0, dtype=torch.float16).exp().
 
 # %%
 def softmax(x: torch.Tensor, dim: int) -> torch.Tensor:
-    """x: scores of any shape. Returns probabilities of the same shape, which sum to 1 along `dim`."""
+    """x: scores of any shape. Returns probabilities of that shape, which sum to 1 along `dim`."""
     ### BEGIN SOLUTION
     raised = (x - x.amax(dim, keepdim=True)).exp()
     return raised / raised.sum(dim, keepdim=True)
@@ -266,7 +278,7 @@ def softmax_in_a_loop(scores: list[float]) -> list[float]:
 
 
 torch.manual_seed(0)
-x = torch.randn(2, 6, 9, 9)  # the shape it has inside the model: (batch, heads, seq, keys)
+x = torch.randn(2, 6, 9, 9)  # the shape of the scores inside the model: (batch, heads, seq, keys)
 mine = softmax(x, -1)
 loop = torch.tensor(softmax_in_a_loop(x[1, 4, 7].tolist()))
 print("yours = loop, for one row:", torch.allclose(mine[1, 4, 7], loop))
@@ -279,26 +291,28 @@ print("yours = torch.softmax:", torch.allclose(mine, torch.softmax(x, -1), atol=
 # by 0.5 doubles every difference between two scores; a division by 2 halves it.
 #
 # At temperature 1 the model's favorite has the probability that you saw in the bars above. How much will it have at
-# temperature 0.5? Write your guess into the cell, then run it.
+# temperature 0.5? Replace the three dots by your guess, then run the cell.
 
 # %%
-guess = 0.5  # your prediction, between 0 and 1
+guess = predict(...)  # a number between 0 and 1
 
 for temperature in (1.0, 0.5):
     probability = softmax(scores / temperature, 0).max().item()
     print(f"temperature {temperature}: {probability:.2f}")
+guess.compare(f"{probability:.2f}")
 
 # %% [markdown]
 # Doubling the differences **squares** the ratios: a token that was three times as likely as another becomes nine
-# times as likely. So the favorite takes nearly everything. Toward 0, only the favorite is left and the model always
-# writes the same; above 1, the differences shrink, and unlikely words get their chance. The bars at temperature 2,
-# and a slider:
+# times as likely. So the favorite gains, at the expense of all others. Toward 0, only the favorite is left and the
+# model always writes the same; above 1, the differences shrink, and unlikely words get their chance. The bars at
+# temperature 2, and a slider:
 
 
 # %%
 def show(temperature: float) -> None:
     probabilities = softmax(scores / temperature, 0)
-    next_token_bars(probabilities, tokenizer, f"“{prompt} …” at temperature {temperature:.1f}")
+    title = f"At temperature {temperature:.1f} the favorite has {probabilities.max():.0%}"
+    next_token_bars(probabilities, tokenizer, title)
 
 
 show(2.0)
@@ -317,61 +331,61 @@ sliders(show, temperature=(0.1, 3.0, 0.1, 1.0))
 # tokens are worth looking at, and a softmax turns those scores into shares of attention, for every token. That is
 # where your function goes now: into all 24 heads.
 #
-# `before_and_after` reports two things, first for the model with its own parts, then with yours:
+# `before_and_after` reports three things, first for the model with its own parts, then with yours:
 #
 # - the **loss** on a page of *Macbeth*, a play the model was not trained on. At each token of the page it looks up
-#   the probability that the model gave to that token, *before* seeing it, and takes −log of it; the loss is the mean.
-#   Lower is better. A model that knows nothing and gives each of 4,096 tokens the same chance has −log(1/4096) =
-#   8.32.
-# - how the model goes on from `ROMEO:`, drawn with the same random numbers both times.
+#   the probability that the model gave to that token, *before* seeing it, and takes −ln of it; the loss is the mean.
+#   It is called *cross-entropy*, and because of the natural logarithm its unit is the *nat*. Lower is better. A model
+#   that knows nothing and gives each of 4,096 tokens the same chance has −ln(1/4096) = 8.32 nats.
+# - **positions that see a later token**: we change the last token of the page's first 256, and count at how many
+#   earlier positions any score changes. It must be 0, since a model that predicts must not see what it predicts.
+# - how the model continues `ROMEO:`, drawn with the same random numbers both times.
 
 # %%
 before_and_after(softmax=softmax)
 
 # %% [markdown]
-# Your code is inside a language model, and the model cannot tell the difference.
-#
 # ### And now on purpose: no division
 #
 # Suppose you had forgotten to divide by the sum. Predict the loss: will it be nearer to the one above, or to 8.32?
 
 # %%
-prediction = 6.0  # write yours
+guess = predict(...)  # a loss
 
 
 def no_division(x: torch.Tensor, dim: int) -> torch.Tensor:
     return (x - x.amax(dim, keepdim=True)).exp()
 
 
-before_and_after(softmax=no_division)
+before_and_after(softmax=no_division, guess=guess)
 
 # %% [markdown]
-# A model that knows nothing has 8.32, because it gives every token a fair chance. To do worse than that, a model must
-# be sure of itself, and wrong. (Should you see a �: that is half a character, and chapter 1 tells how it comes
-# about.)
+# A model that knows nothing has 8.32, because it gives every token the same chance. To do worse than that, a model
+# must be sure of itself, and wrong. (If you see a �: that is half a character, and chapter 1 explains it.)
 #
 # ### The wrong axis
 #
-# Attention's scores have the shape (batch, heads, seq, keys): in a row stand the scores that **one** token gives to
+# Attention's scores have the shape (batch, heads, seq, keys): a row contains the scores that **one** token gives to
 # all the tokens it may look at (its `keys`). The next function lets the columns compete instead. It returns the right
 # shape, its numbers lie between 0 and 1, and along one axis they even sum to 1. Will the model still write words?
 # Will it write sentences?
 
 # %%
-prediction = "words: yes or no? sentences: yes or no?"  # write yours
+guess = predict(...)  # two of "yes" and "no": for words, for sentences
 
 
 def wrong_axis(x: torch.Tensor, dim: int) -> torch.Tensor:
     return torch.softmax(x, dim - 1)
 
 
-before_and_after(softmax=wrong_axis)
+before_and_after(softmax=wrong_axis, guess=guess)
 
 # %% [markdown]
-# Words, yes: each token is a word or a piece of one, in whatever order they come. Sentences, no. And look at the
-# loss, which rose by much less than the text suffered. It was fooled: the page of *Macbeth* lies before the model as
-# a whole, and along the wrong axis each token competes with those that come **after** it. So a little of what the
-# model should predict leaks into its sums. When it writes, there is nothing after, and nothing to leak.
+# Words, yes: each token is a word or a piece of one, whatever the order. Sentences, no. And look at the loss, which
+# rose by much less than the text suffered. The count above the text says why: positions see later tokens. The model
+# reads the page of *Macbeth* as a whole, and along the wrong axis each token competes with those that come **after**
+# it. So a little of what the model should predict leaks into its sums. When it writes, nothing comes after, and
+# nothing leaks.
 #
 # Two broken models, and no error message: **the right shapes, the wrong numbers**. That is how mistakes in a neural
 # network look. So from here on you will not trust a function because it runs, nor a loss because it is low. You will
@@ -393,13 +407,13 @@ before_and_after(softmax=wrong_axis)
 #
 # <details><summary>1. You add 100 to every score. What happens to the probabilities?</summary>
 #
-# Nothing. exp(x + 100) = exp(x) · exp(100), and the factor stands above and below the line. Only differences of
-# scores count, which is why you may subtract the largest.
+# Nothing. exp(x + 100) = exp(x) · exp(100), and the factor cancels. Only differences of scores count, which is why you
+# may subtract the largest.
 #
 # </details>
 # <details><summary>2. x has the shape (2, 6, 9, 9). How many sums equal 1 after a softmax along the last axis, and along the second last?</summary>
 #
-# 2 · 6 · 9 = 108 both times: as many as there are places in the other axes. The count does not tell you that the axis
+# 2 · 6 · 9 = 108 both times: the product of the sizes of the other axes. The count does not tell you that the axis
 # is wrong; the sums do.
 #
 # </details>
@@ -412,8 +426,8 @@ before_and_after(softmax=wrong_axis)
 # ### Where the finished code lives
 #
 # `torch.softmax` in PyTorch. In the library: `pocketgpt/layers/attention_backends.py` and
-# `pocketgpt/inference/sampling.py` call it; `pocketgpt/course/lab/transplanting.py` puts yours in their place. The answer to the exercise is in
-# `solutions/00_start_here.ipynb`.
+# `pocketgpt/inference/sampling.py` call it; `pocketgpt/course/lab/transplanting.py` puts yours in their
+# place. The answer to the exercise is in `solutions/00_start_here.ipynb`.
 #
 # ### Papers
 #
@@ -422,5 +436,5 @@ before_and_after(softmax=wrong_axis)
 # - Radford et al. 2019, *Language Models are Unsupervised Multitask Learners*: GPT-2, the model whose parts are on
 #   the map.
 #
-# **Next**: the model reads whole numbers, and you typed letters. Chapter 1 builds what is between: open
+# **Next**: the model reads whole numbers, and you typed letters. Chapter 1 builds what is in between: open
 # `01_tokens.ipynb`.

@@ -1,13 +1,14 @@
 # %% [markdown]
 # # 1 · Tokens
 #
-# **At the end** you have a tokenizer that you wrote: it learns its pieces from a page of Shakespeare, it cuts text
-# exactly as the industrial ones do, and the trained model reads what yours encodes and writes what yours decodes.
+# **At the end** you have a tokenizer that you wrote: it learns its pieces from a page of Shakespeare, it splits text
+# exactly as the libraries in production do, and the trained model reads what yours encodes and writes what yours
+# decodes.
 #
 # **Time**: about 80 minutes. **You need**: chapter 0, and Python's lists and dictionaries.
 #
-# Here is where this chapter's pieces sit in the whole model: at its very beginning. (And at the end: the next token
-# becomes text again.)
+# Here is the place of this chapter in the whole model: at its very beginning. (And at the end: the next token becomes
+# text again.)
 
 # %%
 import math
@@ -19,8 +20,16 @@ import torch
 import torch.nn.functional as F
 
 from pocketgpt.assets import asset
-from pocketgpt.course.ch01_tokens.figures import colored_tokens, compression, neighbors
-from pocketgpt.course.lab import check, model_map, pocket_model, pocket_tokenizer, sliders, yours
+from pocketgpt.course.ch01_tokens.figures import colored_tokens, compression, nearest, neighbors
+from pocketgpt.course.lab import (
+    check,
+    model_map,
+    pocket_model,
+    pocket_tokenizer,
+    predict,
+    sliders,
+    yours,
+)
 from pocketgpt.inference.generate import generate
 from pocketgpt.models.presets import preset
 from pocketgpt.text.byte_tokenizer import WORD_PATTERN, ByteTokenizer, train_tokenizer
@@ -28,13 +37,13 @@ from pocketgpt.text.byte_tokenizer import WORD_PATTERN, ByteTokenizer, train_tok
 model_map(preset("pocket-shakespeare"), highlight="tokens")
 
 # %% [markdown]
-# A model computes with numbers, and you have a text. Between the two stands a list of pieces, the **vocabulary**,
-# fixed before training and never changed: the text is cut into pieces from the list, and each piece is replaced by
-# its place in it. That number is a **token**.
+# A model computes with numbers, and you have a text. Between the two is a list of pieces, the **vocabulary**, fixed
+# before training and never changed: the text is cut into pieces from the list, and each piece is replaced by its
+# position in it. That number is a **token**.
 #
 # Which pieces? Single letters make a short list, but long sequences, and the model spends its effort on spelling.
 # Whole words make short sequences, but an endless list, and the first name that is not on it cannot be written.
-# **Byte-pair encoding** takes the middle, and finds it by counting: what often stands together becomes one piece.
+# **Byte-pair encoding** takes the middle, and finds it by counting: neighbors that occur often become one piece.
 
 # %% [markdown]
 # ## 1 · The smallest example: two merges by hand
@@ -49,7 +58,7 @@ model_map(preset("pocket-shakespeare"), highlight="tokens")
 # | h a | t**ha**t, **ha**t | 2 |
 # | a t | th**at**, h**at** | 2 |
 #
-# The most frequent pair becomes a new piece, `th`, and replaces its two parts wherever they stand together:
+# The most frequent pair becomes a new piece, `th`, and replaces its two parts wherever they are neighbors:
 #
 # | | word 1 | word 2 | word 3 | word 4 |
 # |---|---|---|---|---|
@@ -57,14 +66,14 @@ model_map(preset("pocket-shakespeare"), highlight="tokens")
 # | merge 0: t + h | **th** e | **th** e | **th** a t | h a t |
 # | merge 1: a + t | th e | th e | th **at** | h **at** |
 #
-# Count again: `th e` and `a t` both occur twice. A tie needs a rule that never changes its mind; by ours, the
-# older pieces go first, so `a t` wins. That is the whole training: count, merge, count again, until the vocabulary is
+# Count again: `th e` and `a t` both occur twice. A tie needs a fixed rule; by ours, older pieces go first, so `a t`
+# wins. That is the whole training: count, merge, count again, until the vocabulary is
 # as large as you want it.
 #
 # Now **encode** a word that was not in the text, `bath`. Its letters are b a t h, and two merges would fit: a + t,
 # and t + h. Both at once is impossible, since they share the t. The merge that was found *first* goes first: merge 0
-# gives `b a th`. In the order of the text it would have been `b at h`. Keep this example in mind: it is the most
-# frequent mistake in this chapter.
+# gives `b a th`. In the order of the text it would have been `b at h`. Remember this example: it is the mistake that
+# section 6 makes on purpose.
 
 # %% [markdown]
 # ### Letters, or bytes?
@@ -103,10 +112,12 @@ for text in ("Romeo", "é", "—", "🌹"):
 # | $E$ | the table: one learned row for each token | (vocab, d_model) |
 # | $X$ | for each token its row | (batch, seq, d_model) |
 #
-# **Words.** The splitting is one regular expression, from GPT-2. Without it, *dog.* and *dog!* and *dog,* would each
-# become a token of their own.
+# **Words.** The splitting is one regular expression, from GPT-2. Read it as a list of alternatives between the signs |:
+# English endings such as *'s*; letters (`\p{L}`), digits (`\p{N}`) or other signs, each with the space before them;
+# white space. Without it, *dog.* and *dog!* and *dog,* could each become one token.
 
 # %%
+print(WORD_PATTERN)
 print(regex.findall(WORD_PATTERN, "O Romeo, Romeo! wherefore art thou Romeo?"))
 
 # %% [markdown]
@@ -149,7 +160,7 @@ print(b"caf\xc3\xa9".decode(), b"caf\xc3".decode(errors="replace"))
 
 # %%
 def count_pairs(words: list[list[bytes]]) -> dict[tuple[bytes, bytes], int]:
-    """How often each pair of neighbors occurs."""
+    """Count how often each pair of neighbors occurs."""
     ### BEGIN SOLUTION
     counts = {}
     for word in words:
@@ -194,7 +205,7 @@ check.count_pairs(count_pairs)
 
 # %%
 def merge_pair(tokens: list[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:
-    """The tokens with every occurrence of the pair joined into one, from left to right."""
+    """Join every occurrence of the pair into one token, from left to right."""
     ### BEGIN SOLUTION
     result, i = [], 0
     while i < len(tokens):
@@ -220,7 +231,8 @@ check.merge_pair(merge_pair)
 count_pairs, merge_pair = yours("count_pairs"), yours("merge_pair")
 
 page = asset("held-out.txt").read_text()
-words = [[bytes([byte]) for byte in word.encode()] for word in regex.findall(WORD_PATTERN, page)]
+words = regex.findall(WORD_PATTERN, page)
+words = [[bytes([byte]) for byte in word.encode()] for word in words]
 vocabulary, merges = pocket_tokenizer().vocabulary[:256], []  # the single bytes, in GPT-2's order
 
 for _ in range(100):
@@ -233,18 +245,20 @@ for _ in range(100):
 # %%
 print("first:", *vocabulary[256:268])
 print("last: ", *vocabulary[-8:])
-print("the same 100 merges as the library:", merges == train_tokenizer([page], 257 + 100).merges)
+by_library = train_tokenizer([page], 257 + 100)  # 256 bytes, the end of text, and 100 merges
+print("the same 100 merges as the library:", merges == by_library.merges)
 
 # %% [markdown]
-# From one page, by counting alone: *th*, then *the*, endings like *ing*, and the names of the play. (The `b` in front
-# is Python's sign for a byte string.)
+# From one page, by counting alone: *th*, soon *the*, and toward the end whole words: *And*, and *Sergeant*, who speaks
+# on this page. (The `b` in front is Python's sign for a byte string. The library counts one token more, which marks
+# the end of a text and consists of no bytes.)
 #
 # ### Exercise 1.3 · `encode_word` · hard, 20 minutes
 #
 # 1. `word` is a string, with its space; `ranks` is a dictionary from pair to rank:
 #    `{(b"t", b"h"): 0, (b"a", b"t"): 1}`.
 # 2. Start from the single bytes of the word in UTF-8.
-# 3. Of all pairs of neighbors that are in `ranks`, join the one with the lowest rank, wherever it stands, with your
+# 3. Of all pairs of neighbors that are in `ranks`, join the one with the lowest rank, wherever it occurs, with your
 #    `merge_pair`.
 # 4. Repeat, also with the new tokens, until no pair of neighbors has a rank. Return the list of tokens.
 #
@@ -269,7 +283,7 @@ print("the same 100 merges as the library:", merges == train_tokenizer([page], 2
 
 # %%
 def encode_word(word: str, ranks: dict[tuple[bytes, bytes], int]) -> list[bytes]:
-    """The tokens of one word."""
+    """Split one word into tokens."""
     ### BEGIN SOLUTION
     tokens = [bytes([byte]) for byte in word.encode()]
     while known := [pair for pair in pairwise(tokens) if pair in ranks]:
@@ -284,7 +298,7 @@ check.encode_word(encode_word)
 # %% [markdown]
 # ### Exercise 1.4 · `decode` · easy, 5 minutes
 #
-# 1. `tokens` is a list of numbers, `vocabulary` a list of byte strings: token i stands for `vocabulary[i]`.
+# 1. `tokens` is a list of numbers, `vocabulary` a list of byte strings: token i means `vocabulary[i]`.
 # 2. Return the text. A character may be spread over several tokens.
 # 3. Bytes that are not UTF-8, such as half a character, become � (U+FFFD). No error.
 #
@@ -307,7 +321,7 @@ check.encode_word(encode_word)
 
 # %%
 def decode(tokens: list[int], vocabulary: list[bytes]) -> str:
-    """The text of some tokens; half a character becomes U+FFFD."""
+    """Convert tokens to text; half a character becomes U+FFFD."""
     ### BEGIN SOLUTION
     return b"".join(vocabulary[token] for token in tokens).decode(errors="replace")
     ### END SOLUTION
@@ -358,9 +372,9 @@ encode_word, decode, embed = yours("encode_word"), yours("decode"), yours("embed
 # %% [markdown]
 # ## 4 · The same tokens, four ways
 #
-# The pocket model has a vocabulary of 4,096: the 256 bytes, 3,839 merges learned from all the plays, and one special
-# token that marks the end of a text. With **those** merges, your `encode_word` must cut the page exactly as three
-# others do: a loop that applies all merges one after the other, as training did; `tiktoken`, which encodes for GPT
+# The pocket model has a vocabulary of 4,096: the 256 bytes, 3,839 merges learned from 35 of the 38 plays, and one
+# special token that marks the end of a text. *Macbeth* is one of the three plays held out, so its page is new to the
+# tokenizer and to the model. With **those** merges, your `encode_word` must cut the page exactly as three others do: a loop that applies all merges one after the other, as training did; `tiktoken`, which encodes for GPT
 # models; and `tokenizers`, which encodes for most others. Both are written in Rust.
 
 # %%
@@ -370,7 +384,8 @@ number = {token: i for i, token in enumerate(tokenizer.vocabulary)}
 
 
 def encode(text: str) -> list[int]:
-    return [number[token] for word in regex.findall(WORD_PATTERN, text) for token in encode_word(word, ranks)]
+    words = regex.findall(WORD_PATTERN, text)
+    return [number[token] for word in words for token in encode_word(word, ranks)]
 
 
 def encode_as_in_training(word: str) -> list[bytes]:
@@ -386,7 +401,8 @@ print(f"{len(page.encode())} bytes, {len(mine)} tokens")
 print("yours = tiktoken:  ", mine == tokenizer.encode(page))
 print("yours = tokenizers:", mine == tokenizer.to_library().encode(page).ids)
 some = regex.findall(WORD_PATTERN, page)[:100]
-print("yours = the loop:  ", all(encode_word(word, ranks) == encode_as_in_training(word) for word in some))
+same = [encode_word(word, ranks) == encode_as_in_training(word) for word in some]
+print("yours = the loop:  ", all(same))
 print("decoded again:     ", decode(mine, tokenizer.vocabulary) == page)
 
 # %% [markdown]
@@ -398,16 +414,23 @@ print("decoded again:     ", decode(mine, tokenizer.vocabulary) == page)
 tokens = torch.tensor(mine[:1024]).view(4, 256)
 table = pocket_model().embedding.weight.detach()
 print("shapes:", tuple(tokens.shape), "→", tuple(embed(tokens, table).shape))
-print("yours = one-hot @ table:", torch.equal(embed(tokens, table), F.one_hot(tokens, 4096).float() @ table))
-print("yours = F.embedding:    ", torch.equal(embed(tokens, table), F.embedding(tokens, table)))
+mine_embedded, one_hot = embed(tokens, table), F.one_hot(tokens, 4096).float()
+print("yours = one-hot @ table:", torch.equal(mine_embedded, one_hot @ table))
+print("yours = F.embedding:    ", torch.equal(mine_embedded, F.embedding(tokens, table)))
 
 # %% [markdown]
 # Here is a passage of the page in tokens, cut by your function. Each block is one token; a dot is a space, ↵ a line
-# break. Frequent words are one token, with their space; rare names are spelled in pieces.
+# break. The colors take turns, to show where one token ends and the next begins; they mean nothing else. Frequent words
+# are one token, with their space; rare names are spelled in pieces.
+
 
 # %%
+def show_tokens(text: str, title: str) -> None:
+    colored_tokens([tokenizer.token_bytes(token) for token in encode(text)], title)
+
+
 passage = page[page.index("DUNCAN:\n") : page.index("As two spent")]
-colored_tokens([tokenizer.token_bytes(token) for token in encode(passage)], "A passage of Macbeth in tokens")
+show_tokens(passage, "Frequent words are one token, rare ones several")
 
 # %% [markdown]
 # ## 5 · Predict, then run: how many tokens?
@@ -417,35 +440,31 @@ colored_tokens([tokenizer.token_bytes(token) for token in encode(passage)], "A p
 # - *To be, or not to be: that is the question*
 # - *I ordered a pizza on my smartphone*
 #
-# How many tokens will each one be? (Punctuation counts, too.) Write your two numbers into the cell, then run it.
+# How many tokens will each one be? (Punctuation counts, too.) Write two numbers into the cell, then run it.
 
 # %%
-guesses = 10, 7  # your prediction
+guess = predict(...)  # two numbers
 
 sentences = "To be, or not to be: that is the question", "I ordered a pizza on my smartphone"
-for sentence in sentences:
-    print(len(encode(sentence)), "tokens for", len(sentence.split()), "words")
+guess.compare(tuple(len(encode(sentence)) for sentence in sentences))
 
 # %%
-colored_tokens([tokenizer.token_bytes(token) for token in encode("\n".join(sentences))], "Two sentences in tokens")
+show_tokens("\n".join(sentences), "Words that are rare in Shakespeare fall into pieces")
 
 # %% [markdown]
-# A vocabulary is at home in the text it was learned from. Elsewhere it cuts words into small pieces, and the same
-# meaning costs more tokens, so more computation and more of the context. GPT-2's vocabulary, learned from English web
+# A vocabulary fits the text it was learned from. Elsewhere it cuts words into small pieces, and the same meaning costs
+# more tokens, so more computation and more of the **context**: the tokens that a model can read at once, 256 in ours.
+# GPT-2's vocabulary, learned from English web
 # pages, does that to every other language (Petrov et al. 2023). Type your own sentence:
 
 
 # %%
-def show_tokens(text: str) -> None:
-    tokens = encode(text)
-    colored_tokens(
-        [tokenizer.token_bytes(token) for token in tokens], f"{len(tokens)} tokens for {len(text.split())} words"
-    )
-
-
-# %%
 # NBVAL_IGNORE_OUTPUT
-sliders(show_tokens, text="Café au lait, my liege — 🌹?")
+def count_tokens(text: str) -> None:
+    show_tokens(text, f"{len(encode(text))} tokens for {len(text.split())} words")
+
+
+sliders(count_tokens, text="Café au lait, my liege — 🌹?")
 
 # %% [markdown]
 # ### How large should a vocabulary be?
@@ -455,11 +474,12 @@ sliders(show_tokens, text="Café au lait, my liege — 🌹?")
 
 # %%
 sizes = [256, 512, 1024, 2048, 4095]
-bytes_per_token = [len(page.encode()) / len(ByteTokenizer(tokenizer.vocabulary[:size]).encode(page)) for size in sizes]
+prefixes = [ByteTokenizer(tokenizer.vocabulary[:size]) for size in sizes]
+bytes_per_token = [len(page.encode()) / len(each.encode(page)) for each in prefixes]
 compression(sizes, bytes_per_token, "Each doubling of the vocabulary buys less")
 
 # %% [markdown]
-# Every token needs a row of the table, and every doubling makes the tokens longer by less. With a large model and a
+# Every token needs a row of the table, and later doublings make the tokens longer by less. With a large model and a
 # lot of text the table is cheap, and vocabularies have 50,257 entries (GPT-2, and the preset `pocket` of this
 # course), 128,256 (Llama 3), or more. For our small model 4,096 rows of 192 numbers are a third of all its parameters
 # already.
@@ -467,7 +487,7 @@ compression(sizes, bytes_per_token, "Each doubling of the vocabulary buys less")
 # %% [markdown]
 # ### Vocabularies of another kind
 #
-# You will meet tokenizers with **special tokens**, which stand for no text and steer the model: `[PAD]` fills up the
+# You will meet tokenizers with **special tokens**, which represent no text and steer the model: `[PAD]` fills up the
 # shorter texts of a batch, `[UNK]` replaces what cannot be written, `[BOS]` and `[EOS]` mark begin and end, and BERT
 # (chapter 21) has `[CLS]`, `[SEP]` and `[MASK]`. Many also split at white space and throw the spaces away, and begin
 # with the characters they saw in place of bytes. `min_frequency=2` stops training early when no pair
@@ -483,7 +503,7 @@ trainer = tokenizers.trainers.BpeTrainer(
 old_style.train_from_iterator([page], trainer)
 
 encoded = old_style.encode("What café,  my lord?")
-print(f"{old_style.get_vocab_size()} tokens in the vocabulary, not 32,000: no other pair stands on the page twice")
+print(old_style.get_vocab_size(), "tokens, not 32,000: no other pair occurs twice on the page")
 print(encoded.tokens)
 print(old_style.decode(encoded.ids))
 
@@ -494,7 +514,7 @@ print(old_style.decode(encoded.ids))
 # %% [markdown]
 # ## 6 · Yours in the real model
 #
-# A tokenizer stands outside the model, so nothing has to be transplanted: your `encode` reads the prompt, the model
+# A tokenizer is not part of the model, so nothing has to be transplanted: your `encode` reads the prompt, the model
 # continues it, your `decode` writes the text.
 
 # %%
@@ -503,7 +523,8 @@ new = generate(pocket_model(), [prompt], max_new_tokens=60, seed=0)[0]
 print(decode(prompt + new, tokenizer.vocabulary))
 
 # %%
-own = generate(pocket_model(), [tokenizer.encode("JULIET:\nO Romeo,")], max_new_tokens=60, seed=0)[0]
+own_prompt = tokenizer.encode("JULIET:\nO Romeo,")
+own = generate(pocket_model(), [own_prompt], max_new_tokens=60, seed=0)[0]
 same = decode(prompt + new, tokenizer.vocabulary) == "JULIET:\nO Romeo," + tokenizer.decode(own)
 print("the same text as with its own tokenizer:", same)
 
@@ -512,9 +533,9 @@ print("the same text as with its own tokenizer:", same)
 #
 # The function below joins the first pair that fits, in place of the one with the lowest rank. Every token it makes is
 # in the vocabulary, and decoding gives back the page, byte for byte. By that test it is right. How does it look to
-# the model? A loss per token would not compare, as the tokens differ. So divide by bytes: **bits per byte** is how
-# many yes-or-no questions each byte of the page costs the model, however it is cut. With the right tokens it is a
-# little above 2. Predict it for the wrong ones.
+# the model? Losses per token do not compare, as the tokens differ. So take the loss of chapter 0 (`F.cross_entropy`,
+# in nats per token), add it up over the page, divide by ln 2 (one *bit*, a yes-or-no question, is ln 2 = 0.69 nats)
+# and by the number of bytes. **Bits per byte** is comparable however the text is cut.
 
 
 # %%
@@ -533,21 +554,27 @@ def bits_per_byte(tokens: list[int]) -> float:
     return nats / math.log(2) * len(tokens) / len(page.encode())
 
 
-# %%
-guess = 2.5  # your prediction
+print(f"by rank: {len(mine)} tokens, {bits_per_byte(mine):.2f} bits per byte")
 
-wrong = [number[token] for word in regex.findall(WORD_PATTERN, page) for token in in_the_order_of_the_text(word)]
+# %% [markdown]
+# Now predict the bits per byte for the wrong tokens.
+
+# %%
+guess = predict(...)  # a number
+
+words = regex.findall(WORD_PATTERN, page)
+wrong = [number[token] for word in words for token in in_the_order_of_the_text(word)]
 print("decodes to the page:", decode(wrong, tokenizer.vocabulary) == page)
-print(f"by rank:       {len(mine)} tokens, {bits_per_byte(mine):.2f} bits per byte")
-print(f"in text order: {len(wrong)} tokens, {bits_per_byte(wrong):.2f} bits per byte")
+guess.compare(f"{len(wrong)} tokens, {bits_per_byte(wrong):.2f} bits per byte")
 
 # %%
-cuts = [token for word in regex.findall(WORD_PATTERN, passage) for token in in_the_order_of_the_text(word)]
-colored_tokens(cuts, "The same passage, merged in the order of the text")
+words = regex.findall(WORD_PATTERN, passage)
+cuts = [token for word in words for token in in_the_order_of_the_text(word)]
+colored_tokens(cuts, "Merged in the order of the text, even common words fall into pieces")
 
 # %% [markdown]
 # Compare the two pictures: *the*, for one, has fallen into pieces. The model learned from text that was cut by rank,
-# and the words it knows reach it in parts that it has never seen side by side. The weights are the same, the text is
+# and the words it knows reach it in parts that it has hardly seen side by side. The weights are the same, the text is
 # the same, and nothing raised an error. It happens in practice when a model is used with a tokenizer that is almost
 # its own.
 
@@ -555,12 +582,17 @@ colored_tokens(cuts, "The same passage, merged in the order of the text")
 # ### What the table has learned
 #
 # At the start of training all rows of the table are random. Here are the rows of the trained model. Two vectors are
-# alike when they point in the same direction (the cosine of their angle is near 1). What do you expect next to
-# *king*? Nobody told the model what any token means.
+# alike when they point in the same direction (the cosine of their angle is near 1). Nobody told the model what any
+# token means. Which token will be nearest to *king*?
 
 # %%
+guess = predict(...)  # a word
+closest, _ = nearest(table, encode(" king")[0])[0]
+guess.compare(tokenizer.decode([closest]).strip())
+
 chosen = [encode(word)[0] for word in (" king", " father", " three", "ROMEO")]
-neighbors(table, chosen, tokenizer, "Tokens that are used alike have learned vectors that are alike")
+title = "Tokens that are used alike have learned vectors that are alike"
+neighbors(table, chosen, tokenizer, title)
 
 
 # %%
@@ -573,8 +605,8 @@ def show_neighbors(word: str) -> None:
 sliders(show_neighbors, word=" love")
 
 # %% [markdown]
-# Tokens that can stand in the same places have come to lie close together, pieces of words as well; try to guess the
-# other half. That is all the model could see, and it is a great deal. But the vector of *she* is the same in every
+# Tokens that can occur in the same places have learned vectors that are close, pieces of words as well; try to guess
+# the other half. That is all the model could see, and it is a great deal. But the vector of *she* is the same in every
 # sentence. Which one is meant, the model must learn from the neighbors in the text: that is chapter 2.
 
 # %% [markdown]
@@ -605,7 +637,7 @@ sliders(show_neighbors, word=" love")
 # <details><summary>3. One model has 4,096 tokens and a loss of 4.5 per token, another has 50,257 tokens and a loss of 6 per token. Which is better?</summary>
 #
 # You cannot tell: the second says more with each token, and pays more for each. Divide by the bytes that a token
-# stands for (bits per byte), and then compare.
+# represents (bits per byte), and then compare.
 #
 # </details>
 #

@@ -7,8 +7,7 @@
 # **Time**: about 75 minutes. **You need**: chapter 1 (tokens, and the table that turns each into a vector), and what a
 # matrix product is.
 #
-# Run the cells from top to bottom with Shift+Enter. Here is where this chapter's piece sits in the whole model: the orange
-# parts.
+# Run the cells from top to bottom with Shift+Enter. Here is the place of this chapter in the whole model: the orange parts.
 
 # %%
 import math
@@ -16,7 +15,13 @@ import math
 import torch
 import torch.nn.functional as F
 
-from pocketgpt.course.ch02_attention.figures import attention_grid, attention_map, looks_at, soft_lookup
+from pocketgpt.course.ch02_attention.figures import (
+    attention_grid,
+    attention_map,
+    looks_at,
+    soft_lookup,
+)
+from pocketgpt.course.figures.style import readable
 from pocketgpt.course.lab import (
     HEADS,
     attention_weights,
@@ -25,6 +30,7 @@ from pocketgpt.course.lab import (
     model_map,
     pocket_model,
     pocket_tokenizer,
+    predict,
     sliders,
     yours,
 )
@@ -79,9 +85,9 @@ print("answer ", round((weights @ values).item(), 2))
 soft_lookup(scores, weights, values)
 
 # %% [markdown]
-# Two things to notice. Nothing was decided: key 1 does not fit at all and still got 9 %. And nothing broke at any point
-# where a derivative is needed, so a model can **learn** which queries, keys and values to make. That is the whole reason
-# to prefer a soft lookup to a sure one.
+# Two things to notice. Nothing was decided: key 1 does not fit at all and still got 9 %. And every step has a derivative,
+# so a model can **learn** which queries, keys and values to make. That is the reason to prefer a soft lookup to an exact
+# one.
 #
 # In a model each token makes all three vectors out of its own, with three learned matrices: a *query* (what am I looking
 # for?), a *key* (what do I offer?) and a *value* (what do I hand over?). Then all queries are answered at once.
@@ -102,8 +108,8 @@ soft_lookup(scores, weights, values)
 # | the result | for every query the mean of the values | (T, d_head) |
 #
 # T counts queries and S counts keys. When a text looks at itself they are equal; when a model writes token by token
-# (chapter 12) there is one query and many keys. In front of these axes may stand others, such as batch and heads: write
-# your functions with `...` or negative axes and they take any number of them.
+# (chapter 12) there is one query and many keys. Other axes may come first, such as batch and heads: write your functions
+# with `...` or negative axes, and they accept any number of them.
 #
 # **The mask.** A model that predicts the next token must not see it. So position t may look at positions 0 … t and at
 # nothing later. In code, a mask is a boolean tensor that is **True where looking is allowed**, and −∞ appears only when
@@ -123,8 +129,8 @@ print(nothing_allowed.softmax(dim=-1))
 # %% [markdown]
 # ## 3 · Your turn
 #
-# Four functions, each a few lines. Write each one between the comment lines, run it, then run the check below it. A
-# check draws new random inputs every time, and when an answer is wrong it tells you which mistake it looks like.
+# Four functions, each a few lines. Write each one where it says `YOUR CODE HERE`, run it, then run the check below it.
+# A check draws new random inputs every time, and when an answer is wrong it tells you which mistake it resembles.
 #
 # ### Exercise 2.1 · `attention_scores` · easy, 10 minutes
 #
@@ -134,7 +140,7 @@ print(nothing_allowed.softmax(dim=-1))
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
-# A matrix product of rows with columns computes all dot products at once. The keys stand in rows; you need them in columns.
+# A matrix product of rows with columns computes all dot products at once. The keys are rows; you need them as columns.
 #
 # </details>
 # <details><summary>Hint 2 · the shapes</summary>
@@ -167,7 +173,7 @@ check.attention_scores(attention_scores)
 # 2. Return weights of the shape of `scores`. Where the mask is False the weight is exactly 0.
 # 3. In each row, the weights of the allowed keys sum to 1, in the proportions of the softmax.
 # 4. A row with nothing allowed is all zeros, not NaN.
-# 5. Scores as large as 1000 must not overflow. `torch.softmax` takes care of that; so may you, by hand.
+# 5. Scores as large as 1000 must not overflow. `torch.softmax` takes care of that, and you may use it.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -177,7 +183,7 @@ check.attention_scores(attention_scores)
 # <details><summary>Hint 2 · the shapes</summary>
 #
 # `scores.masked_fill(~mask, -math.inf)` keeps (…, T, S), and a (T, S) mask broadcasts over the axes in front. The softmax runs
-# over the keys, `dim=-1`. Rows of NaN remain where nothing was allowed: `nan_to_num` or `torch.where` mends them.
+# over the keys, `dim=-1`. Rows of NaN remain where nothing was allowed: `nan_to_num` or `torch.where` replaces them.
 #
 # </details>
 # <details><summary>Hint 3 · pseudocode</summary>
@@ -203,7 +209,7 @@ check.masked_softmax(masked_softmax)
 # %% [markdown]
 # ### Exercise 2.3 · `causal_mask` · easy, 10 minutes
 #
-# 1. `query_positions` has shape (T,) and `key_positions` shape (S,): whole numbers, where in the text each one stands.
+# 1. `query_positions` has shape (T,) and `key_positions` shape (S,): whole numbers, the place of each in the text.
 # 2. Return a boolean tensor of shape (T, S): True where the query may look at the key.
 # 3. A query may look at its own position and at earlier ones, never at later ones.
 # 4. Positions need not start at 0, and T and S need not be equal: when a model writes token number 7, there is one
@@ -228,7 +234,7 @@ check.masked_softmax(masked_softmax)
 
 # %%
 def causal_mask(query_positions: torch.Tensor, key_positions: torch.Tensor) -> torch.Tensor:
-    """query_positions: (T,), key_positions: (S,). Returns bool (T, S), True where looking is allowed."""
+    """query_positions: (T,), key_positions: (S,). Returns bool (T, S), True where allowed."""
     ### BEGIN SOLUTION
     return key_positions[None, :] <= query_positions[:, None]
     ### END SOLUTION
@@ -240,8 +246,8 @@ check.causal_mask(causal_mask)
 # %% [markdown]
 # ### Exercise 2.4 · `attention` · medium, 10 minutes
 #
-# Put the pieces together. Should one of them be missing, the next cell puts a finished one in its place, here and in all
-# later chapters: being stuck on one exercise never locks the rest.
+# Put the pieces together. If one of them does not pass its check, the next cell puts a finished version in its place, here
+# and in all later chapters: being stuck on one exercise never locks the rest.
 
 # %%
 attention_scores = yours("attention_scores")
@@ -251,7 +257,7 @@ causal_mask = yours("causal_mask")
 # %% [markdown]
 # 1. `q` (…, T, d_head), `k` and `v` (…, S, d_head), `mask` boolean (T, S).
 # 2. Return **two** tensors: the output (…, T, d_head), and the weights (…, T, S), which the pictures below need.
-# 3. The weights come from queries and keys; they add up the **values**.
+# 3. The weights are computed from queries and keys; the output is the weighted mean of the **values**.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -274,7 +280,7 @@ causal_mask = yours("causal_mask")
 def attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """q: (..., T, d_head), k and v: (..., S, d_head). Returns output (..., T, d_head), weights (..., T, S)."""
+    """q: (..., T, d_head), k, v: (..., S, d_head). Returns the output and weights (..., T, S)."""
     ### BEGIN SOLUTION
     weights = masked_softmax(attention_scores(q, k), mask)
     return weights @ v, weights
@@ -324,11 +330,11 @@ print("yours = fused:", torch.allclose(mine, fused, atol=1e-5))
 # Take six random token vectors, let each look at all the others (no mask), and keep the output of the **last** token. Now
 # shuffle the first five and do it again. The last token is the same, and so is the *set* of the others.
 #
-# By how much will the last token's output change? Write your guess as a number into the cell (0 for *not at all*, 1 for
-# *as much as the vector is long*), then run it.
+# By how much will the last token's output change, relative to its length? Write a number into the cell: 0 means *not at
+# all*, and 1 that the change is as long as the vector itself.
 
 # %%
-guess = 0.5  # your prediction
+guess = predict(...)  # a number between 0 and 1
 
 torch.manual_seed(1)
 x = torch.randn(6, 16)
@@ -336,7 +342,7 @@ shuffled = x[[3, 0, 4, 2, 1, 5]]
 everything = torch.ones(6, 6, dtype=torch.bool)
 before, after = (attention(tokens, tokens, tokens, everything)[0][-1] for tokens in (x, shuffled))
 change = ((after - before).norm() / before.norm()).item()
-print(f"relative change: {change:.3f}")
+guess.compare(f"{change:.3f}")
 
 # %% [markdown]
 # Nothing changes: a weighted mean does not care in which order its terms are added. To attention without positions,
@@ -349,41 +355,43 @@ print(f"relative change: {change:.3f}")
 #
 # The model that ships with the course is a small GPT that has read Shakespeare's plays: 4 layers, each with 6 attention
 # heads that look at the text side by side (chapter 4). Here is what its heads look at when it reads a line, **computed by
-# your `attention`**, which stands in for the model's own in all 24 places.
+# your `attention`**, which replaces the model's own in all 24 places.
 #
-# The text in the first line is yours to change.
+# Change the text in the first line as you like.
 
 # %%
 text = "ROMEO:\nWhat lady is that, which doth enrich the hand\nOf yonder knight?"
 
 tokenizer = pocket_tokenizer()
-tokens = torch.tensor([tokenizer.encode(text)])
-words = [tokenizer.decode([token]).replace("\n", "↵").replace(" ", "·") for token in tokens[0].tolist()]
+tokens = torch.tensor([tokenizer.encode(text or " ")])
+words = [readable(tokenizer.decode([token])) for token in tokens[0].tolist()]
 maps = attention_weights(pocket_model(), tokens, attention)[:, 0]
 print("tokens:", len(words))
 print("weights:", tuple(maps.shape), "= (layers, heads, queries, keys)")
 
 # %%
-attention_grid(maps, "Heads ask different questions: each square is one head, bright where it looks", HEADS)
+title = "Heads look at different tokens: each square is one head, bright where it looks"
+attention_grid(maps, title, HEADS)
 
 # %% [markdown]
 # Read one square: row = the token that looks, column = the token looked at, dark = weight 0. Everything above the diagonal
 # is dark: that is your causal mask.
 #
-# Nobody told these heads what to do, and some have specialized (their names are ours, measured on a page of
-# *Macbeth*; `pocketgpt/course/lab/heads.py` says how):
+# Nobody told these heads what to do, and some have specialized. The names are ours, given for what a head does on average
+# over a page of *Macbeth* (`pocketgpt/course/lab/heads.py`); in a single line it may do something else.
 #
-# - **previous token**: a bright line just below the diagonal.
+# - **previous token**: a bright line below the diagonal.
 # - **start of line**: bright columns at line breaks. Verse has lines, and whoever writes it must know where one began.
 # - **same token**: earlier occurrences of the token that looks. Our line is short; try a text that repeats itself.
-# - The heads of layer 0 have no favorites: they spread their weight over all that came before, and hand on its mean.
+# - The heads of layer 0 have no favorites: they spread their weight over all that came before, and pass on its mean.
 #
 # Here is one head, larger, and below it all of them, with sliders.
 
 
 # %%
 def show(layer: int, head: int) -> None:
-    attention_map(maps[layer, head], words, f"Layer {layer}, head {head}: who looks at whom")
+    title = f"Layer {layer}, head {head}: a row looks at the columns where it is bright"
+    attention_map(maps[layer, head], words, title)
 
 
 show(2, 1)
@@ -396,22 +404,30 @@ sliders(show, layer=(0, 3), head=(0, 5))
 # ### Which word does this token look at?
 #
 # One row of such a map, as bars: what *·hand* looks at. Before you run the cell, predict the token with the tallest bar
-# for head 2.1, a previous-token head, and for head 0.0.
+# for head 2.1, a previous-token head, and how tall it is.
 
 
 # %%
+guess = predict(...)  # a token and a weight
+
+
 def show_row(layer: int, head: int, position: int) -> None:
     row = maps[layer, head, position, : position + 1]
-    looks_at(row, words[: position + 1], f"{words[position]} looks at … (layer {layer}, head {head})")
+    most = words[row.argmax()]
+    title = f"Layer {layer}, head {head}: {words[position]} looks at {most} most ({row.max():.0%})"
+    looks_at(row, words[: position + 1], title)
 
 
 position = words.index("·hand") if "·hand" in words else len(words) - 1
 show_row(2, 1, position)
 show_row(0, 0, position)
+weight, place = maps[2, 1, position].max(dim=0)
+guess.compare((words[place], round(weight.item(), 2)))
 
 # %% [markdown]
-# Head 2.1 looks one token back. Head 0.0 looks at everything a little: with weights this even it computes, for every
-# position, the mean of all values so far.
+# A name is true on average, and a row need not obey it: several of the last tokens share the weight of head 2.1, and the
+# tallest bar is not the token before. Head 0.0 looks at everything a little: with weights this even it computes, for
+# every position, nearly the mean of all values so far.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -421,9 +437,9 @@ sliders(show_row, layer=(0, 3), head=(0, 5), position=(0, len(words) - 1))
 # ### Does it still write?
 #
 # Pictures can look right and be wrong. So now the test that counts: the trained model predicts a page of *Macbeth*, which
-# it has never seen, and goes on from a prompt. First with its own attention, then with yours in every layer. The loss is
-# the mean of −log(probability of the right next token): lower is better, and a model that knows nothing has
-# ln(4096) = 8.32.
+# it has never seen, and continues a prompt. First with its own attention, then with yours in every layer. The loss is the
+# mean of −ln(probability of the right next token), in nats: lower is better, and a model that knows nothing has
+# ln(4096) = 8.32. The line also counts positions whose scores change when a later token does: it must be 0.
 
 # %%
 before_and_after(attention=attention)
@@ -434,21 +450,21 @@ before_and_after(attention=attention)
 # because it can peek, or **rise**?
 
 # %%
-prediction = "fall or rise?"  # write yours
+guess = predict(...)  # "fall" or "rise"
 
 
 def sees_everything(query_positions: torch.Tensor, key_positions: torch.Tensor) -> torch.Tensor:
     return torch.ones(len(query_positions), len(key_positions), dtype=torch.bool)
 
 
-before_and_after(causal_mask=sees_everything)
+before_and_after(causal_mask=sees_everything, guess=guess)
 
 # %% [markdown]
-# It rises. The weights were trained where no future exists: a head that has learned *look at the token most like what I
-# need* now finds it anywhere in the text, and the mean it returns is one that the next layers have never met. A model
-# **trained** without the mask is another story: its loss would fall to almost nothing, because it learns to copy the
-# answer from the right, and then it cannot write, because when it writes there is nothing to the right. That is what the
-# mask is for.
+# It rises, and every position now sees a later token. The weights were trained where no future exists: a head that has
+# learned *look at the token most like what I need* now finds it anywhere in the text, and the mean it returns is one that
+# the next layers have never met. A model **trained** without the mask is another matter: it can learn to copy the answer
+# from the right, which makes its loss small, and then it cannot write, because when it writes there is nothing to the
+# right. So a low loss does not prove the mask right. The count does.
 
 # %% [markdown]
 # ## 7 · What to remember
@@ -465,8 +481,8 @@ before_and_after(causal_mask=sees_everything)
 #
 # <details><summary>1. You multiply the weights by the mask after the softmax. Hidden keys get weight 0. What is wrong?</summary>
 #
-# The rows no longer sum to 1: hidden keys took part in the softmax and carried their share away. The output of early
-# positions, which have much to hide, shrinks most. And the shares they took still depend on the future.
+# The rows no longer sum to 1: hidden keys took part in the softmax and kept their share. The output of early positions,
+# which have many hidden keys, shrinks most. And those shares still depend on the future.
 #
 # </details>
 # <details><summary>2. T = S = 1,000 and d_head = 64. How many numbers are in Q, K, V and the output together, and how many in the weights?</summary>

@@ -7,7 +7,7 @@
 # **Time**: about 75 minutes. **You need**: chapter 2, and three ideas: variance, a derivative, and that gradients are what
 # a model learns from.
 #
-# Here is where the scale sits: one line inside attention, between the scores and the softmax.
+# Here is the place of the scale: one line inside attention, between the scores and the softmax.
 
 # %%
 import math
@@ -31,6 +31,7 @@ from pocketgpt.course.lab import (
     model_map,
     pocket_model,
     pocket_tokenizer,
+    predict,
     sliders,
     transplant,
     yours,
@@ -45,13 +46,13 @@ model_map(preset("pocket-shakespeare"), highlight="scaling")
 
 # %% [markdown]
 # In chapter 2 you divided every score by √d_head because a check wanted it. A constant factor looks like a detail that
-# the model could learn by itself: the queries come from a learned matrix, which could as well hold smaller numbers. This
+# the model could learn by itself: the queries come from a learned matrix, whose numbers could as well be smaller. This
 # chapter shows what the factor is for, and also when it matters less than people say.
 
 # %% [markdown]
 # ## 1 · The smallest example: coin flips
 #
-# Let a query and a key hold only +1 and −1, each drawn by a coin. Their dot product is a sum of d_head products, and each
+# Let a query and a key consist of +1 and −1, each decided by a coin. Their dot product is a sum of d_head products, and each
 # product is +1 or −1, again like a coin. With d_head = 4 there are 16 equally likely results of four coins:
 #
 # | score | −4 | −2 | 0 | 2 | 4 |
@@ -64,7 +65,7 @@ model_map(preset("pocket-shakespeare"), highlight="scaling")
 
 # %%
 for d in (1, 2, 4, 8):
-    vectors = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * d).view(-1, d)  # all 2^d of them
+    vectors = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * d).view(-1, d)  # all 2^d
     scores = vectors @ vectors.T
     print(f"d_head {d}: largest score {scores.max():.0f}, variance {scores.square().mean():.0f}")
 
@@ -77,11 +78,11 @@ for d in (1, 2, 4, 8):
 for d in (1, 4, 16, 64):
     scores = torch.tensor([1.0, -1.0]) * math.sqrt(d)
     bare, scaled = scores.softmax(0), (scores / math.sqrt(d)).softmax(0)
-    print(f"d_head {d:2}: loser gets {bare[1]:.7f}, scaled {scaled[1]:.2f}")
+    print(f"d_head {d:2}: second key gets {bare[1]:.7f}, scaled {scaled[1]:.2f}")
 
 # %% [markdown]
-# Nothing about the tokens changed: among random keys, one scores a standard deviation above the mean, the other one below, and
-# only the vectors got wider. At d_head = 64 the softmax is certain, for no reason, before the model has learned anything.
+# Nothing about the tokens changed: one key fits as well as a random key typically can, the other as badly, and only the
+# vectors got wider. At d_head = 64 the softmax is certain, for no reason, before the model has learned anything.
 # Divided by √d_head, the same two keys share 0.88 to 0.12 at every width.
 
 # %% [markdown]
@@ -104,16 +105,26 @@ for d in (1, 4, 16, 64):
 # 2. The score is a sum of d_head independent products. Variances of independent terms add up: the variance is d_head.
 # 3. Dividing a number by c divides its variance by c². To get back to variance 1, divide by $\sqrt{d_\text{head}}$.
 #
-# **Why it matters.** A model learns through derivatives. Raise score j by a little: how much does weight i move?
+# **Why it matters.** A model learns through derivatives. Raise score j by a little: how much does weight i move? The
+# matrix of all these derivatives, with a row for each weight and a column for each score, is the **Jacobian** of the
+# softmax:
 #
 # $$\frac{\partial p_i}{\partial s_j} = p_i\,(\delta_{ij} - p_j), \qquad J = \text{diag}(p) - p\,p^\top \quad\text{of shape (S, S)}$$
 #
 # with δᵢⱼ = 1 where i = j and 0 elsewhere. Every entry is a product of two numbers, and when one weight is 1 and the others
 # are 0, **each of these products is 0**. A softmax that is certain passes no gradient, so the model cannot learn that it
 # is wrong. This is called saturation.
+#
+# <details><summary>Where the formula comes from</summary>
+#
+# Take logarithms: $\ln p_i = s_i - \ln \sum_k e^{s_k}$. The derivative of the left side by $s_j$ is
+# $\frac{1}{p_i} \frac{\partial p_i}{\partial s_j}$. That of the right side is
+# $\delta_{ij} - e^{s_j} / \sum_k e^{s_k} = \delta_{ij} - p_j$. Multiply both by $p_i$.
+#
+# </details>
 
 # %% [markdown]
-# **The numerical trap.** In half precision the scale must also come at the right *moment*. float16 ends at 65,504. Here is
+# **The numerical trap.** In half precision the scale must also be applied at the right *moment*. float16 ends at 65,504. Here is
 # one query that meets a key like itself, 128 numbers of size 30:
 
 # %%
@@ -179,25 +190,30 @@ def score_variance(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
 check.score_variance(score_variance)
 
 # %% [markdown]
-# Now measure with it. Most models use d_head = 64. **Predict**: if q and k are drawn from the standard normal distribution,
-# what is the standard deviation of the scores at d_head = 64? Write your number down, then run.
+# Now measure with it, first for numbers from the standard normal distribution. Then for others: **predict** the standard
+# deviation of the scores at d_head = 64 if the numbers in q and k are spread evenly between −1 and 1 (variance 1/3).
 
 # %%
 score_variance = yours("score_variance")
-guess = 1.0  # your prediction
+guess = predict(...)  # a number
 
 torch.manual_seed(0)
 for d in (1, 4, 16, 64, 256, 1024):
     variance = score_variance(torch.randn(1000, d), torch.randn(1000, d))
-    print(f"d_head {d:4}: variance / d_head = {variance / d:.1f}, standard deviation {variance.sqrt():.0f}")
+    print(f"d_head {d:4}: variance / d_head = {variance / d:.1f}, deviation {variance.sqrt():.0f}")
+
+torch.manual_seed(0)
+even_q, even_k = 2 * torch.rand(2, 1000, 64) - 1
+guess.compare(f"{score_variance(even_q, even_k).sqrt():.1f}")
 
 # %% [markdown]
-# It is 8, and the derivation never asked for coins or for normal numbers, only for independence, mean 0 and variance 1.
+# Line 1 of the derivation gives the variance 1/3 · 1/3 = 1/9 to each product, so the deviation is √(64/9) = 8/3. The
+# derivation never asked for coins or for normal numbers, only for independence and mean 0.
 
 # %% [markdown]
 # ### Exercise 3.2 · `entropy` · medium, 15 minutes
 #
-# How sure is a row of weights? Its entropy says it in one number, $H = -\sum_j p_j \ln p_j$, measured in *nats*. Equal
+# How sure is a row of weights? Its entropy says it in one number, $H = -\sum_j p_j \ln p_j$, in *nats*, as a loss is. Equal
 # weights on S keys have the largest entropy, ln S; a weight of 1 on a single key has entropy 0. And exp(H) is how many
 # keys the query looks at, so to speak: ln 5 = 1.61 nats are like five equal ones.
 #
@@ -251,6 +267,12 @@ weights_by_width(pattern, [1, 16, 64, 256])
 
 # %% [markdown]
 # Move the middle column with the slider. At which width does the second-best key, number 7, fall below a weight of 0.1?
+#
+# <details><summary>Answer</summary>
+#
+# Without the scale, at d_head = 121. With it, never: its weight stays 0.25.
+#
+# </details>
 
 
 # %%
@@ -301,7 +323,8 @@ check.softmax_jacobian(softmax_jacobian)
 
 # %% [markdown]
 # Here is yours, for five keys of the pattern. A square is the effect of one score on one weight: purple raises it, orange
-# lowers it. Rows and columns sum to 0, because the weights always sum to 1.
+# lowers it. Columns sum to 0 because the weights always sum to 1: what one gains, others lose. Rows sum to 0 because
+# adding the same number to every score changes no weight.
 
 # %%
 softmax_jacobian = yours("softmax_jacobian")
@@ -317,10 +340,11 @@ jacobians(softmax_jacobian(rows), [f"d_head = {d}" for d in (1, 4, 16, 64)])
 # weights answer to their own scores. It is close to 1 for a soft mean and 0 for a certain choice.
 
 # %%
+torch.manual_seed(0)
 widths = [2**i for i in range(11)]
 variances, (entropies, gradients) = torch.zeros(2, 11), torch.zeros(2, 2, 11, 512)
 for i, d in enumerate(widths):
-    q, k = torch.randn(8, 64, d), torch.randn(8, 64, d)  # 8 groups of 64 queries, which share 64 keys
+    q, k = torch.randn(2, 8, 64, d)  # 8 groups of 64 queries, which share 64 keys
     for j, scale in enumerate((1.0, 1 / math.sqrt(d))):
         weights = (q * scale @ k.mT).softmax(dim=-1)
         variances[j, i] = score_variance(q.flatten(0, 1) * scale, k.flatten(0, 1))
@@ -332,13 +356,17 @@ against_width(widths, variances, entropies, gradients, n_keys=64)
 # %% [markdown]
 # Left to right, one thing causes the next. The blue dots, with the scale, are flat: **the width of a head no longer decides
 # how sure it is**. The orange dots fall. Look at the right picture closely, because here is a fine point that most texts
-# leave out: the *mean* gradient falls only like 1/√d_head. It is carried by the few queries for which two keys are nearly
-# tied. The *typical* query, the dotted line, is cut off exponentially: at d_head = 1024 next to nothing arrives.
+# leave out: the *mean* gradient falls only like 1/√d_head. It comes from the few queries for which two keys are nearly
+# tied. The *typical* query, the dotted line, loses its gradient exponentially: at d_head = 1024 next to nothing is left.
+#
+# Each dashed curve is drawn where it is close. In the middle, ln S − d/2 fits at width 1 and is 0.2 too low at 2, since it
+# belongs to very many keys; 1.6 c/√d (c = 2.34, see below) is a fifth too low at 64 and gets better. On the right, c/√d fits from 16 on. With
+# the scale, the flat curves fit at every width.
 #
 # <details><summary>Where the dashed curves come from (for those who like integrals)</summary>
 #
-# Let S scores be normal with variance σ² (σ² is d_head without the scale, and 1 with it). For many keys,
-# Σ exp(s) ≈ S · E[exp(s)] = S exp(σ²/2), and the mean of s under the weights is E[s exp(s)] / E[exp(s)] = σ². The entropy is
+# Let S scores be normal with variance σ² (σ² is d_head without the scale, and 1 with it). For many keys
+# and σ² well below 2 ln S (beyond that, a few terms decide the sum), Σ exp(s) ≈ S · E[exp(s)] = S exp(σ²/2), and the mean of s under the weights is E[s exp(s)] / E[exp(s)] = σ². The entropy is
 # ln Σ exp(s) − mean of s = ln S + σ²/2 − σ² = **ln S − σ²/2**. In the same way Σ p² ≈ exp(σ²)/S, so Σ p(1 − p) ≈ 1 − exp(σ²)/S,
 # which is **1 − e/S** for σ = 1.
 #
@@ -354,11 +382,11 @@ against_width(widths, variances, entropies, gradients, n_keys=64)
 #
 # Attention once more, with the scale as an argument, as PyTorch's own operator has it, and safe in half precision.
 #
-# 1. `q` (B, heads, T, d_head), `k` and `v` (B, heads, S, d_head), `mask` boolean (T, S), True where looking is allowed; every
-#    query has at least one allowed key.
+# 1. `q` (B, heads, T, d_head), `k` and `v` (B, heads, S, d_head), where B counts the texts of a batch; `mask` boolean (T, S),
+#    True where looking is allowed; every query has at least one allowed key.
 # 2. The scores are multiplied by `scale`. If `scale` is None, it is 1/√d_head. Any number is allowed, 0.0 included.
 # 3. Return two tensors: the output (B, heads, T, d_head) and the weights (B, heads, T, S).
-# 4. In float16, products of q and k may be larger than 65,504 although the scaled scores are not. No NaN may come of it.
+# 4. In float16, products of q and k may be larger than 65,504 although the scaled scores are not. The result must not contain NaN.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -381,9 +409,13 @@ against_width(widths, variances, entropies, gradients, n_keys=64)
 
 # %%
 def scaled_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, scale: float | None = None
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor,
+    scale: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """q: (B, heads, T, d_head), k and v: (B, heads, S, d_head), mask: (T, S). Returns output and weights."""
+    """q: (B, heads, T, d_head), k, v: (B, heads, S, d_head). Returns the output and weights."""
     ### BEGIN SOLUTION
     if scale is None:
         scale = 1 / math.sqrt(q.shape[-1])
@@ -407,11 +439,13 @@ scaled_attention = yours("scaled_attention")
 
 
 # %%
-def attention_in_loops(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+def attention_in_loops(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float
+) -> torch.Tensor:
     """Causal attention of one head, one query at a time."""
     output = torch.zeros_like(q)
     for t in range(len(q)):
-        scores = [scale * sum(q[t, i] * k[s, i] for i in range(q.shape[1])) for s in range(t + 1)]
+        scores = [scale * (q[t] * k[s]).sum() for s in range(t + 1)]
         total = sum(math.exp(score) for score in scores)
         for s, score in enumerate(scores):
             output[t] += math.exp(score) / total * v[s]
@@ -432,7 +466,8 @@ for scale in (1 / math.sqrt(16), 0.9):
 # %%
 scores = torch.randn(6)
 by_autograd = torch.autograd.functional.jacobian(lambda s: s.softmax(0), scores)
-print("Jacobian, yours = autograd:", torch.allclose(softmax_jacobian(scores.softmax(0)), by_autograd, atol=1e-6))
+by_formula = softmax_jacobian(scores.softmax(0))
+print("Jacobian, yours = autograd:", torch.allclose(by_formula, by_autograd, atol=1e-6))
 
 # %% [markdown]
 # ## 5 · Predict, then run: does a model learn without it?
@@ -473,40 +508,50 @@ def train(model: GPT, steps: int = 100) -> list[float]:
 
 
 # %% [markdown]
-# Every model runs **your** attention, once with its own scale and once with `scale=1.0`. Three seeds each, 100 steps, twelve
-# models: half a minute.
+# Every model runs **your** attention, once with its own scale and once with `scale=1.0`, which `partial` fixes: it makes a
+# function from another one by setting an argument. Three seeds each, 100 steps, twelve models: less than a minute.
 #
-# **Predict**, for each of the four: will it learn? Write *yes* or *no* into the cell.
+# **Predict** the loss of a typical seed at the end, for four cases: large start without and with the scale, small start
+# without and with. (0 is perfect, 2.77 is guessing.)
 
 # %%
-prediction = {"large, without": "?", "large, with": "?", "small, without": "?", "small, with": "?"}
+guess = predict(...)  # four losses
 
+torch.set_num_threads(1)  # models this small are faster on one thread
 unscaled = partial(scaled_attention, scale=1.0)
 losses = torch.zeros(2, 2, 3, 100)
+print("of twelve models, trained:", end=" ")
 for i, std in enumerate((1 / math.sqrt(64), 0.02)):
     for j, attention in enumerate((unscaled, scaled_attention)):
         for seed in range(3):
             model = new_model(seed, std)
             losses[i, j, seed] = torch.tensor(train(transplant(model, attention=attention)))
+            print(6 * i + 3 * j + seed + 1, end=" ", flush=True)
 
 # %%
-learning_curves(losses, ["Large start: q and k have variance 1", "Small start: weights of 0.02"], chance=math.log(16))
+starts = ["Large start: q and k have variance 1", "Small start: weights of 0.02"]
+learning_curves(losses, starts, chance=math.log(16))
 
 # %%
-(without, with_scale), small = losses[:, :, :, -10:].mean(-1)
+# NBVAL_IGNORE_OUTPUT
+final = losses[..., -10:].mean(-1)
+guess.compare([round(loss, 2) for loss in final.median(-1).values.flatten().tolist()])
+
+# %%
+(without, with_scale), small = final
 print("large start, with the scale, every seed has learned it:", (with_scale < 0.3).all().item())
-print("large start, all of them are ahead of all without:", (with_scale.max() < without.min()).item())
+print("large start, each is ahead of all without:", (with_scale.max() < without.min()).item())
 print("small start, every model is better than guessing:", (small < math.log(16)).all().item())
 
 # %% [markdown]
-# The left picture is the textbook. Without the scale the scores start at ±8, the softmax is certain of a random key, and
-# the loss stays at guessing; now and then a seed works itself free (of eight that we tried, two within 120 steps). With
-# the scale every seed has learned the task before step 80.
+# The left panel is the textbook. Without the scale the scores start at ±8 and the softmax is nearly certain of a random key. We
+# trained eight seeds for 120 steps: two had learned the task (below 0.4), two were still near guessing, and four in between,
+# falling slowly. So a model can learn without it, late and by luck. With the scale all eight had learned it by step 80.
 #
-# The right panel adds a caveat. With the small start the bare scores begin at √64 · 0.16² ≈ 0.2, far from
-# saturation, and **without** the scale most seeds learn *sooner*: the missing 1/8 works like a larger step for queries and
-# keys. Some lose their way again (two of our eight). With the scale the scores begin at 0.03 and have to grow first, and all
-# seeds take the same calm road.
+# The right panel adds a caveat. With the small start the bare scores begin at √64 · 0.16² ≈ 0.2, far from saturation. By
+# step 80, five of eight seeds **without** the scale had learned the task, and none **with** it: the missing 1/8 works like
+# a larger step for queries and keys. But two of the other three got worse again later, to 1.2 and 1.3 at step 120. With
+# the scale the scores begin at 0.03 and have to grow first; by step 120 all eight were below 0.8.
 #
 # So 1/√d_head is no magic number. What counts is the **size of the scores when training begins**: not much above 1.
 # There are several ways to get there: the scale, a small start, normalizing q and k themselves (QK-norm, which many
@@ -524,24 +569,27 @@ before_and_after(attention=scaled_attention)
 # Now the trained weights stay as they are, and only the scale changes. **Predict** the order of these three, from the smallest
 # loss to the largest:
 #
-# - (a) 1: somebody forgot the scale, and every score is √32 = 5.7 times as large;
-# - (b) 1/32: somebody forgot the root, and every score is 5.7 times as small;
+# - (a) 1: the scale is forgotten, and every score is √32 = 5.7 times as large;
+# - (b) 1/32: the root is forgotten, and every score is 5.7 times as small;
 # - (c) 0: all scores are 0, so every token looks at all earlier ones equally.
 
 # %%
-prediction = ["?", "?", "?"]
+guess = predict(...)  # such as "cab"
 
 tokens = torch.tensor(pocket_tokenizer().encode(asset("held-out.txt").read_text()))
 windows, model = tokens[: len(tokens) // 256 * 256].view(-1, 256), pocket_model()
-for name, scale in {"1/√32": 32**-0.5, "(a) 1": 1.0, "(b) 1/32": 1 / 32, "(c) 0": 0.0}.items():
+found = {}
+for name, scale in {"as trained": 32**-0.5, "a": 1.0, "b": 1 / 32, "c": 0.0}.items():
     rescaled = transplant(model, attention=partial(scaled_attention, scale=scale))
     with torch.no_grad():
-        loss = F.cross_entropy(rescaled(windows)[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
-    print(f"scale {name:8}: loss {loss:.2f}")
+        logits = rescaled(windows)[:, :-1]
+    found[name] = F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten()).item()
+    print(f"{name:10}: loss {found[name]:.2f}")
+guess.compare("".join(sorted("abc", key=found.get)))
 
 # %% [markdown]
 # Surprised? Forgetting the scale does far less harm here than flattening the weights. Every head still prefers the same key as
-# before and is only surer of it, whereas flat weights mix in all that the head had learned to leave out. How sure were
+# before and is only surer of it, whereas flat weights mix in all that the head had learned to ignore. How sure were
 # the heads, and how sure are they without the scale? Your `entropy`, layer by layer:
 
 # %%
@@ -561,7 +609,7 @@ before_and_after(attention=unscaled)
 
 # %% [markdown]
 # After training, all layers but the first are far from equal weights, scale or no scale. That is no contradiction to
-# section 5: a certain softmax may well be **right**, but it cannot **learn**. A model has to begin undecided, so that
+# section 5: a certain softmax may well be **right**, but it hardly **learns**. A model has to begin undecided, so that
 # gradients flow, and earns its certainty on the way. The scale is there for the beginning.
 
 # %% [markdown]
@@ -571,7 +619,7 @@ before_and_after(attention=unscaled)
 # - Scores that are too large make the softmax certain, and a certain softmax passes no gradient: $J = \text{diag}(p) - p\,p^\top$
 #   vanishes.
 # - Multiply by 1/√d_head, **before** the softmax, with d_head the width of one head. In half precision, before the product.
-# - The typical gradient dies exponentially; the mean only like 1/√d_head.
+# - The typical gradient falls exponentially with the size of the scores; the mean only like 1/√d_head.
 # - What counts is the size of the scores when training begins. The scale makes it independent of the width. A trained
 #   model may be sure; a new one must not.
 #

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pocketgpt.course import syllabus
-from pocketgpt.course.building.build import ROOT
+from pocketgpt.course.building.build import ROOT, solution_notebook
 from pocketgpt.course.figures.model_map import NUMBERS
 from pocketgpt.course.syllabus import CHAPTERS, all_exercises, exercise_names, find_exercise
 
@@ -70,6 +70,12 @@ def test_a_notebook_shows_title_minutes_and_exercises_of_the_syllabus(chapter):
     assert f"**Time**: about {chapter.minutes} minutes" in source
     headings = re.findall(r"### Exercise (\d+\.\d+) · `(\w+)`", source)
     assert headings == [(find_exercise(name).number, name) for name in chapter.exercises]
+
+
+@every_written
+def test_a_chapter_has_at_most_3500_words_of_text(chapter):
+    cells = solution_notebook(ROOT / "solutions" / f"{chapter.name}.py").cells
+    assert sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown") <= 3500
 
 
 @every_written

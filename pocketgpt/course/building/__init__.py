@@ -1,1 +1,1 @@
-"""The notebooks and the hand-out, built from solutions/."""
+"""Builds the notebooks and the hand-out from solutions/."""

@@ -1,7 +1,8 @@
 """`solutions/NN_topic.py` → `solutions/NN_topic.ipynb`, executed → `chapters/NN_topic.ipynb`, without the answers.
 
-Everything in a notebook but its outputs follows from the .py, so regenerating without a change gives the same bytes,
-and comparing the three files needs no execution. The two notebooks are valid nbgrader assignments (metadata v3).
+Everything in a notebook except its outputs is determined by the .py file: regenerating without a change gives
+the same bytes, and comparing the three files needs no execution. The two notebooks are valid nbgrader assignments
+(metadata v3).
 """
 
 import os
@@ -21,14 +22,14 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-WIDGET = "application/vnd.jupyter.widget-view+json"  # an output that is nothing without its kernel
+WIDGET = "application/vnd.jupyter.widget-view+json"  # an output that is empty without its kernel
 
 
 def build(names: tuple[str, ...] = (), *, check: bool = False, force: bool = False, root: Path = ROOT) -> None:
-    """Bring the notebooks of the named chapters ("02_attention"), or of all, up to date with their .py.
+    """Update the notebooks of the named chapters ("02_attention"), or of all, from their .py files.
 
-    Only notebooks whose code changed are executed, unless `force`. With `check` nothing is written or executed.
-    Raises BuildError: what is wrong in a .py, a cell that fails, or with `check` the files that are out of date.
+    Executes only notebooks whose code changed, unless `force`. With `check`, writes and executes nothing.
+    Raises BuildError for a mistake in a .py file, for a cell that fails, and with `check` for outdated files.
     """
     sources = _sources(root, names)
     stale = []
@@ -53,7 +54,7 @@ def _build_one(source: Path, force: bool) -> None:
 
 
 def solution_notebook(source: Path) -> NotebookNode:
-    """The notebook of a .py as it is before execution, with ids and nbgrader's metadata."""
+    """Convert a .py file to an unexecuted notebook with ids and nbgrader metadata."""
     notebook = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
     notebook.metadata = nbformat.from_dict(METADATA)
     mark(notebook, source.stem)
@@ -61,7 +62,7 @@ def solution_notebook(source: Path) -> NotebookNode:
 
 
 def _differing(source: Path) -> list[str]:
-    """A line for each of the two notebooks that does not follow from the .py."""
+    """Report each of the two notebooks that differs from what the .py file gives, one line each."""
     mend = f"run: pocketgpt build {source.stem}"
     wanted, stored = solution_notebook(source), _read(_solution(source))
     lines = []
@@ -73,7 +74,7 @@ def _differing(source: Path) -> list[str]:
 
 
 def _keep_outputs(wanted: NotebookNode, stored: NotebookNode) -> bool:
-    """Copy the stored outputs into `wanted`, and say True, if the code is the same and was executed."""
+    """Copy the stored outputs into `wanted` if the code is unchanged and was executed; return whether it was."""
     new, old = ([cell for cell in notebook.cells if cell.cell_type == "code"] for notebook in (wanted, stored))
     if [(cell.source, cell.metadata.get("tags")) for cell in new] != [
         (cell.source, cell.metadata.get("tags")) for cell in old
@@ -85,7 +86,7 @@ def _keep_outputs(wanted: NotebookNode, stored: NotebookNode) -> bool:
 
 
 def _execute(notebook: NotebookNode, source: Path) -> None:
-    """Run all cells in the folder of the source, and keep what is the same at the next run."""
+    """Run all cells in the folder of the source, and drop outputs that differ between runs."""
     bar = tqdm(total=sum(cell.cell_type == "code" for cell in notebook.cells), desc=source.stem, unit="cell")
     client = NotebookClient(
         notebook,
@@ -108,7 +109,7 @@ def _execute(notebook: NotebookNode, source: Path) -> None:
         for output in outputs:
             if output.get("name") == "stderr":
                 raise BuildError(
-                    f"solutions/{source.name}: this cell writes to stderr, which stored outputs must not hold "
+                    f"solutions/{source.name}: this cell writes to stderr, which stored outputs must not contain "
                     f"(a progress bar or a warning?):\n\n{cell.source}\n\n{output.text.strip()}"
                 )
         if "outputs" in cell:

@@ -1,4 +1,4 @@
-"""The cells of a chapter: which hold answers and checks, their ids, nbgrader's metadata, and taking answers out."""
+"""Cells of a chapter: ids, nbgrader metadata for answers and checks, and clearing the answers."""
 
 import copy
 import hashlib
@@ -12,25 +12,28 @@ from pocketgpt.errors import PocketError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")  # nbgrader's own
+LINE = 100  # columns of code that JupyterLab shows in a window 1,100 pixels wide
 CHECK = re.compile(r"check\.(\w+)\(\1\)")
 
 
 class BuildError(PocketError):
-    """A chapter that cannot be built, or files that do not belong together."""
+    """Raised for a chapter that cannot be built, and for files that do not match."""
 
 
 def mark(notebook: NotebookNode, chapter: str) -> None:
     """Give every cell its id, and answer and check cells their nbgrader metadata.
 
-    chapter: "02_attention". Raises BuildError if answers, hints and checks do not fit together.
+    chapter: "02_attention". Raises BuildError if answers, hints and checks do not match, or a line of code is too long.
     """
     answered: set[str] = set()
     checked: set[str] = set()
-    prose = ""  # since the last check: where the hints of the next one are
+    prose = ""  # since the last check: it contains the hints of the next exercise
     for position, cell in enumerate(notebook.cells):
         cell.id = f"{chapter.split('_')[0]}-{position:03d}"
         keep = {"tags": cell.metadata.tags} if "tags" in cell.metadata else {}
         cell.metadata = from_dict(keep)
+        if cell.cell_type == "code" and (long := [line for line in cell.source.split("\n") if len(line) > LINE]):
+            raise BuildError(f"{chapter}: this line of code is longer than {LINE} columns:\n\n{long[0]}")
         if cell.cell_type == "markdown":
             prose += cell.source
         elif exercise := _answered(cell, chapter):
@@ -41,7 +44,7 @@ def mark(notebook: NotebookNode, chapter: str) -> None:
             cell.metadata.nbgrader = _nbgrader(cell, exercise.name, solution=True)
         elif exercise := _checked(cell, chapter):
             if exercise.name not in answered:
-                raise BuildError(f"{chapter}: check.{exercise.name} stands before, or without, an answer cell.")
+                raise BuildError(f"{chapter}: check.{exercise.name} comes before its answer cell, or has none.")
             if exercise.name in checked:
                 raise BuildError(f"{chapter}: {exercise.name} is checked twice.")
             for number, hint in enumerate(exercise.hints, 1):
@@ -58,7 +61,7 @@ def mark(notebook: NotebookNode, chapter: str) -> None:
 
 
 def without_answers(notebook: NotebookNode) -> NotebookNode:
-    """A copy for the learner: answers replaced by nbgrader's stub, outputs gone."""
+    """Copy a notebook for learners: answers replaced by nbgrader's stub, outputs cleared."""
     chapter = copy.deepcopy(notebook)
     for cell in chapter.cells:
         if cell.cell_type == "code":
@@ -70,7 +73,7 @@ def without_answers(notebook: NotebookNode) -> NotebookNode:
 
 
 def _answered(cell: NotebookNode, chapter: str) -> Exercise | None:
-    """The exercise that an answer cell answers: the one whose name it defines."""
+    """The exercise whose name an answer cell defines, or None for other cells."""
     if BEGIN not in cell.source:
         return None
     found = exercise_names()
@@ -83,7 +86,7 @@ def _answered(cell: NotebookNode, chapter: str) -> Exercise | None:
 
 
 def _checked(cell: NotebookNode, chapter: str) -> Exercise | None:
-    """The exercise that a check cell checks: a cell that is one call, check.NAME(NAME)."""
+    """The exercise of a check cell, whose source is check.NAME(NAME), or None for other cells."""
     if not (call := CHECK.fullmatch(cell.source.strip())):
         return None
     found = exercise_names()
@@ -103,7 +106,7 @@ def _nbgrader(cell: NotebookNode, grade_id: str, *, solution: bool = False, poin
 
 
 def _checksum(cell: NotebookNode) -> str:
-    """Checksum by which nbgrader sees that a cell was changed."""
+    """Checksum that nbgrader uses to detect changed cells."""
     nbgrader = cell.metadata.nbgrader
     parts = [cell.source, cell.cell_type, str(nbgrader.grade), str(nbgrader.solution), str(nbgrader.locked)]
     parts.append(nbgrader.grade_id)
@@ -113,7 +116,7 @@ def _checksum(cell: NotebookNode) -> str:
 
 
 def _cleared(source: str) -> str:
-    """The source with each answer replaced by the stub, as nbgrader's ClearSolutions does it."""
+    """Replace each answer by the stub, as nbgrader's ClearSolutions does."""
     lines, inside = [], False
     for line in source.split("\n"):
         if BEGIN in line:

@@ -1,4 +1,4 @@
-"""The hand-out for students: one zip with the chapters, the package they import, and how to begin.
+"""The hand-out for students: one zip with the chapters, the package they import, and instructions.
 
 It contains no solutions and no tests. Of `pocketgpt/course` it contains the exercises of the released chapters, and
 with them right answers: a determined student can read them there, or in any other copy of the project. Grading flags
@@ -28,7 +28,7 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can store: the same 
 def release(out: Path, names: tuple[str, ...] = (), *, root: Path = ROOT) -> Path:
     """Write the hand-out with the named chapters ("02_attention"), or with all, and return its path.
 
-    A file that is already there is replaced once the new one is complete.
+    Replaces an existing file once the new one is complete.
     Raises PocketError if `out` is a folder, and BuildError for an unknown chapter, for one that is out of date, and
     for one that still contains an answer or an output.
     """
@@ -44,7 +44,7 @@ def release(out: Path, names: tuple[str, ...] = (), *, root: Path = ROOT) -> Pat
 
 
 def _members(root: Path, chapters: list[Path]) -> dict[str, bytes]:
-    """Contents of the folder, by path."""
+    """Files of the hand-out: their contents, by path."""
     titles = {path.name: _title(_without_answers(path)) for path in chapters}
     unneeded = _rooms(root) - _needed_rooms(root, chapters)
     members = {
@@ -53,7 +53,7 @@ def _members(root: Path, chapters: list[Path]) -> dict[str, bytes]:
         if not unneeded.intersection(path.parents)
     }
     for path in chapters:
-        # Students write into the first; checking oneself starts from the second.
+        # Students write into the first; `pocketgpt grade` starts from the second.
         members[f"chapters/{path.name}"] = members[f"assets/chapters/{path.name}"] = path.read_bytes()
     listed = "\n".join(f"- [{title}](chapters/{name})" for name, title in titles.items())
     readme = Template(README.read_text(encoding="utf-8"))
@@ -63,12 +63,12 @@ def _members(root: Path, chapters: list[Path]) -> dict[str, bytes]:
 
 
 def _rooms(root: Path) -> set[Path]:
-    """The folders of pocketgpt/course that belong to one chapter each."""
+    """Chapter folders of pocketgpt/course."""
     return {path for path in (root / "pocketgpt" / "course").glob("ch[0-9][0-9]_*") if path.is_dir()}
 
 
 def _needed_rooms(root: Path, chapters: list[Path]) -> set[Path]:
-    """The rooms of the chapters, and those that a chapter or a needed room names in an import, a check or `yours`."""
+    """Folders of the chapters, and of every chapter that these name in an import, a check or `yours`."""
     rooms = {path.name: path for path in _rooms(root)}
     needed: set[Path] = set()
     waiting = [f"ch{path.stem}" for path in chapters]
@@ -105,7 +105,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _without_answers(path: Path) -> NotebookNode:
-    """A chapter, read again from what will be handed out. Raises BuildError if it gives something away."""
+    """Read a chapter that will be handed out. Raises BuildError if it contains an answer or an output."""
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         found = None
@@ -126,14 +126,14 @@ def _ends_in_stub(source: str) -> bool:
 
 
 def _title(notebook: NotebookNode) -> str:
-    """The first heading: "2 · Attention"."""
+    """First heading of a notebook: "2 · Attention"."""
     return notebook.cells[0].source.splitlines()[0].lstrip("# ")
 
 
 def _installing(pyproject: str) -> str:
-    """The tables that installing reads. The others name tests and solutions, and tools that students do not have.
+    """Keep the tables of pyproject.toml that pip needs; the others name tests, solutions and development tools.
 
-    assets/ contains the pristine chapters here, so a wheel must not take the students' own in their place.
+    In the hand-out assets/ contains the original chapters, so a wheel must not include the students' own instead.
     """
     tables = re.split(r"^(?=\[)", pyproject, flags=re.MULTILINE)
     kept = "".join(table for table in tables if table.startswith(("[build-system]", "[project", "[tool.hatch")))

@@ -1,4 +1,4 @@
-"""Pictures of what a model expects next."""
+"""Figure of next-token probabilities."""
 
 import matplotlib.pyplot as plt
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from pocketgpt.text.tokenizer import Tokenizer
 def next_token_bars(
     probabilities: Float[Tensor, " vocab"], tokenizer: Tokenizer, title: str = "", shown: int = 10
 ) -> None:
-    """The most probable tokens as bars, and a gray bar for all the others together."""
+    """Plot the most probable tokens as bars, and a gray bar for all the others together."""
     top = probabilities.detach().cpu().topk(shown)
     words = [readable(tokenizer.decode([token])) for token in top.indices.tolist()]
     others = max(0.0, 1.0 - top.values.sum().item())

@@ -1,4 +1,4 @@
-"""Pictures of text in tokens: where they begin, how many a text needs, and which of them are alike."""
+"""Figures of tokens: boundaries in a text, compression against vocabulary size, nearest neighbors in the embedding."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,10 @@ COLUMNS, LETTER, LINE = 84, 0.0775, 0.23  # letters in a line; inches of a lette
 
 
 def colored_tokens(tokens: Sequence[bytes], title: str = "") -> None:
-    """A text as blocks, one for each token; · is a space, ↵ a line break, and half a character is spelled as bytes."""
+    """Draw a text as blocks, one for each token; · is a space, ↵ a line break, and half a character is shown as bytes.
+
+    Colors alternate to show the boundaries; they have no other meaning.
+    """
     placed, line, column = [], 0, 0
     for i, token in enumerate(tokens):
         text = readable(token.decode(errors="backslashreplace"))
@@ -45,7 +48,7 @@ def colored_tokens(tokens: Sequence[bytes], title: str = "") -> None:
 
 
 def compression(sizes: Sequence[int], bytes_per_token: Sequence[float], title: str = "") -> None:
-    """How many bytes of text a token stands for, for vocabularies of different sizes."""
+    """Plot the bytes of text per token against the size of the vocabulary."""
     _, axes = canvas(width=6.5, height=3.0)
     axes.plot(sizes, bytes_per_token, "o-", color=COLORS["query"], markersize=5)
     axes.set_xscale("log", base=2)
@@ -58,7 +61,7 @@ def compression(sizes: Sequence[int], bytes_per_token: Sequence[float], title: s
 
 
 def nearest(table: Float[Tensor, "vocab d_model"], token: int, count: int = 6) -> list[tuple[int, float]]:
-    """The tokens whose vectors point most nearly the same way, each with the cosine of the angle."""
+    """Find the tokens with the largest cosine similarity to one token, each with that similarity, the largest first."""
     unit = F.normalize(table.detach().float(), dim=-1)
     top = (unit @ unit[token]).topk(count + 1)
     return list(zip(top.indices.tolist(), top.values.tolist(), strict=True))[1:]
@@ -67,7 +70,7 @@ def nearest(table: Float[Tensor, "vocab d_model"], token: int, count: int = 6) -
 def neighbors(
     table: Float[Tensor, "vocab d_model"], tokens: Sequence[int], tokenizer: Tokenizer, title: str = ""
 ) -> None:
-    """For each token the ones nearest to it in the table, as bars of cosine similarity."""
+    """Plot the nearest neighbors of each token in the embedding table, as bars of cosine similarity."""
     figure, row = canvas(len(tokens), width=max(2.0 * len(tokens), 3.0), height=2.4, squeeze=False)
     for axes, token in zip(row[0], tokens, strict=True):
         found = nearest(table, token)

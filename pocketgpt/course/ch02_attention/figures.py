@@ -1,4 +1,4 @@
-"""Pictures of who looks at whom: attention weights of one query, of one head, of every head of a model."""
+"""Figures of attention weights: of one query, of one head, of every head of a model."""
 
 from collections.abc import Sequence
 
@@ -13,23 +13,24 @@ from pocketgpt.course.figures.style import COLORS, INK, WEIGHTS, canvas
 def soft_lookup(
     scores: Float[Tensor, " keys"], weights: Float[Tensor, " keys"], values: Float[Tensor, " keys"]
 ) -> None:
-    """One query: its score for every key, the weights that the softmax makes of them, and the mean of the values."""
+    """Plot one soft lookup: the query's score for every key, its weights, and the weighted values."""
     _, (left, middle, right) = canvas(3, width=7.5, height=2.4)
     names = [f"key {i}" for i in range(len(scores))]
-    for axes, heights, color, title in (
-        (left, scores, COLORS["key"], "scores: how well each key fits"),
-        (middle, weights, COLORS["query"], "weights: the scores, softmaxed"),
-        (right, weights * values, COLORS["value"], f"weight · value, in all {(weights * values).sum():.2f}"),
+    for axes, heights, color, label, title in (
+        (left, scores, COLORS["key"], "score", f"key {scores.argmax()} fits best"),
+        (middle, weights, COLORS["query"], "weight", "the weights sum to 1"),
+        (right, weights * values, COLORS["value"], "weight · value", f"the answer is the sum, {weights @ values:.2f}"),
     ):
         bars = axes.bar(names, heights.tolist(), color=color)
         axes.bar_label(bars, fmt="%.2f", padding=2)
         axes.set_title(title, fontsize=9)
+        axes.set_ylabel(label)
         axes.margins(y=0.2)
     plt.show()
 
 
 def attention_map(weights: Float[Tensor, "seq keys"], words: Sequence[str], title: str = "") -> None:
-    """Weights of one head: a row for each query, a column for each key, bright where the query looks."""
+    """Plot the weights of one head: a row for each query, a column for each key, bright where the query looks."""
     size = min(0.30 * len(words) + 1.6, 7.0)
     figure, axes = canvas(width=size + 0.9, height=size)
     image = _map(axes, weights)
@@ -43,7 +44,7 @@ def attention_map(weights: Float[Tensor, "seq keys"], words: Sequence[str], titl
 def attention_grid(
     weights: Float[Tensor, "layers heads seq keys"], title: str, names: dict[tuple[int, int], str] | None = None
 ) -> None:
-    """Every head of every layer, small; `names` puts words to (layer, head)."""
+    """Plot every head of every layer as a small map; `names` labels some by (layer, head)."""
     layers, heads = weights.shape[:2]
     figure, grid = canvas(heads, layers, width=1.25 * heads, height=1.42 * layers, squeeze=False)
     for layer in range(layers):
@@ -59,7 +60,7 @@ def attention_grid(
 
 
 def looks_at(weights: Float[Tensor, " keys"], words: Sequence[str], title: str) -> None:
-    """One query: the weight of each token, as bars under the words."""
+    """Plot the weights of one query as bars, one for each token."""
     _, axes = canvas(width=max(0.32 * len(words) + 1.2, 4.0), height=2.2)
     axes.bar(range(len(words)), weights.tolist(), color=COLORS["query"])
     axes.set_xticks(range(len(words)), words, rotation=90, fontsize=8)
@@ -70,4 +71,4 @@ def looks_at(weights: Float[Tensor, " keys"], words: Sequence[str], title: str) 
 def _map(axes: Axes, weights: Float[Tensor, "seq keys"]):
     for side in axes.spines.values():
         side.set_visible(False)
-    return axes.imshow(weights.detach().cpu(), cmap=WEIGHTS, vmin=0, vmax=1, interpolation="nearest")
+    return axes.imshow(weights.detach().cpu().numpy(), cmap=WEIGHTS, vmin=0, vmax=1, interpolation="nearest")

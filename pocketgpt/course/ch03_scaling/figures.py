@@ -1,4 +1,4 @@
-"""Pictures of what the 1/√d_head scale does: to scores, weights, gradients, and to the training of a small model."""
+"""Figures of the 1/√d_head scale: its effect on scores, weights, gradients, and the training of a small model."""
 
 import math
 from collections.abc import Sequence
@@ -17,8 +17,7 @@ THEORY = {"color": COLORS["theory"], "linestyle": (0, (4, 2)), "linewidth": 1.2}
 
 
 def weights_by_width(pattern: Float[Tensor, " keys"], widths: Sequence[int]) -> None:
-    """Softmax of √d · pattern, which is what scores look like at d_head = d, for each width d; below it with the
-    scale, which gives the pattern back."""
+    """Plot the softmax of √d · pattern, the bare scores at d_head = d, for each width d; below it, of scaled scores."""
     figure, grid = canvas(len(widths), 2, width=1.9 * len(widths) + 0.8, height=3.6, sharey=True, squeeze=False)
     keys = range(len(pattern))
     for column, d in enumerate(widths):
@@ -36,7 +35,7 @@ def weights_by_width(pattern: Float[Tensor, " keys"], widths: Sequence[int]) -> 
 
 
 def jacobians(matrices: Float[Tensor, "matrices keys keys"], titles: Sequence[str]) -> None:
-    """Jacobians of the softmax side by side, on one color scale."""
+    """Plot Jacobians of the softmax side by side, on one color scale."""
     figure, row = canvas(len(matrices), width=2.2 * len(matrices) + 1.0, height=2.7, squeeze=False)
     for axes, matrix, title in zip(row[0], matrices, titles, strict=True):
         image = axes.imshow(matrix.numpy(), cmap=SIGNED, vmin=-0.25, vmax=0.25)
@@ -44,7 +43,7 @@ def jacobians(matrices: Float[Tensor, "matrices keys keys"], titles: Sequence[st
         axes.set_title(title, fontsize=9)
     row[0, 0].set_ylabel("weight of key i")
     figure.colorbar(image, ax=row[0].tolist(), label="∂pᵢ/∂sⱼ", shrink=0.8)
-    _title(figure, "As scores grow, the Jacobian fades: no score moves any weight")
+    _title(figure, "As scores grow, the Jacobian fades: scores hardly move the weights any more")
     plt.show()
 
 
@@ -55,33 +54,37 @@ def against_width(
     gradient: Float[Tensor, "2 widths queries"],
     n_keys: int,
 ) -> None:
-    """Three measurements, each [without the scale, with it], as dots, with the theory drawn on top.
+    """Plot three measurements, each [without the scale, with it], as dots, and the theory as dashed curves.
 
     Theory for S = n_keys normal scores with standard deviation σ, which is √d or, with the scale, 1. Small σ: entropy
     ln S − σ²/2, and Σ p(1 − p) on average 1 − exp(σ²)/S (Derrida 1981, the random energy model before it freezes).
     Large σ: only near-ties for the first place count, and the two are (π²/6) c/σ and c/σ (see `tie_density`).
+    Each curve is drawn where it is close to the measurement.
     """
     figure, (left, middle, right) = canvas(3, width=9.6, height=3.3)
     d = torch.tensor(widths, dtype=torch.float64)
     fine = torch.logspace(math.log10(d.min()), math.log10(d.max()), 200, dtype=torch.float64)
-    large, c = fine[fine >= 16], tie_density(n_keys)
+    c = tie_density(n_keys)
     _dots(left, widths, variance)
     left.plot(fine, fine, **THEORY, label="theory: d, and 1")
     left.plot(fine, torch.ones_like(fine), **THEORY)
-    left.set(yscale="log", ylabel="variance of the scores", title="Variance grows like d")
+    left.set(yscale="log", ylabel="variance of the scores", title="The variance grows like d, or stays 1")
 
     _dots(middle, widths, entropy.mean(-1))
-    small = fine[fine <= 2 * math.log(n_keys)]
+    small, large = fine[fine <= 2], fine[fine >= 64]
     middle.plot(small, math.log(n_keys) - small / 2, **THEORY, label="theory: ln S − d/2,\n1.6 c/√d, and ln S − ½")
     middle.plot(large, math.pi**2 / 6 * c / large.sqrt(), **THEORY)
     middle.plot(fine, torch.full_like(fine, math.log(n_keys) - 0.5), **THEORY)
-    middle.set(ylabel="mean entropy (nats)", title="Entropy falls to nothing", ylim=(-0.1, None))
+    middle.set(ylabel="mean entropy (nats)", title="The entropy falls toward 0, or stays", ylim=(-0.1, None))
 
     _dots(right, widths, gradient.mean(-1))
     right.plot(widths, gradient[0].median(-1).values, ":", color=UNSCALED, label="without: the median query")
+    large = fine[fine >= 16]
     right.plot(large, c / large.sqrt(), **THEORY, label="theory: c/√d, and 1 − e/S")
     right.plot(fine, torch.full_like(fine, 1 - math.e / n_keys), **THEORY)
-    right.set(yscale="log", ylabel="mean of Σ p(1 − p)", title="Gradients die", ylim=(2e-4, 3))
+    right.set(yscale="log", ylabel="mean of Σ p(1 − p)", title="The gradient falls, or stays", ylim=(2e-4, 3))
+    left.yaxis.set_major_formatter("{x:,g}")
+    right.yaxis.set_major_formatter("{x:g}")
     for axes, place in ((left, (0.0, 1.0)), (middle, (0.42, 0.92)), (right, (0.0, 0.42))):
         axes.set(xscale="log", xlabel="d_head")
         axes.set_xticks(widths[::2], [str(d) for d in widths[::2]])
@@ -105,7 +108,7 @@ def tie_density(n_keys: int) -> float:
 def learning_curves(
     losses: Float[Tensor, "settings 2 seeds steps"], titles: Sequence[str], chance: float, window: int = 10
 ) -> None:
-    """A panel for each setting: the loss of every seed without the scale and with it, as means over `window` steps."""
+    """Plot the loss of every seed, without the scale and with it, one panel per setting; means over `window` steps."""
     figure, row = canvas(len(losses), width=4.2 * len(losses), height=3.0, sharey=True, squeeze=False)
     smooth = losses.unfold(-1, window, 1).mean(-1)
     steps = range(window, losses.shape[-1] + 1)
@@ -117,12 +120,15 @@ def learning_curves(
         axes.set(xlabel="step", title=title)
         axes.legend(fontsize=8)
     row[0, 0].set(ylabel="loss (nats per token)", ylim=(-0.1, chance + 0.4))
-    _title(figure, "What must be right at the start is the size of the scores; dotted: guessing")
+    _title(
+        figure,
+        "The scale speeds up learning from a large start, not from a small one (dotted: guessing)",
+    )
     plt.show()
 
 
 def entropy_by_layer(entropies: Float[Tensor, "2 layers"], largest: float) -> None:
-    """Mean entropy of a model's weights in each layer, [without the scale, with it], and the largest there can be."""
+    """Plot the mean entropy of the weights in each layer, [without the scale, with it], and the largest possible."""
     _, axes = canvas(width=6.0, height=2.8)
     layers = np.arange(entropies.shape[1])
     axes.bar(layers - 0.2, entropies[0].tolist(), width=0.38, color=UNSCALED, label="without the scale")

@@ -1,1 +1,1 @@
-"""The pictures of the course. Every function takes plain tensors, so that it draws yours."""
+"""Figures that several chapters use. Every function takes plain tensors, so that it draws the reader's own."""

@@ -1,4 +1,4 @@
-"""The whole GPT as one picture, drawn from its config: three zoom levels, each part with the number of its chapter."""
+"""Map of a whole GPT, drawn from its config at three zoom levels; each part shows the number of its chapter."""
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -149,7 +149,7 @@ SHAPE = {"fontsize": 7, "family": "monospace", "color": "#555555", "ha": "left"}
 
 
 class _Pen:
-    """Draws parts and arrows; what belongs to the highlighted topic, in color. y grows downward."""
+    """Draws parts and arrows, in color where they belong to the highlighted topic. y grows downward."""
 
     def __init__(self, axes: Axes, highlight: str | None) -> None:
         self.axes, self.highlight = axes, highlight
@@ -166,7 +166,7 @@ class _Pen:
         color: str = LINE,
         fontsize: float = 8.5,
     ) -> None:
-        """A part with the numbers of its chapters; `inside` names what it holds, to show the way to it."""
+        """Draw a part with the numbers of its chapters; `inside` names its contents, so that a highlight shows."""
         here = self.highlight in topics
         leads = self.highlight in INSIDE.get(inside, ())
         edge = HERE if here or leads else color
@@ -178,7 +178,7 @@ class _Pen:
             self.badge(x + room + 3.0 * i + 1.2, y + height / 2, topic)
 
     def badge(self, x: float, y: float, topic: str) -> None:
-        """The number of a chapter on a disc."""
+        """Draw the number of a chapter on a disc."""
         here = topic == self.highlight
         quiet = self.highlight is not None and not here
         self.axes.add_patch(
@@ -200,7 +200,7 @@ class _Pen:
         self.text(x, y, "+", fontsize=10, color="white" if here else INK, weight="bold")
 
     def heads(self, x: float, y: float, count: int, color: str) -> None:
-        """A square for each head, side by side; above six a number."""
+        """Draw a square for each head; above six, two squares and the number."""
         drawn = count if count <= 6 else 2
         for i in range(drawn):
             self._rounded(x + 0.85 * i, y - 0.45, 0.7, 0.9, fc=color, ec="none", zorder=4, corner=0.1)
@@ -208,7 +208,7 @@ class _Pen:
             self.text(x + 0.85 * drawn + 0.2, y, f"… {count}", fontsize=7, ha="left")
 
     def dashed(self, x: float, y: float, width: float, height: float, topic: str) -> None:
-        """A frame around parts that one chapter computes as one."""
+        """Draw a frame around parts that one chapter fuses."""
         here = topic == self.highlight
         self._rounded(
             x, y, width, height, fc="none", ec=HERE if here else LINE, lw=2.2 if here else 1.1, ls=(0, (4, 3))
@@ -218,7 +218,7 @@ class _Pen:
     def arrow(
         self, *points: tuple[float, float], color: str = LINE, weight: float = 1.3, shape: str | None = None
     ) -> None:
-        """A line through the points with a head at the last; `shape` is what flows along it."""
+        """Draw an arrow through the points; `shape` labels the tensor that flows along it."""
         self.axes.plot(*zip(*points[:-1], strict=True), color=color, lw=weight, solid_joinstyle="round", zorder=2)
         style = {"arrowstyle": "-|>", "mutation_scale": 6 + weight, "shrinkA": 0, "shrinkB": 0, "lw": weight}
         self.axes.add_patch(FancyArrowPatch(points[-2], points[-1], color=color, zorder=2, **style))
@@ -227,7 +227,7 @@ class _Pen:
             self.text(x + 1.0, (top + bottom) / 2, f"({shape})", **SHAPE)
 
     def zoom(self, small: tuple[float, float, float], large: tuple[float, float, float]) -> None:
-        """A wedge from the right edge (x, top, bottom) of a part to the left edge of the panel that enlarges it."""
+        """Draw a wedge from the right edge (x, top, bottom) of a part to the left edge of its enlargement."""
         (x, top, bottom), (panel, panel_top, panel_bottom) = small, large
         corners = [(x, top), (panel, panel_top), (panel, panel_bottom), (x, bottom)]
         self.axes.add_patch(Polygon(corners, fc="#E4E4DF", ec="none", zorder=0, alpha=0.8))

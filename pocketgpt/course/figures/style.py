@@ -1,7 +1,7 @@
-"""Style of the figures: one place for colors, sizes and the words on the axes.
+"""Style of the figures: colors and sizes, defined once.
 
-The colors are those of Okabe and Ito (2008), which stay apart for every common kind of color blindness, and each
-means one thing in all chapters.
+The colors are those of Okabe and Ito (2008), distinct under every common kind of color blindness. Each means the same
+thing in all chapters.
 """
 
 from typing import Any
@@ -39,6 +39,7 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 2,
     "image.cmap": WEIGHTS,
+    "text.parse_math": False,  # titles and labels quote texts, in which $ is a dollar
     "text.color": INK,
 }
 
@@ -46,14 +47,14 @@ STYLE = {
 def canvas(
     columns: int = 1, rows: int = 1, *, width: float = 7.0, height: float = 3.2, **options
 ) -> tuple[Figure, Any]:
-    """A figure in the style of the course, and its axes (an array of them where there are several).
+    """Create a figure in the style of the course, and its axes (an array if there are several).
 
-    width and height in inches, of the whole figure.
+    `width` and `height` are those of the whole figure, in inches.
     """
     plt.rcParams.update(STYLE)  # not for this call alone: titles and labels are drawn later
     return plt.subplots(rows, columns, figsize=(width, height), **options)
 
 
 def readable(token: str) -> str:
-    """A token as a label: spaces and line breaks made visible."""
+    """Format a token as a label: · for a space, ↵ for a line break, ∅ for an empty token."""
     return token.replace(" ", "·").replace("\n", "↵") or "∅"

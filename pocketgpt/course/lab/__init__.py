@@ -1,20 +1,23 @@
-"""All a notebook needs, in one import: `from pocketgpt.course.lab import check, model_map, transplant, yours`.
+"""Everything a notebook needs, in one import: `from pocketgpt.course.lab import check, model_map, transplant, yours`.
 
 Each name is imported when it is first used, so that `check` alone loads neither the model nor matplotlib.
-No file of this folder has the name of a function here: the module would hide the function.
+No file of this folder may share its name with a function here: the module would hide the function.
 """
 
 from importlib import import_module
 
+_REPORTING = "pocketgpt.course.lab.reporting"
 _TRANSPLANTING = "pocketgpt.course.lab.transplanting"
 _MODULES = {
     "check": "pocketgpt.course.checking.check",
     "yours": "pocketgpt.course.lab.finished",
     "sliders": "pocketgpt.course.lab.controls",
     "HEADS": "pocketgpt.course.lab.heads",
+    "predict": "pocketgpt.course.lab.predictions",
     "model_map": "pocketgpt.course.figures.model_map",
     "attention_weights": _TRANSPLANTING,
-    "before_and_after": _TRANSPLANTING,
+    "before_and_after": _REPORTING,
+    "earlier_changes": _REPORTING,
     "pocket_model": _TRANSPLANTING,
     "pocket_tokenizer": _TRANSPLANTING,
     "transplant": _TRANSPLANTING,
@@ -22,7 +25,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    """The part of that name, imported now."""
+    """Import a name on first use."""
     if name not in _MODULES:
         raise AttributeError(f"pocketgpt.course.lab has no {name!r}. It has: {', '.join(_MODULES)}.")
     module = import_module(_MODULES[name])

@@ -1,6 +1,6 @@
 """Sliders that redraw a figure.
 
-They come after a picture that is stored in the page, so the page reads well without them.
+Each follows a stored figure, so that the page reads well without a kernel.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,10 @@ Choice = tuple[int, int] | tuple[float, float, float, float] | list[str] | str
 
 
 def sliders(draw: Callable[..., None], **choices: Choice) -> None:
-    """Call `draw` with the present choices, now and at every change, and show what it draws below the controls.
+    """Call `draw` with the current choices, now and at every change, and show its output below the controls.
 
-    A choice is (first, last) for whole numbers, (lowest, highest, step, start) for other numbers, a list for a menu,
-    and a text for a field to type into. The cell needs `# NBVAL_IGNORE_OUTPUT`: a widget has no output that could be
-    compared.
+    A choice is (first, last) for integers, (lowest, highest, step, start) for other numbers, a list for a menu,
+    and a string for a text field. The cell needs `# NBVAL_IGNORE_OUTPUT`: the output of a widget cannot be compared.
     """
     controls = {name: _control(name.replace("_", " "), choice) for name, choice in choices.items()}
     picture = widgets.interactive_output(draw, controls)

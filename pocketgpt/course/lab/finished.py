@@ -8,10 +8,12 @@ from pocketgpt.course.syllabus import find_exercise
 
 
 def yours(name: str) -> Callable:
-    """Return the notebook's function of that name if it passes its check, otherwise the finished version, and say so.
+    """Return the notebook's function of that name if it passes its check.
 
-    The argument is a name because a cell that fails defines no function. It is looked up in the module __main__, the
-    namespace of a notebook.
+    Otherwise print a note and return the finished version.
+
+    The argument is a name because a cell that fails defines no function. It is looked up in __main__, the namespace of
+    a notebook.
     Raises KeyError if there is no exercise of that name.
     """
     exercise = find_exercise(name)

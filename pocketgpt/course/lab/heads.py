@@ -1,7 +1,7 @@
 """Attention heads of the shipped model with a recognizable behavior, and the measure of each behavior.
 
-Every behavior is a mask of the shape of the attention weights, True at the tokens that a head of that name looks at;
-a head's score is the share of its weight that falls there, averaged over all queries for which there is such a token.
+A behavior is a mask with the shape of the attention weights, True at the tokens that a head of that name looks at.
+A head's score is the share of its weight under the mask, averaged over all queries that have such a token.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,21 +20,21 @@ HEADS = {
     (3, 3): "start of line",
     (3, 5): "same token",
 }
-"""(layer, head) of the shipped model, and the name of what it does most clearly."""
+"""Heads of the shipped model, (layer, head), and the behavior that each shows most clearly."""
 
 
 def previous_token(words: Sequence[str]) -> Where:
-    """The token just before."""
+    """Mask of the token just before."""
     return torch.eye(len(words)).roll(-1, dims=1).tril(-1).bool()
 
 
 def same_token(words: Sequence[str]) -> Where:
-    """Earlier occurrences of the same token."""
+    """Mask of earlier occurrences of the same token."""
     return torch.tensor([[s < t and words[s] == words[t] for s in range(len(words))] for t in range(len(words))])
 
 
 def line_start(words: Sequence[str]) -> Where:
-    """The latest line break before the token."""
+    """Mask of the latest line break before the token."""
     where = torch.zeros(len(words), len(words), dtype=torch.bool)
     latest = None
     for t, word in enumerate(words):
@@ -53,6 +53,6 @@ BEHAVIORS: dict[str, Callable[[Sequence[str]], Where]] = {
 
 
 def share(weights: Float[Tensor, "layers heads seq seq"], where: Where) -> Float[Tensor, "layers heads"]:
-    """The mean share of weight that falls where the mask is True, over the queries that have such a token."""
+    """Mean share of the weight under the mask, over the queries that have a True there."""
     falls = (weights * where).sum(dim=-1)
     return falls[..., where.any(dim=-1)].mean(dim=-1)

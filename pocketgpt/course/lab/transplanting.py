@@ -1,7 +1,6 @@
-"""Transplants: your function inside a trained model, to see what the model does with it.
+"""Transplants: your function inside a trained model.
 
 changed = transplant(model, attention=my_attention)     # a copy with the same weights whose layers call my_attention
-before_and_after(attention=my_attention)                # loss and text, of the original and with your function
 """
 
 import math
@@ -12,12 +11,10 @@ from functools import cache, partial
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from pocketgpt.assets import asset
 from pocketgpt.course.syllabus import exercise_names, find_exercise
 from pocketgpt.errors import PocketError
-from pocketgpt.inference.sampling import Sampler
 from pocketgpt.layers.attention_backends import causal_mask, expand_kv_heads
 from pocketgpt.layers.feedforward import SwiGLU
 from pocketgpt.layers.norm import RMSNorm
@@ -28,13 +25,13 @@ from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
 
 @cache
 def pocket_model() -> GPT:
-    """The trained model that ships with the course."""
+    """Load the trained model that ships with the course."""
     return GPT.load(asset("pocket-shakespeare"))
 
 
 @cache
 def pocket_tokenizer() -> Tokenizer:
-    """Its tokenizer."""
+    """Load the tokenizer of the shipped model."""
     return load_tokenizer("shakespeare")
 
 
@@ -60,7 +57,7 @@ def assembled_attention(
     scores: Callable[[Tensor, Tensor], Tensor] = scaled_scores,
     masked_softmax: Callable[[Tensor, Tensor], Tensor] = softmax_of_visible,
 ) -> tuple[Tensor, Tensor]:
-    """Attention in replaceable steps; returns the output and the weights."""
+    """Computes attention in replaceable steps; returns the output and the weights."""
     weights = masked_softmax(scores(q, k), mask)
     return weights @ v, weights
 
@@ -85,7 +82,7 @@ def backend(
 
 
 def with_softmax(softmax: Callable[[Tensor, int], Tensor]) -> Callable[..., Tensor]:
-    """An attention backend with another softmax."""
+    """Builds an attention backend that uses the given softmax."""
     return backend(partial(assembled_attention, masked_softmax=partial(softmax_of_visible, softmax=softmax)))
 
 
@@ -109,11 +106,11 @@ def feed_forward_with(model: GPT, function: Callable) -> None:
 
 @dataclass(frozen=True)
 class ReplaceablePart:
-    """A part of the model that a function can take the place of.
+    """A part of the model that a function can replace.
 
-    signature   of the function
-    place       what it shares with the parts that cannot be replaced together with it
-    insert      lets a model compute with the function
+    signature   the function's signature
+    place       parts with the same place cannot be replaced together
+    insert      makes a model compute with the function
     """
 
     signature: str
@@ -139,14 +136,14 @@ REPLACEABLE_PARTS = {
     "rms_norm": ReplaceablePart("rms_norm(x, weight, eps)", "norm", normalize_with),
     "swiglu": ReplaceablePart("swiglu(x, gate, up, down)", "feed-forward", feed_forward_with),
 }
-"""By the name under which `transplant` takes the function."""
+"""Replaceable parts, by the keyword that `transplant` accepts."""
 
 
 def transplant(model: GPT, **functions: Callable) -> GPT:
-    """A copy of the model, with the same weights, that computes with your functions. The model itself does not change.
+    """Copy the model so that it computes with your functions. The copy shares the weights; the model does not change.
 
-    Each function is given by the name of a replaceable part, or of an exercise that says which part it replaces.
-    Raises PocketError for a name that is no part of the model, and for two functions that would take the same place.
+    The keyword is the name of a replaceable part, or of an exercise that declares which part it replaces.
+    Raises PocketError for a name that is not a replaceable part, and for two functions that would take the same place.
     """
     parts = {name: REPLACEABLE_PARTS.get(_part_of(name)) for name in functions}
     if unknown := sorted(name for name, part in parts.items() if part is None):
@@ -161,74 +158,15 @@ def transplant(model: GPT, **functions: Callable) -> GPT:
 
 
 def _part_of(name: str) -> str | None:
-    """The part that a name stands for: an exercise's is the one it replaces."""
+    """The replaceable part behind a keyword: the one an exercise declares, or the keyword itself."""
     return find_exercise(name).replaces if name in exercise_names() else name
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Loss of a model on a passage it was not trained on, and its continuation of a prompt."""
-
-    loss: float
-    """Mean negative log-likelihood, in nats per token."""
-    text: str
-
-
-@torch.inference_mode()
-def outcome(
-    model: GPT, tokenizer: Tokenizer, prompt: str, new_tokens: int, choose: Callable[[Tensor], Tensor]
-) -> Outcome:
-    """The loss on the held-out passage, and the prompt with `new_tokens` more, computed without a cache."""
-    passage = torch.tensor(tokenizer.encode(asset("held-out.txt").read_text()))
-    windows = passage[: len(passage) // 256 * 256].view(-1, 256)
-    loss = F.cross_entropy(model(windows)[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
-    tokens = torch.tensor([tokenizer.encode(prompt)])
-    for _ in range(new_tokens):
-        tokens = torch.cat((tokens, choose(model(tokens)[:, -1])[:, None]), dim=1)
-    return Outcome(loss.item(), tokenizer.decode(tokens[0].tolist()))
-
-
-def before_and_after(
-    *,
-    prompt: str = "ROMEO:\n",
-    new_tokens: int = 40,
-    seed: int = 0,
-    choose: Callable[[Tensor], Tensor] | None = None,
-    **functions: Callable,
-) -> None:
-    """Print the loss and the text of the trained model, first with its own parts and then with your functions.
-
-    `choose` picks the next token from logits of shape (batch, vocab); a seeded draw at temperature 0.8 if not given.
-    """
-    model, tokenizer = pocket_model(), pocket_tokenizer()
-
-    def seeded() -> Callable[[Tensor], Tensor]:
-        return partial(Sampler(temperature=0.8, top_k=40), generator=torch.Generator().manual_seed(seed))
-
-    before = outcome(model, tokenizer, prompt, new_tokens, seeded())
-    after = outcome(transplant(model, **functions), tokenizer, prompt, new_tokens, choose or seeded())
-    names = ", ".join([*functions, *(["choose"] if choose else [])])
-    print(f"Original model: loss {before.loss:.2f}\n{_indented(before.text)}\n")
-    print(f"With your {names}: loss {after.loss:.2f}\n{_indented(after.text)}\n")
-    if abs(before.loss - after.loss) < 0.005 and before.text == after.text:
-        print("✓ The same loss and the same words: the model cannot tell the difference.")
-    elif abs(before.loss - after.loss) < 0.005:
-        print("The loss is the same, and the words differ.")
-    else:
-        print(
-            f"The loss {'rose' if not after.loss < before.loss else 'fell'} from {before.loss:.2f} to {after.loss:.2f}."
-        )
-
-
-def _indented(text: str) -> str:
-    return "\n".join("    " + line for line in text.rstrip().splitlines())
 
 
 @torch.inference_mode()
 def attention_weights(
     model: GPT, tokens: Int[Tensor, "batch seq"], attention: Callable = assembled_attention
 ) -> Float[Tensor, "layers batch heads seq seq"]:
-    """The weights of every layer and head while the model reads `tokens`, computed by the given attention function."""
+    """Attention weights of every layer and head as the model reads `tokens`, computed by the given function."""
     recorded: list[Tensor] = []
 
     def recording(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -178,7 +178,7 @@ def test_failure_in_a_kernel_is_a_picture_and_a_few_lines_without_library_frames
     [
         ("check.causal_mask(causal_mask)", "check.casual(casual)", "no exercise 'casual'. There are: "),
         ("check.causal_mask(causal_mask)", "pass", "has an answer cell and no check cell"),
-        ("    ### BEGIN SOLUTION\n", "", "stands before, or without, an answer cell"),
+        ("    ### BEGIN SOLUTION\n", "", "comes before its answer cell, or has none"),
         ("    ### END SOLUTION\n", "", "not paired"),
         ("def causal_mask", "def mask", "defines 0 exercises"),
         ("Hint 2", "Tip 2", "lacks the text 'Hint 2 · "),
@@ -208,9 +208,10 @@ def test_an_unknown_chapter_lists_the_chapters(root):
     [
         ('import sys; print("half done", file=sys.stderr)', "writes to stderr"),
         ("raise ValueError('no such luck')", "no such luck"),
+        (f"# {'x' * 99}", "longer than 100 columns"),
     ],
 )
-def test_a_solution_that_fails_or_writes_to_stderr_is_refused(tmp_path, code, said):
+def test_a_solution_that_fails_writes_to_stderr_or_needs_a_wide_window_is_refused(tmp_path, code, said):
     (tmp_path / "solutions").mkdir()
     (tmp_path / "solutions" / "97_bad.py").write_text(f"# %%\n{code}\n")
     with pytest.raises(BuildError, match=said):

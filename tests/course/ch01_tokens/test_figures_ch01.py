@@ -42,3 +42,11 @@ def test_the_bars_sum_to_one():
     next_token_bars(torch.randn(tokenizer.vocab_size).softmax(0), tokenizer, shown=5)
     assert sum(bar.get_width() for bar in plt.gca().patches) == pytest.approx(1, abs=1e-5)
     assert len(plt.gca().patches) == 6
+
+
+@pytest.mark.parametrize("title", ["$$", "It costs $5 and $6", "$x_1$"])
+def test_dollars_in_a_title_are_drawn_as_they_are(title):
+    next_token_bars(torch.randn(4096).softmax(0), load_tokenizer("shakespeare"), title)
+    plt.gcf().canvas.draw()  # raises ValueError where the title is read as a formula
+    assert plt.gca().get_title(loc="left") == title
+    assert not plt.gca()._left_title.get_parse_math()

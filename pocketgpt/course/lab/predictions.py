@@ -1,0 +1,28 @@
+"""Predictions: a guess written down before a cell computes the answer."""
+
+from types import EllipsisType
+
+
+class Prediction:
+    """A guess, and its outcome once a cell has computed it."""
+
+    def __init__(self, guess: object) -> None:
+        self.guess = guess
+        self.outcome: object = None
+
+    def compare(self, outcome: object) -> None:
+        """Keep the outcome and print it below the guess."""
+        self.outcome = outcome
+        guess = "none yet; write it in place of the dots" if isinstance(self.guess, EllipsisType) else self.guess
+        print(f"Your prediction: {guess}\nThe outcome:     {outcome}")
+
+
+def predict(guess: object) -> Prediction:
+    """Write down a guess: a number, a word, several of them, or `...` for none.
+
+    The cell that computes the answer prints it beside the guess:
+
+        guess = predict(0.5)
+        guess.compare(0.71)
+    """
+    return Prediction(guess)

@@ -1,0 +1,105 @@
+"""Report of a transplant: loss, causality probe and text, of the trained model and of the copy with your functions.
+
+before_and_after(attention=my_attention)     # both, one below the other
+earlier_changes(model, tokens)               # the causality probe alone: 0 in a causal model
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from pocketgpt.assets import asset
+from pocketgpt.course.lab.predictions import Prediction
+from pocketgpt.course.lab.transplanting import pocket_model, pocket_tokenizer, transplant
+from pocketgpt.inference.sampling import Sampler
+from pocketgpt.models.gpt import GPT
+from pocketgpt.text.tokenizer import Tokenizer
+
+WINDOW = 256  # tokens that the model reads at once
+
+
+@torch.inference_mode()
+def earlier_changes(model: GPT, tokens: Int[Tensor, "batch seq"]) -> int:
+    """Causality probe: count the earlier positions whose logits change when the last token does.
+
+    In a causal model it is 0. The loss cannot show a leak: a model that has learned to use one has a low loss.
+    Differences up to 1e-4 count as rounding.
+    """
+    other = tokens.clone()
+    other[:, -1] = (other[:, -1] + 1) % model.config.vocab_size
+    same = torch.isclose(model(tokens), model(other), rtol=0, atol=1e-4, equal_nan=True)
+    return int((~same.all(dim=-1))[:, :-1].sum())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Measurements of a model: loss and causality probe on a held-out passage, and the continuation of a prompt."""
+
+    loss: float
+    """Mean negative log-likelihood, in nats per token."""
+    changes: int
+    """Earlier positions of the first window that change with its last token."""
+    text: str
+
+    def __str__(self) -> str:
+        text = "\n".join("    " + line for line in self.text.rstrip().splitlines())
+        return f"loss {self.loss:.2f}, positions that see a later token: {self.changes} of {WINDOW - 1}\n{text}\n"
+
+
+@torch.inference_mode()
+def outcome(
+    model: GPT, tokenizer: Tokenizer, prompt: str, new_tokens: int, choose: Callable[[Tensor], Tensor]
+) -> Outcome:
+    """Measure a model on the held-out passage, and continue the prompt by `new_tokens` without a cache."""
+    passage = torch.tensor(tokenizer.encode(asset("held-out.txt").read_text()))
+    windows = passage[: len(passage) // WINDOW * WINDOW].view(-1, WINDOW)
+    loss = F.cross_entropy(model(windows)[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
+    tokens = torch.tensor([tokenizer.encode(prompt)])
+    for _ in range(new_tokens):
+        tokens = torch.cat((tokens, choose(model(tokens)[:, -1])[:, None]), dim=1)
+    return Outcome(loss.item(), earlier_changes(model, windows[:1]), tokenizer.decode(tokens[0].tolist()))
+
+
+def before_and_after(
+    *,
+    guess: Prediction | None = None,
+    prompt: str = "ROMEO:\n",
+    new_tokens: int = 40,
+    seed: int = 0,
+    choose: Callable[[Tensor], Tensor] | None = None,
+    **functions: Callable,
+) -> None:
+    """Print loss, causality probe and text of the trained model, first with its own parts, then with your functions.
+
+    `guess` is a prediction to print beside the outcome. `choose` picks the next token from logits of shape
+    (batch, vocab); by default a seeded draw from the 40 most probable, at temperature 0.8.
+    """
+    model, tokenizer = pocket_model(), pocket_tokenizer()
+
+    def seeded() -> Callable[[Tensor], Tensor]:
+        return partial(Sampler(temperature=0.8, top_k=40), generator=torch.Generator().manual_seed(seed))
+
+    before = outcome(model, tokenizer, prompt, new_tokens, seeded())
+    after = outcome(transplant(model, **functions), tokenizer, prompt, new_tokens, choose or seeded())
+    names = ", ".join([*functions, *(["choose"] if choose else [])])
+    print(f"Original model: {before}\nWith your {names}: {after}")
+    if guess is None:
+        print(_verdict(before, after))
+    else:
+        guess.compare(_verdict(before, after))
+
+
+def _verdict(before: Outcome, after: Outcome) -> str:
+    if not abs(before.loss - after.loss) < 0.005:
+        verb = "fell" if after.loss < before.loss else "rose"
+        return f"The loss {verb} from {before.loss:.2f} to {after.loss:.2f}."
+    if after.changes:
+        return "The loss is the same, but positions see later tokens: a leak."
+    if before.text != after.text:
+        return "The loss is the same, and the words differ."
+    return "✓ The same loss and the same words: the model cannot tell the difference."

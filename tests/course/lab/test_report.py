@@ -1,0 +1,74 @@
+"""The report of a transplant finds wrong numbers by the loss, leaks by the causality probe, and echoes predictions."""
+
+import pytest
+import torch
+
+from pocketgpt.course.lab import predict
+from pocketgpt.course.lab.reporting import before_and_after, earlier_changes
+from pocketgpt.course.lab.transplanting import pocket_model, transplant
+
+WINDOW = torch.arange(60)[None] + 300
+
+
+def scores(q, k):
+    return q @ k.mT / q.shape[-1] ** 0.5
+
+
+def everything(queries, keys):
+    return torch.ones(len(queries), len(keys), dtype=torch.bool)
+
+
+def one_too_far(queries, keys):
+    return keys[None] <= queries[:, None] + 1
+
+
+def last_line(capsys) -> str:
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_report_tells_a_right_function_from_a_wrong_one(capsys):
+    before_and_after(attention_scores=scores, new_tokens=5)
+    assert "✓ The same loss and the same words" in last_line(capsys)
+    before_and_after(attention_scores=lambda q, k: q @ k.mT, new_tokens=5)
+    assert "The loss rose from" in last_line(capsys)
+
+
+def test_the_report_counts_the_positions_that_see_a_later_token(capsys):
+    before_and_after(causal_mask=everything, new_tokens=1)
+    printed = capsys.readouterr().out
+    assert "later token: 0 of 255" in printed and "later token: 255 of 255" in printed
+
+
+@pytest.mark.parametrize("function", [{}, {"attention_scores": lambda q, k: 3 * scores(q, k)}])
+def test_no_earlier_position_of_a_causal_model_changes(function):
+    assert earlier_changes(transplant(pocket_model(), **function), WINDOW) == 0
+
+
+def test_the_probe_sees_a_mask_that_reaches_one_token_too_far():
+    reached = earlier_changes(transplant(pocket_model(), causal_mask=one_too_far), WINDOW)
+    assert reached == pocket_model().config.n_layers  # each layer carries it one position back
+
+
+def test_rounding_is_no_leak():
+    def maximum_of_all(x, dim):
+        raised = (x - x.max()).exp()
+        return raised / raised.sum(dim, keepdim=True)
+
+    assert earlier_changes(transplant(pocket_model(), softmax=maximum_of_all), WINDOW) == 0
+
+
+@pytest.mark.parametrize(("guess", "echo"), [(0.5, "0.5"), (("a", "c"), "('a', 'c')"), (..., "none yet")])
+def test_a_prediction_is_echoed_beside_its_outcome_and_keeps_both(capsys, guess, echo):
+    prediction = predict(guess)
+    prediction.compare("0.71")
+    said, computed = capsys.readouterr().out.splitlines()
+    assert said.startswith(f"Your prediction: {echo}")
+    assert computed == "The outcome:     0.71"
+    assert (prediction.guess, prediction.outcome) == (guess, "0.71")
+
+
+def test_the_report_puts_a_prediction_beside_its_verdict(capsys):
+    before_and_after(causal_mask=everything, guess=predict("fall"), new_tokens=1)
+    said, computed = capsys.readouterr().out.splitlines()[-2:]
+    assert said == "Your prediction: fall"
+    assert computed.startswith("The outcome:     The loss ")
