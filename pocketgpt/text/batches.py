@@ -31,8 +31,8 @@ class ShuffledWindows:
     is read twice in an epoch, and all ranks together read the windows of one process with the large batch. The last
     batch of an epoch is filled up from the next epoch.
 
-    A fraction `repeats` of the windows starts over after a random distance, from 8 tokens to half the window: text
-    that a model can only predict by finding the earlier occurrence.
+    A fraction `repeats` of the windows starts over after a random distance, from 8 tokens to half the window, and half
+    of these are shuffled before: tokens that a model can only predict by finding their earlier occurrence.
 
     Batch number `step` depends on nothing but (seed, step, rank): to resume a run, set `step`.
     Raises PocketError if `tokens` is too short for one batch on every rank.
@@ -75,7 +75,10 @@ class ShuffledWindows:
         """Let this row start over after a random distance, with probability `repeats`."""
         if generator.random() < self.repeats:
             distance = int(generator.integers(min(8, self.seq_len), max(self.seq_len // 2, 8) + 1))
-            row[:] = np.resize(row[:distance], len(row))
+            start = row[:distance].copy()
+            if generator.random() < 0.5:
+                generator.shuffle(start)
+            row[:] = np.resize(start, len(row))
 
     def _start(self, epoch: int, place: int) -> int:
         """Index of the first token of the window at this position of an epoch."""
