@@ -18,6 +18,7 @@ from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.files import replacing
 from pocketgpt.grading.report.gradebook import clean, cut, line, ordered
 from pocketgpt.grading.report.grading_policy import GradingPolicy, amount, duration
+from pocketgpt.grading.report.statistics import standings
 from pocketgpt.grading.results import Result, number
 
 MOST_FLAGS = 50
@@ -38,7 +39,15 @@ def write_pages(folder: Path, results: Sequence[Result], policy: GradingPolicy, 
         _write(folder / "students" / pages[student], template, student=student, results=theirs, standing=standing)
     index = environment.get_template("index.html")
     counts = _counts(results, policy)
-    _write(folder / "index.html", index, students=students, pages=pages, protections=protections, counts=counts)
+    _write(
+        folder / "index.html",
+        index,
+        students=students,
+        pages=pages,
+        protections=protections,
+        counts=counts,
+        standings=standings(results),
+    )
     current = {
         name.rpartition("-")[2] for name in pages.values()
     }  # a file system may write the accents of é another way

@@ -9,6 +9,7 @@ import pytest
 from pocketgpt.grading.report.gradebook import handed_in_nothing
 from pocketgpt.grading.report.grading_policy import GradingPolicy, exercises_of
 from pocketgpt.grading.report.pages import page_name, write_pages
+from pocketgpt.grading.report.statistics import standings
 from pocketgpt.grading.results import Flag, Result, Verdict
 
 MESSAGE = "✗ 2.3 causal_mask\nA query may look at its own position.\n\nyour mask    expected\n· · ·        ■ · ·  <&>"
@@ -165,6 +166,23 @@ def test_an_index_without_protections_says_none(tmp_path):
 def test_the_index_counts_what_needs_a_look(write):
     text = write(result("Ann", flags=(FLAG,)), result("Bob"), handed_in_nothing("Bob", "01_tokens"))["the index"].text
     assert "2 students · 2 notebooks · 1 not handed in · 1 with lines to look at" in text
+
+
+def test_the_index_shows_what_the_class_has_solved_and_which_mistakes_several_made(write):
+    empty = "✗ 2.3 causal_mask\ncausal_mask is still empty: write your answer in its cell and run it."
+    other = "✗ 2.3 causal_mask\nSomething else."
+    messages = {"ada": MESSAGE, "bob": MESSAGE, "eve": empty, "joe": other}
+    text = write(*(result(name, message=message) for name, message in messages.items()))["the index"].text
+    assert "2.3 causal_mask 0 of 4 2 × A query may look at its own position." in text
+    assert "2.4 attention 4 of 4" in text and "Something else" not in text
+
+
+def test_standings_tell_tried_from_solved_and_from_handed_in():
+    empty = "✗ 2.3 causal_mask\ncausal_mask is still empty: write your answer in its cell and run it."
+    found = standings([result("ada"), result("bob", message=empty), result("eve", "00_start_here")])
+    (mask,) = [each for each in found if each.exercise == "causal_mask"]
+    assert (mask.solved, mask.tried, mask.handed_in, mask.mistakes) == (0, 1, 2, ())
+    assert [each.exercise for each in found][:2] == ["softmax", "attention_scores"]
 
 
 def test_the_index_links_every_page(write, tmp_path):
