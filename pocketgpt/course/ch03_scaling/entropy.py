@@ -23,7 +23,8 @@ def weights(rng, shape):
 @entropy.inputs
 def _(rng):
     hidden = torch.rand(4, 5, generator=rng) < 0.4
-    hidden[:, 0], hidden[1, 1:] = False, True  # the second row is certain
+    hidden[:, 0], hidden[1, 1:], hidden[2, 1] = False, True, True  # the second row is certain, the third is not
+    hidden[2, 2] = False
     yield (torch.randn(4, 5, generator=rng).masked_fill(hidden, -torch.inf).softmax(-1),)
     nearly_certain = torch.tensor([0.0, -14.0, -15.0, -16.0])  # weights between 10⁻⁶ and 10⁻⁷
     yield (nearly_certain[torch.randperm(4, generator=rng)].repeat(2, 1).softmax(-1),)

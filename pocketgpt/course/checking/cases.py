@@ -78,7 +78,8 @@ def derived(
     plans = list(
         _plans(axes, sizes, any(name not in axes and is_plain(parameters[name].annotation) for name in options))
     )
-    plans += [Plan(leading=plans[0].leading)] * (max(map(len, options.values()), default=0) - len(plans))
+    # Every option once with sizes that hide nothing, and then again with all others.
+    plans = [Plan(leading=plans[0].leading)] * max(map(len, options.values()), default=0) + plans
     names: dict[str, int] = {}
     for i, plan in enumerate(plans):
         names = names if plan.again else _sizes(axes, sizes, plan, rng)
@@ -111,7 +112,7 @@ def _plans(axes: dict[str, Axes], sizes: Mapping[str, Sequence[int]], plain: boo
     if only_leading:
         for shape in [(3,), (2, 3), (3, 1, 2, 4)]:
             yield Plan(leading=shape, small=shape == (3,))
-        yield Plan(leading=(3, 2, 4), strided=True)
+        yield Plan(leading=(2, 3), strided=True)
         return
     if axes:
         yield Plan(small=True)
@@ -119,11 +120,10 @@ def _plans(axes: dict[str, Axes], sizes: Mapping[str, Sequence[int]], plain: boo
         yield Plan(again=True)  # other values: nothing may be remembered by shape
         yield Plan(strided=True)
     if leading:
-        yield Plan(leading=(7,), short=short)
-        yield Plan(leading=(7, 1, 8), strided=True, short=short)
-        if short:
-            yield Plan(leading=(7,))
-            yield Plan(leading=(7, 1, 8))
+        for form in (True, False) if short else (False,):
+            yield Plan(leading=(7,), short=form)
+            yield Plan(leading=(7, 1, 8), short=form)
+        yield Plan(leading=(7,), strided=True, short=short)
     for name in dict.fromkeys(name for each in axes.values() for name in each.names):
         if name.isidentifier() and 1 in sizes.get(name, (1,)):
             yield Plan(one=name)
@@ -155,13 +155,14 @@ def _kind(annotation: Any) -> str:
 
 
 def _draw(parameter: inspect.Parameter, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """Normal numbers, or a mask with something allowed in each row, and something hidden where there is room."""
+    """Normal numbers, or a mask with two places allowed in each row, because one alone has weight 1 whatever its
+    score, and one hidden where there is room."""
     if _kind(parameter.annotation) == "float":
         return torch.randn(shape, generator=rng)
     mask = torch.rand(shape, generator=rng) < 0.6
     order = torch.rand(shape, generator=rng).argsort(dim=-1)
-    mask = mask.scatter(-1, order[..., 1:2], False)
-    return mask.scatter(-1, order[..., :1], True)
+    mask = mask.scatter(-1, order[..., 2:3], False)
+    return mask.scatter(-1, order[..., :2], True)
 
 
 def _call(draw: Callable, known: Mapping[str, Any]) -> Any:

@@ -52,7 +52,11 @@ def _of_one(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str
                 return said
         return None
     if all(isinstance(got, Mapping) and got.keys() == wanted.keys() for got, wanted in pairs):
-        numbers = [[torch.tensor([float(x[key]) for key in wanted]) for x in (got, wanted)] for got, wanted in pairs]
+        numbers = [
+            tuple(torch.tensor([float(x[key]) for key in wanted]) for x in pair)
+            for pair in pairs
+            for wanted in pair[1:]
+        ]
         return _factor(exercise, name, numbers, runs) or _offset(exercise, name, numbers, runs)
     if all(isinstance(got, type(wanted)) and isinstance(wanted, list | str | bytes) for got, wanted in pairs):
         return next((f"`{name}`: {said}." for said, holds in _SEQUENCES if all(holds(*pair) for pair in pairs)), None)
