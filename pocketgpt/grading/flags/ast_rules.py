@@ -171,7 +171,7 @@ def _of_attribute(node: ast.Attribute, parent: ast.AST | None, local: frozenset[
         return REPLACES if dunder and node.attr not in ("__doc__", "__name__", "__qualname__") else None
     if full and full.startswith(f"{CHECK_MODULE}."):
         called = isinstance(parent, ast.Call) and parent.func is node
-        return None if called and full.removeprefix(f"{CHECK_MODULE}.") in names.exercises else CHECK
+        return None if called and full.removeprefix(f"{CHECK_MODULE}.") in {*names.exercises, "example"} else CHECK
     if full == CHECK_MODULE and not isinstance(parent, ast.Attribute):
         return CHECK
     if full == YOURS:

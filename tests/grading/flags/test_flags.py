@@ -259,6 +259,7 @@ SUSPICIOUS = [
 ]
 
 HONEST = [
+    'from pocketgpt.course.lab import check\ninputs = check.example("softmax")',
     "import math\nimport time\nimport functools, itertools, collections\nfrom typing import Callable\nimport torch",
     "import numpy as np\nimport matplotlib.pyplot as plt\nfrom tqdm.auto import tqdm\nfrom einops import rearrange",
     "import torch.nn.functional as F\nfrom torch import nn, Tensor\nweights = F.softmax(torch.randn(3, 3), dim=-1)",
