@@ -102,7 +102,8 @@ model_map(preset("pocket-shakespeare"))
 #    since it shows you where to look.
 # 3. **Write** a function, between `# YOUR CODE HERE` and the end of the cell.
 # 4. **Check** it: the cell below it is one line. It tries your function on new random inputs every time, and when the
-#    answer is wrong, it tells you which mistake it resembles.
+#    answer is wrong, it tells you which mistake it resembles. `check.example("softmax")` then returns the inputs that
+#    failed.
 # 5. **Hint**: three of them are folded up under each exercise. Open them one at a time, and as late as you can bear.
 # 6. **See your code in the real model**: your function takes the place of the model's own, and the model reads and
 #    writes with it. If you are right, it cannot tell the difference.

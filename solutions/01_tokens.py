@@ -177,8 +177,8 @@ check.count_pairs(count_pairs)
 # ### Exercise 1.2 · `merge_pair` · medium, 15 minutes
 #
 # 1. `tokens` is a list of byte strings, `pair` a tuple of two of them.
-# 2. Return a new list, in which each occurrence of the pair (left token, then right token) is one token,
-#    `left + right`.
+# 2. Return a new list, also if nothing is joined. In it each occurrence of the pair (left token, then right token) is
+#    one token, `left + right`.
 # 3. Go from left to right. A token that was joined is used up: with the pair (a, a), the tokens `a a a` become
 #    `aa a`.
 # 4. Everything else stays as it is and where it is.
@@ -335,7 +335,8 @@ check.decode(decode)
 #
 # 1. `tokens` are whole numbers of shape (batch, seq), `table` has the shape (vocab, d_model).
 # 2. Return shape (batch, seq, d_model): for each token its row of the table, unchanged.
-# 3. `F.embedding` and `nn.Embedding` are not allowed, as they would be the whole exercise.
+# 3. Use PyTorch's operations, so that gradients reach the table: a model learns it.
+# 4. `F.embedding` and `nn.Embedding` are not allowed, as they would be the whole exercise.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #

@@ -130,7 +130,8 @@ print(nothing_allowed.softmax(dim=-1))
 # ## 3 · Your turn
 #
 # Four functions, each a few lines. Write each one where it says `YOUR CODE HERE`, run it, then run the check below it.
-# A check draws new random inputs every time, and when an answer is wrong it tells you which mistake it resembles.
+# A check draws new random inputs every time, and when an answer is wrong it tells you which mistake it resembles. Use
+# PyTorch's operations throughout, so that gradients flow: chapter 3 trains with such functions.
 #
 # ### Exercise 2.1 · `attention_scores` · easy, 10 minutes
 #

@@ -121,7 +121,7 @@ class Names:
             if any(full == each or full.startswith(f"{each}.") for each in self.given if not each.endswith(".check")):
                 return None
             if full.startswith("pocketgpt.course.lab.check."):
-                return None if parts[4] in self.exercises and len(parts) == 5 else CHECK
+                return None if len(parts) == 5 and parts[4] in (*self.exercises, "example") else CHECK
             if parts[-1] in (*self.exercises, "*"):
                 return FINISHED
             if full == "pocketgpt.course" or (parts[1] == "course" and parts[-1] == "figures"):

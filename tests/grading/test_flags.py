@@ -175,6 +175,7 @@ HONEST = [
     "?causal_mask",
     "check.causal_mask(causal_mask)",
     "check.attention(attention)  # again",
+    "q, k = check.example('attention_scores')",
     "import pocketgpt",
     "from pocketgpt.course.lab import yours",
     "from pocketgpt.course.lab import check",

@@ -20,10 +20,6 @@ def softmax(x: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:
 
 @softmax.inputs
 def _(rng):
-    yield torch.randn(2, 3, generator=rng), -1
-    yield torch.randn(3, 4, 2, generator=rng), 0
-    yield torch.randn(2, 4, 5, generator=rng), 1
-    yield torch.randn(2, 2, 3, 4, generator=rng), -1
     high_and_low = torch.tensor([1000.0, 0.0, -1000.0])
     yield torch.randn(3, 4, generator=rng) + high_and_low[:, None], -1
     yield torch.randn(3, 2, generator=rng) + high_and_low[:, None], 0
@@ -41,88 +37,108 @@ def _softmax(x, dim):
     return _shares((x - x.amax(dim, keepdim=True)).exp(), dim)
 
 
-@softmax.mistake
+@softmax.mistake(hint=1)
 def exp_overflows(x, dim):
     """The exp of 1000 is infinite and ∞/∞ is NaN: subtract the largest score along `dim` first, which changes no
     probability."""
     return _shares(x.exp(), dim)
 
 
-@softmax.mistake
+@softmax.mistake(hint=2)
 def always_the_last_axis(x, dim):
     """The softmax runs along the last axis whatever `dim` says: hand `dim` on to the maximum and to the sum."""
     return _softmax(x, -1)
 
 
-@softmax.mistake
+@softmax.mistake(hint=2)
 def always_the_first_axis(x, dim):
     """The softmax runs along the first axis whatever `dim` says: hand `dim` on to the maximum and to the sum."""
     return _softmax(x, 0)
 
 
-@softmax.mistake
+@softmax.mistake(hint=2)
 def always_the_second_axis(x, dim):
     """The softmax runs along axis 1 whatever `dim` says: hand `dim` on to the maximum and to the sum."""
     return _softmax(x, 1)
 
 
-@softmax.mistake
+@softmax.mistake(hint=2)
 def sum_of_everything(x, dim):
     """All numbers of the tensor together sum to 1: sum along `dim` alone, so that each row of scores sums to 1."""
     return _softmax(x.flatten(), 0).view_as(x)
 
 
-@softmax.mistake
+@softmax.mistake(hint=1)
 def not_normalized(x, dim):
     """The exps are not divided by their sum, so they do not sum to 1 along `dim`."""
     return (x - x.amax(dim, keepdim=True)).exp()
 
 
-@softmax.mistake
+@softmax.mistake(hint=1)
+def as_printed(x, dim):
+    """The exps are divided by the sum of all of them, and nothing is subtracted: take the maximum and the sum along
+    `dim`, with keepdim=True."""
+    return x.exp() / x.exp().sum()
+
+
+@softmax.mistake(hint=2)
+def negative_dim_is_the_last_axis(x, dim):
+    """Every negative `dim` is taken for the last axis: −2 is the one before it. PyTorch counts from the end by itself,
+    so pass `dim` on as it is."""
+    return _softmax(x, x.ndim - 1 if dim < 0 else dim)
+
+
+@softmax.mistake(hint=2)
+def positive_dim_only(x, dim):
+    """A negative `dim` is not counted from the end: pass `dim` on as it is, PyTorch does it."""
+    return _softmax(x, max(dim, 0))
+
+
+@softmax.mistake(hint=1)
 def without_exp(x, dim):
     """The scores themselves are divided by their sum, and a negative score gives a negative share: take exp first."""
     return _shares(x, dim)
 
 
-@softmax.mistake
+@softmax.mistake(hint=2)
 def axis_lost(x, dim):
     """The maximum or the sum has lost the axis `dim`, so it does not line up with the scores: pass keepdim=True."""
     raised = (x - x.amax(dim)).exp()
     return raised / raised.sum(dim)
 
 
-@softmax.mistake
+@softmax.mistake(hint=2)
 def largest_of_everything(x, dim):
     """The largest score of the whole tensor is subtracted. In a row far below it every exp is 0, and 0/0 is NaN: take
     the largest along `dim`."""
     return _shares((x - x.amax()).exp(), dim)
 
 
-@softmax.mistake
+@softmax.mistake(hint=2)
 def largest_along_the_last_axis(x, dim):
     """The largest score is taken along the last axis and the sum along `dim`: take both along `dim`."""
     return _shares((x - x.amax(-1, keepdim=True)).exp(), dim)
 
 
-@softmax.mistake
+@softmax.mistake(hint=1)
 def smallest_subtracted(x, dim):
     """The smallest score is subtracted, so the large ones stay large and their exp overflows: subtract the largest."""
     return _shares((x - x.amin(dim, keepdim=True)).exp(), dim)
 
 
-@softmax.mistake
+@softmax.mistake(hint=1)
 def mean_subtracted(x, dim):
     """The mean is subtracted, and a score far above the mean still overflows in exp: subtract the largest."""
     return _shares((x - x.mean(dim, keepdim=True)).exp(), dim)
 
 
-@softmax.mistake
+@softmax.mistake(hint=1)
 def scores_clipped(x, dim):
     """The scores are clipped to keep exp finite, which makes all large scores equal: subtract the largest instead."""
     return _shares(x.clamp(-80, 80).exp(), dim)
 
 
-@softmax.mistake
+@softmax.mistake(hint=1)
 def logarithms(x, dim):
     """These are the logarithms of the probabilities: take exp of them."""
     return x - x.logsumexp(dim, keepdim=True)

@@ -20,7 +20,7 @@ def _(rng):
     yield ([[a, b], [b, a, b], [c], []],)
     yield ([[a, a, a, a], [a, a, d]],)
     yield ([[a, b + c, a, d], [a, b, c, a, d], [a, b, c, a, d], [d, a, d, a, b]],)
-    yield ([letters(rng, 7) for _ in range(5)],)
+    yield ([[a, b, a, b, b"o " + c, b" "]],)
 
 
 @count_pairs.mistake
@@ -29,7 +29,7 @@ def across_words(words):
     return Counter(pairwise([token for word in words for token in word]))
 
 
-@count_pairs.mistake
+@count_pairs.mistake(hint=2)
 def last_word_only(words):
     """These are the counts of one word: start counting before the loop over the words, not inside it."""
     return next((Counter(pairwise(word)) for word in reversed(words) if len(word) > 1), {})
@@ -41,13 +41,13 @@ def once_a_word(words):
     return Counter(pair for word in words for pair in set(pairwise(word)))
 
 
-@count_pairs.mistake
+@count_pairs.mistake(hint=3)
 def always_one(words):
     """Every count is 1: add 1 to the count so far."""
     return {pair: 1 for word in words for pair in pairwise(word)}
 
 
-@count_pairs.mistake
+@count_pairs.mistake(hint=3)
 def first_not_counted(words):
     """Every count is one too low: a pair that is seen for the first time has the count 1, not 0."""
     return {pair: count - 1 for pair, count in count_pairs.reference(words).items()}
@@ -59,7 +59,7 @@ def equal_words_once(words):
     return Counter(pair for word in set(map(tuple, words)) for pair in pairwise(word))
 
 
-@count_pairs.mistake
+@count_pairs.mistake(hint=1)
 def without_overlap(words):
     """In a a a the pair (a, a) occurs at two places: count every pair of neighbors, also where two of them overlap."""
     counts = Counter()
@@ -70,19 +70,19 @@ def without_overlap(words):
     return counts
 
 
-@count_pairs.mistake
+@count_pairs.mistake(hint=1)
 def every_second_pair(words):
     """Tokens 0 and 1 are a pair, and so are 1 and 2: move on by one token, not by two."""
     return Counter(pair for word in words for pair in zip(word[::2], word[1::2], strict=False))
 
 
-@count_pairs.mistake
+@count_pairs.mistake(hint=1)
 def last_pair_missing(words):
     """The last pair of each word is missing: a word of n tokens has n − 1 pairs."""
     return Counter(pair for word in words for pair in pairwise(word[:-1]))
 
 
-@count_pairs.mistake
+@count_pairs.mistake(hint=1)
 def single_tokens(words):
     """These are the counts of single tokens: count pairs, so that each key is a tuple of two tokens."""
     return Counter(token for word in words for token in word)
@@ -98,6 +98,23 @@ def joined_keys(words):
 def in_either_order(words):
     """Here (a, b) and (b, a) are counted as one pair: the order matters, so leave it as it is in the word."""
     return Counter(tuple(sorted(pair)) for word in words for pair in pairwise(word))
+
+
+@count_pairs.mistake(hint=1)
+def slice_as_key(words):
+    """The slice word[i : i + 2] is a list, and a list cannot be a key (TypeError: unhashable): make a
+    tuple of the two tokens."""
+    counts = {}
+    for word in words:
+        for i in range(len(word) - 1):
+            counts[word[i : i + 2]] = counts.get(word[i : i + 2], 0) + 1
+    return counts
+
+
+@count_pairs.mistake(hint=2)
+def first_word_only(words):
+    """These are the counts of the first word that has a pair: `return` belongs after the loop, not inside it."""
+    return next((Counter(pairwise(word)) for word in words if len(word) > 1), {})
 
 
 @count_pairs.finished

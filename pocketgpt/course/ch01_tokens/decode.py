@@ -16,6 +16,16 @@ def decode(tokens: list[int], vocabulary: list[bytes]) -> str:
     return tiktoken.Encoding("exercise", pat_str=".", mergeable_ranks=ranks, special_tokens={}).decode(tokens)
 
 
+@decode.values
+def vocabulary(rng, pool):
+    return [pool[i] for i in torch.randperm(len(pool), generator=rng).tolist()]
+
+
+@decode.values
+def tokens(rng, length, vocabulary):
+    return torch.randint(len(vocabulary), (length,), generator=rng).tolist()
+
+
 @decode.inputs
 def _(rng):
     def write(*tokens):
@@ -29,40 +39,40 @@ def _(rng):
     yield write(b, b"\xc3", b"\xa9", c, "é".encode(), b" it")
     yield write(b" be", b"\xf0\x9f", b"\x8c\xb9", c)
     yield write(b, b"\xc3", c, b"\xa9", b" be", b"\xe2\x80")
-    yield write()
+    yield write(b, c, b"\xe2\x80", b)  # the last token comes earlier, too
     many = [bytes([ord("a") + i // 26, ord("a") + i % 26]) for i in torch.randperm(26 * 26, generator=rng).tolist()]
     yield torch.randint(256, len(many), (5,), generator=rng).tolist(), many
 
 
-@decode.mistake
+@decode.mistake(hint=1)
 def token_by_token(tokens, vocabulary):
     """Each token is decoded on its own, and a character that is spread over two tokens is lost: join the bytes
     first."""
     return "".join(vocabulary[token].decode(errors="replace") for token in tokens)
 
 
-@decode.mistake
+@decode.mistake(hint=1)
 def token_by_token_strictly(tokens, vocabulary):
     """Each token is decoded on its own, and one that holds half a character raises UnicodeDecodeError: join the bytes
     of all tokens first."""
     return "".join(vocabulary[token].decode() for token in tokens)
 
 
-@decode.mistake
+@decode.mistake(hint=2)
 def strictly(tokens, vocabulary):
     """Half a character raises UnicodeDecodeError: a model may write one at any time, so decode with
     errors="replace"."""
     return b"".join(vocabulary[token] for token in tokens).decode()
 
 
-@decode.mistake
+@decode.mistake(hint=3)
 def halves_ignored(tokens, vocabulary):
     """Half a character vanishes: with errors="replace" it becomes U+FFFD, and the reader sees that something is
     missing."""
     return b"".join(vocabulary[token] for token in tokens).decode(errors="ignore")
 
 
-@decode.mistake
+@decode.mistake(hint=3)
 def halves_spelled_out(tokens, vocabulary):
     """Half a character is spelled out as \\x…: with errors="replace" it becomes U+FFFD."""
     return b"".join(vocabulary[token] for token in tokens).decode(errors="backslashreplace")
@@ -74,7 +84,7 @@ def decoded_as_latin_1(tokens, vocabulary):
     return b"".join(vocabulary[token] for token in tokens).decode("latin-1")
 
 
-@decode.mistake
+@decode.mistake(hint=2)
 def with_spaces(tokens, vocabulary):
     """Spaces are put between the tokens: a token brings its own space, so join them as they are."""
     return b" ".join(vocabulary[token] for token in tokens).decode(errors="replace")
@@ -86,16 +96,24 @@ def stripped(tokens, vocabulary):
     return b"".join(vocabulary[token] for token in tokens).decode(errors="replace").strip()
 
 
-@decode.mistake
+@decode.mistake(hint=2)
 def representation(tokens, vocabulary):
     """The result of str(b"To") is the text b'To', with quotation marks: bytes become text by .decode()."""
     return "".join(str(vocabulary[token]) for token in tokens)
 
 
-@decode.mistake
+@decode.mistake(hint=2)
 def ids_as_bytes(tokens, vocabulary):
     """The ids themselves are taken for bytes: look each one up in the vocabulary."""
     return bytes(tokens).decode(errors="replace")
+
+
+@decode.mistake(hint=3)
+def half_at_the_end_lost(tokens, vocabulary):
+    """An incremental decoder waits for the other half of a character, which never comes: tell it that the text ends,
+    final=True, or join the bytes first."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    return "".join(decoder.decode(vocabulary[token]) for token in tokens)
 
 
 @decode.finished

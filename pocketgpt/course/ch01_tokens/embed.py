@@ -8,7 +8,13 @@ from torch import Tensor
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, returns=("vectors",), forbidden=("embedding",))
+@exercise(
+    points=1,
+    returns=("vectors",),
+    forbidden=("embedding",),
+    sizes={"vocab": (7, 8, 9)},
+    gradients=("table",),
+)
 def embed(
     tokens: Int[Tensor, "batch seq"], table: Float[Tensor, "vocab d_model"]
 ) -> Float[Tensor, "batch seq d_model"]:
@@ -16,49 +22,61 @@ def embed(
     return F.embedding(tokens, table)
 
 
+@embed.values
+def tokens(rng, shape, vocab):
+    """Without the last token: the size of the vocabulary is that of the table, not the largest token plus one."""
+    return torch.randint(vocab - 1, shape, generator=rng)
+
+
 @embed.inputs
 def _(rng):
-    for batch, seq, vocab, d_model in [(2, 3, 4, 5), (3, 5, 7, 8), (1, 4, 6, 9)]:
-        yield torch.randint(vocab, (batch, seq), generator=rng), torch.randn(vocab, d_model, generator=rng)
+    yield torch.randperm(6, generator=rng).view(2, 3), torch.randn(6, 8, generator=rng)  # every token once
 
 
-@embed.mistake
+@embed.mistake(hint=2)
 def columns(tokens, table):
     """These are columns of the table: the vector of a token is a row, the first axis counts tokens."""
     return table.T[tokens]
 
 
-@embed.mistake
+@embed.mistake(hint=2)
 def columns_first(tokens, table):
     """Here the tokens pick along the second axis of the table, which is d_model: pick along the first."""
     return table[:, tokens]
 
 
-@embed.mistake
+@embed.mistake(hint=1)
 def one_hot_only(tokens, table):
     """These are one-hot vectors of width vocab: multiply them by the table."""
     return F.one_hot(tokens, len(table)).float()
 
 
-@embed.mistake
+@embed.mistake(hint=1)
+def one_hot_as_wide_as_the_largest_token(tokens, table):
+    """F.one_hot makes vectors as wide as the largest token here plus one, and the table may have more rows: pass
+    num_classes=len(table). Indexing is simpler."""
+    return F.one_hot(tokens).to(table.dtype) @ table
+
+
+@embed.mistake(hint=3)
 def row_of_the_position(tokens, table):
     """The rows are picked by position, 0, 1, 2, …: pick them by the token that stands there."""
     return table[torch.arange(tokens.shape[1]) % len(table)].expand(len(tokens), -1, -1)
 
 
-@embed.mistake
+@embed.mistake(hint=3)
 def off_by_one(tokens, table):
     """Each token gets the row before its own: token 0 has row 0."""
     return table[tokens - 1]
 
 
-@embed.mistake
+@embed.mistake(hint=2)
 def flattened(tokens, table):
     """The rows are right and batch and seq have become one axis: keep them, (batch, seq) → (batch, seq, d_model)."""
     return table[tokens.flatten()]
 
 
-@embed.mistake
+@embed.mistake(hint=2)
 def seq_first(tokens, table):
     """The axes batch and seq have changed places: (batch, seq) → (batch, seq, d_model)."""
     return table[tokens.T]

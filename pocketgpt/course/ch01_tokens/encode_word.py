@@ -34,6 +34,19 @@ def _real_merges() -> list[tuple[bytes, bytes]]:
     return load_tokenizer("shakespeare").merges[:120]
 
 
+@encode_word.values
+def ranks(rng, word):
+    """Merges of random pairs of the word, with gaps between their ranks, which go beyond 1000."""
+    found, tokens = {}, single_bytes(word)
+    for step in range(4):
+        pairs = [pair for pair in pairwise(tokens) if pair not in found]
+        if pairs:
+            pair = pairs[int(torch.randint(len(pairs), (), generator=rng))]
+            found[pair] = 400 * step + int(torch.randint(400, (), generator=rng))
+            tokens = merged(tokens, pair)
+    return found
+
+
 @encode_word.inputs
 def _(rng):
     a, b, c, d = letters(rng, 4)
@@ -52,6 +65,17 @@ def _(rng):
         yield " " + REAL_WORDS[i], in_order(*merges)
 
 
+@encode_word.composed
+def _(word, ranks, *, merge_pair):
+    tokens = single_bytes(word)
+    while known := [pair for pair in pairwise(tokens) if pair in ranks]:
+        joined = merge_pair(tokens, min(known, key=ranks.get))
+        if joined == tokens:
+            raise RuntimeError("a loop without an end")
+        tokens = joined
+    return tokens
+
+
 def _encoded(word, ranks, *, choose=None, tokens=None):
     """Right, unless told otherwise: which of the known pairs is next, and what the word is at the start."""
     choose = choose or (lambda tokens, known: min(known, key=ranks.get))
@@ -61,14 +85,14 @@ def _encoded(word, ranks, *, choose=None, tokens=None):
     return tokens
 
 
-@encode_word.mistake
+@encode_word.mistake(hint=1)
 def in_the_order_of_the_text(word, ranks):
     """The pairs are joined in the order in which they occur in the text: join the one with the lowest rank first,
     wherever it is."""
     return _encoded(word, ranks, choose=lambda tokens, known: known[0])
 
 
-@encode_word.mistake
+@encode_word.mistake(hint=2)
 def highest_rank_first(word, ranks):
     """The pair with the highest rank is joined first. The lowest comes first: it was found first in training."""
     return _encoded(word, ranks, choose=lambda tokens, known: max(known, key=ranks.get))
@@ -94,7 +118,7 @@ def longest_first(word, ranks):
     return tokens
 
 
-@encode_word.mistake
+@encode_word.mistake(hint=3)
 def one_merge(word, ranks):
     """Only one pair is joined: repeat until no two neighbors have a rank."""
     tokens = single_bytes(word)
@@ -102,13 +126,13 @@ def one_merge(word, ranks):
     return merged(tokens, min(known, key=ranks.get)) if known else tokens
 
 
-@encode_word.mistake
+@encode_word.mistake(hint=2)
 def single_bytes_only(word, ranks):
     """Joined tokens are not joined further: after each merge look at the pairs of the new tokens."""
     return _encoded(word, {pair: rank for pair, rank in ranks.items() if len(pair[0]) == len(pair[1]) == 1})
 
 
-@encode_word.mistake
+@encode_word.mistake(hint=2)
 def every_pair_has_a_rank(word, ranks):
     """Not every pair of neighbors has a rank, and ranks[pair] raises KeyError: look only at pairs that are in ranks."""
     tokens = single_bytes(word)
@@ -117,7 +141,7 @@ def every_pair_has_a_rank(word, ranks):
     return tokens
 
 
-@encode_word.mistake
+@encode_word.mistake(hint=2)
 def no_end(word, ranks):
     """When no pair has a rank, the loop has to end: here min() gets nothing to choose from, and raises ValueError."""
     tokens = single_bytes(word)
@@ -125,7 +149,7 @@ def no_end(word, ranks):
         tokens = merged(tokens, min([pair for pair in pairwise(tokens) if pair in ranks], key=ranks.get))
 
 
-@encode_word.mistake
+@encode_word.mistake(hint=2)
 def nothing_joined(word, ranks):
     """These are the single bytes of the word: no pair is joined yet."""
     return single_bytes(word)
@@ -141,22 +165,44 @@ def last_place_first(word, ranks):
     return tokens
 
 
-@encode_word.mistake
+@encode_word.mistake(hint=1)
 def from_characters(word, ranks):
     """The word is cut into characters, and é would have to be one token from the start: cut it into bytes."""
     return _encoded(word, ranks, tokens=[character.encode() for character in word])
 
 
-@encode_word.mistake
+@encode_word.mistake(hint=1)
 def latin_1(word, ranks):
     """The numbers of the characters are taken for bytes (Latin-1), and é is one byte: word.encode() gives UTF-8."""
     return _encoded(word, ranks, tokens=[bytes([byte]) for byte in word.encode("latin-1", errors="replace")])
 
 
-@encode_word.mistake
+@encode_word.mistake(hint=1)
 def integers(word, ranks):
     """A loop over bytes gives integers, and no pair of integers has a rank: bytes([byte]) makes a token of one."""
     return list(word.encode())
+
+
+@encode_word.mistake(hint=1)
+def zeros(word, ranks):
+    """The call bytes(98) makes 98 zero bytes: bytes([98]) is the byte 98."""
+    return _encoded(word, ranks, tokens=[bytes(byte) for byte in word.encode()])
+
+
+@encode_word.mistake(hint=1)
+def letters_of_a_string(word, ranks):
+    """The word is cut into strings, and the pairs in ranks are byte strings, so none is ever found: start from
+    word.encode()."""
+    return list(word)
+
+
+@encode_word.mistake(hint=2)
+def in_the_order_of_the_dictionary(word, ranks):
+    """The merges are applied in the order in which the dictionary holds them: go by rank, the lowest first."""
+    tokens = single_bytes(word)
+    for pair in ranks:
+        tokens = merged(tokens, pair)
+    return tokens
 
 
 @encode_word.finished
@@ -199,7 +245,9 @@ def by_rank_of_the_result(word, ranks):
     made = {left + right: rank for (left, right), rank in ranks.items()}
     tokens = [word.encode()[i : i + 1] for i in range(len(word.encode()))]
     while any(left + right in made for left, right in pairwise(tokens)):
-        joined = min((left + right for left, right in pairwise(tokens)), key=lambda token: made.get(token, len(made)))
+        joined = min(
+            (left + right for left, right in pairwise(tokens)), key=lambda token: made.get(token, float("inf"))
+        )
         i = next(i for i in range(len(tokens)) if tokens[i] + tokens[i + 1] == joined)
         tokens = [*tokens[:i], joined, *tokens[i + 2 :]]
     return tokens

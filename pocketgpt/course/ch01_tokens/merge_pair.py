@@ -28,7 +28,7 @@ def _(rng):
     yield [], (a, b)
 
 
-@merge_pair.mistake
+@merge_pair.mistake(hint=3)
 def first_only(tokens, pair):
     """Only the first occurrence of the pair is joined: go on to the end of the tokens."""
     for i in range(len(tokens) - 1):
@@ -37,13 +37,13 @@ def first_only(tokens, pair):
     return list(tokens)
 
 
-@merge_pair.mistake
+@merge_pair.mistake(hint=1)
 def second_part_stays(tokens, pair):
     """After a joined pair its second token is looked at again: move on by two."""
     return merged(tokens, pair, step=1)
 
 
-@merge_pair.mistake
+@merge_pair.mistake(hint=1)
 def overlapping(tokens, pair):
     """Two joined pairs overlap: in a a a the middle token goes into the first pair and is gone for the next."""
     starts = {i for i in range(len(tokens) - 1) if (tokens[i], tokens[i + 1]) == pair}
@@ -62,7 +62,7 @@ def right_to_left(tokens, pair):
     return merged_from_the_right(tokens, pair)
 
 
-@merge_pair.mistake
+@merge_pair.mistake(hint=2)
 def compared_joined(tokens, pair):
     """The joined bytes are compared, and then (ab, c) passes for (a, bc): compare the two tokens one by one."""
     return merged(tokens, pair, matches=lambda left, right: left + right == pair[0] + pair[1])
@@ -74,19 +74,19 @@ def merged_in_either_order(tokens, pair):
     return merged(tokens, pair, matches=lambda left, right: (left, right) in (pair, pair[::-1]))
 
 
-@merge_pair.mistake
+@merge_pair.mistake(hint=3)
 def joined_backwards(tokens, pair):
     """The pair is joined back to front: the new token is left + right."""
     return merged(tokens, pair, joined=pair[1] + pair[0])
 
 
-@merge_pair.mistake
+@merge_pair.mistake(hint=3)
 def pair_kept_as_tuple(tokens, pair):
     """The pair itself is put in, a tuple: the new token is one byte string, left + right."""
     return merged(tokens, pair, joined=pair)
 
 
-@merge_pair.mistake
+@merge_pair.mistake(hint=2)
 def last_token_lost(tokens, pair):
     """The last token is lost where it is not part of a pair: it has no right neighbor, and still belongs in the
     result."""
@@ -94,14 +94,14 @@ def last_token_lost(tokens, pair):
     return result[:-1] if tokens and result[-1] == tokens[-1] else result
 
 
-@merge_pair.mistake
+@merge_pair.mistake(hint=1)
 def loop_over_pairs(tokens, pair):
     """A loop over the pairs of neighbors moves on by one after a merge, and never copies the last token: take a while
     loop, and move on by two after a merge."""
     return [left + right if (left, right) == pair else left for left, right in pairwise(tokens)]
 
 
-@merge_pair.mistake
+@merge_pair.mistake(hint=2)
 def no_right_neighbor(tokens, pair):
     """The last token has no right neighbor, and tokens[i + 1] raises IndexError: ask for i + 1 < len(tokens) first."""
     result, i = [], 0
@@ -112,7 +112,7 @@ def no_right_neighbor(tokens, pair):
     return result
 
 
-@merge_pair.mistake
+@merge_pair.mistake(hint=2)
 def half_a_pair_at_the_end(tokens, pair):
     """Where the last token is the left half of the pair, tokens[i + 1] raises IndexError: ask for i + 1 < len(tokens)
     first."""
@@ -124,10 +124,28 @@ def half_a_pair_at_the_end(tokens, pair):
     return result
 
 
-@merge_pair.mistake
+@merge_pair.mistake(hint=2)
 def others_dropped(tokens, pair):
     """The tokens that are not part of the pair are gone: copy them as they are."""
     return [token for token in merged(tokens, pair) if token == pair[0] + pair[1]]
+
+
+@merge_pair.mistake(hint=2)
+def list_against_tuple(tokens, pair):
+    """Nothing is joined: tokens[i : i + 2] is a list and the pair is a tuple, and a list never equals a tuple. Compare
+    (tokens[i], tokens[i + 1])."""
+    return merged(tokens, pair, matches=lambda left, right: [left, right] == pair)
+
+
+@merge_pair.mistake(hint=1)
+def shortened_while_looping(tokens, pair):
+    """The list becomes shorter inside the loop, which still counts to its old length, and the index runs past the end:
+    build a new list, with `while` and your own index."""
+    result = list(tokens)
+    for i in range(len(result) - 1):
+        if (result[i], result[i + 1]) == pair:
+            result[i : i + 2] = [pair[0] + pair[1]]
+    return result
 
 
 @merge_pair.finished

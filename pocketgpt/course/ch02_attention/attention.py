@@ -17,6 +17,7 @@ from pocketgpt.course.checking.exercise import exercise
     picture="weights",
     forbidden=WHOLE_ATTENTION,
     replaces="attention",
+    gradients=("q", "k", "v"),
 )
 def attention(
     q: Float[Tensor, "*batch seq d"],
@@ -32,12 +33,21 @@ def attention(
 
 @attention.inputs
 def _(rng):
-    for *batch, queries, keys, d in [(2, 3, 4), (2, 3, 5, 4), (2, 3, 4, 6, 5)]:
-        q, k, v = (torch.randn(*batch, length, d, generator=rng) for length in (queries, keys, keys))
-        yield q, k, v, random_mask(rng, queries, keys)
     nowhere = random_mask(rng, 5, 6)
     nowhere[2] = False
     yield *(torch.randn(length, 3, generator=rng) for length in (5, 6, 6)), nowhere
+    # Scores around −20,000, and far larger where they are hidden. Whole numbers and d = 4: no rounding.
+    q, k = (torch.randint(-1, 2, (length, 4), generator=rng).float() for length in (5, 6))
+    q[:, 0], k[:, 0], k[2, 0] = -200.0, 200.0, 190.0
+    mask = random_mask(rng, 5, 6)
+    mask[:, 2] = False
+    yield q, k, torch.randn(6, 4, generator=rng), mask
+
+
+@attention.composed
+def _(q, k, v, mask, *, attention_scores, masked_softmax):
+    weights = masked_softmax(attention_scores(q, k), mask)
+    return weights @ v, weights
 
 
 def _weights(q, k, mask):
@@ -45,89 +55,58 @@ def _weights(q, k, mask):
     return right_softmax(q @ k.mT / q.shape[-1] ** 0.5, mask)
 
 
-@attention.mistake
+@attention.mistake(hint=1)
 def keys_summed(q, k, v, mask):
     """The weights sum up the keys: they belong to the values v."""
     weights = _weights(q, k, mask)
     return weights @ k, weights
 
 
-@attention.mistake
+@attention.mistake(hint=3)
 def keys_and_values_exchanged(q, k, v, mask):
     """Keys and values are exchanged: the queries meet the keys k, and the weights sum up the values v."""
     weights = _weights(q, v, mask)
     return weights @ k, weights
 
 
-@attention.mistake
-def attention_not_scaled(q, k, v, mask):
-    """The scores lack the 1/√d_head scale."""
-    weights = right_softmax(q @ k.mT, mask)
-    return weights @ v, weights
-
-
-@attention.mistake
-def attention_scaled_by_d(q, k, v, mask):
-    """The scores are divided by d_head; divide them by its square root."""
-    weights = right_softmax(q @ k.mT / q.shape[-1], mask)
-    return weights @ v, weights
-
-
-@attention.mistake
+@attention.mistake(hint=3)
 def scaled_after_softmax(q, k, v, mask):
     """The scale comes after the softmax: divide the scores, not the weights."""
     weights = right_softmax(q @ k.mT, mask) / q.shape[-1] ** 0.5
     return weights @ v, weights
 
 
-@attention.mistake
-def attention_over_the_queries(q, k, v, mask):
-    """The softmax runs over the queries: each query's weights over the keys, the last axis, sum to 1."""
-    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -torch.inf)
-    weights = torch.softmax(scores, dim=-2).nan_to_num()
-    return weights @ v, weights
-
-
-@attention.mistake
-def attention_without_the_mask(q, k, v, mask):
-    """The mask is not used: hidden keys get weight, too."""
-    weights = _weights(q, k, torch.ones_like(mask))
-    return weights @ v, weights
-
-
-@attention.mistake
-def attention_mask_upside_down(q, k, v, mask):
-    """The allowed keys are hidden and the hidden ones allowed: the mask is True where attention is allowed."""
-    weights = _weights(q, k, ~mask)
-    return weights @ v, weights
-
-
-@attention.mistake
-def attention_mask_after_softmax(q, k, v, mask):
-    """The mask comes after the softmax, so the weights no longer sum to 1: hide the scores first."""
-    weights = _weights(q, k, torch.ones_like(mask)) * mask
-    return weights @ v, weights
-
-
-@attention.mistake
-def attention_nan(q, k, v, mask):
-    """A query that may look nowhere becomes NaN: it gets zeros. Your masked_softmax does that."""
-    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -torch.inf)
-    weights = torch.softmax(scores, dim=-1)
-    return weights @ v, weights
-
-
-@attention.mistake
+@attention.mistake(hint=3)
 def scores_for_weights(q, k, v, mask):
     """The output is right, and the second value holds the scores: return the weights after the softmax."""
     return _weights(q, k, mask) @ v, q @ k.mT / q.shape[-1] ** 0.5
 
 
-@attention.mistake
+@attention.mistake(hint=3)
 def weights_first(q, k, v, mask):
     """Output and weights are exchanged: return (output, weights)."""
     weights = _weights(q, k, mask)
     return weights, weights @ v
+
+
+@attention.mistake(hint=3)
+def output_alone(q, k, v, mask):
+    """Only the output is returned: return two tensors, (output, weights)."""
+    return _weights(q, k, mask) @ v
+
+
+@attention.mistake(hint=1)
+def keys_instead_of_queries(q, k, v, mask):
+    """The keys meet themselves: the scores are those of every query with every key."""
+    weights = _weights(k, k, torch.ones(k.shape[-2], k.shape[-2], dtype=torch.bool))
+    return weights @ v, weights
+
+
+@attention.mistake(hint=3)
+def equation_as_printed(q, k, v, mask):
+    """The boolean mask itself is added, as the M of the equation: M is 0 where a query may look and −∞ elsewhere."""
+    weights = torch.softmax(q @ k.mT / q.shape[-1] ** 0.5 + mask, dim=-1)
+    return weights @ v, weights
 
 
 @attention.finished

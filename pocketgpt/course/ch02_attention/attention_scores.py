@@ -10,7 +10,13 @@ from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, returns=("scores",), forbidden=WHOLE_ATTENTION, replaces="attention_scores")
+@exercise(
+    points=1,
+    returns=("scores",),
+    forbidden=WHOLE_ATTENTION,
+    replaces="attention_scores",
+    gradients=("q", "k"),
+)
 def attention_scores(
     q: Float[Tensor, "*batch seq d"], k: Float[Tensor, "*batch keys d"]
 ) -> Float[Tensor, "*batch seq keys"]:
@@ -18,43 +24,37 @@ def attention_scores(
     return torch.einsum("...td,...sd->...ts", q, k) / math.sqrt(q.shape[-1])
 
 
-@attention_scores.inputs
-def _(rng):
-    for *batch, queries, keys, d in [(2, 3, 5), (3, 4, 2, 6), (2, 3, 5, 4, 7)]:
-        yield torch.randn(*batch, queries, d, generator=rng), torch.randn(*batch, keys, d, generator=rng)
-
-
-@attention_scores.mistake
+@attention_scores.mistake(hint=3)
 def not_scaled(q, k):
     """These are the scores without the 1/√d_head scale: divide the products by √d_head."""
     return q @ k.mT
 
 
-@attention_scores.mistake
+@attention_scores.mistake(hint=3)
 def scaled_by_d(q, k):
     """The products are divided by d_head; divide them by its square root."""
     return q @ k.mT / q.shape[-1]
 
 
-@attention_scores.mistake
+@attention_scores.mistake(hint=3)
 def multiplied_by_the_scale(q, k):
     """The products are multiplied by √d_head; divide them by it."""
     return q @ k.mT * q.shape[-1] ** 0.5
 
 
-@attention_scores.mistake
+@attention_scores.mistake(hint=3)
 def scaled_by_queries(q, k):
     """The products are divided by the square root of the number of queries; the width d_head is the last axis of q."""
     return q @ k.mT / q.shape[-2] ** 0.5
 
 
-@attention_scores.mistake
+@attention_scores.mistake(hint=3)
 def scaled_by_keys(q, k):
     """The products are divided by the square root of the number of keys; the width d_head is the last axis of k."""
     return q @ k.mT / k.shape[-2] ** 0.5
 
 
-@attention_scores.mistake
+@attention_scores.mistake(hint=2)
 def keys_times_queries(q, k):
     """These scores have a row for each key and a column for each query: a row belongs to a query, so q comes first."""
     return k @ q.mT / q.shape[-1] ** 0.5
@@ -64,6 +64,43 @@ def keys_times_queries(q, k):
 def softmax_already(q, k):
     """These are weights already: return the scores, the softmax is the next exercise."""
     return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, dim=-1)
+
+
+@attention_scores.mistake(hint=2)
+def all_axes_turned(q, k):
+    """Here `k.T` turns all axes around, those in front, too: swap the last two, with `k.transpose(-2, -1)`."""
+    return q @ k.T / q.shape[-1] ** 0.5
+
+
+@attention_scores.mistake(hint=2)
+def keys_not_turned(q, k):
+    """The keys stand in rows here, and a matrix product needs them in columns: swap the last two axes of `k`."""
+    return q @ k / q.shape[-1] ** 0.5
+
+
+@attention_scores.mistake(hint=2)
+def first_two_axes_swapped(q, k):
+    """With transpose(0, 1) you swap the first two axes, which are batch and heads if there are four: count from
+    the end, transpose(-2, -1)."""
+    return q @ k.transpose(0, 1) / q.shape[-1] ** 0.5
+
+
+@attention_scores.mistake(hint=2)
+def axes_for_one_batch(q, k):
+    """The call transpose(1, 2) is right with one axis in front: count from the end, transpose(-2, -1)."""
+    return q @ k.transpose(1, 2) / q.shape[-1] ** 0.5
+
+
+@attention_scores.mistake(hint=2)
+def width_from_the_second_axis(q, k):
+    """The scale is made from axis 1 of q, which is d_head only if nothing stands in front: take q.shape[-1]."""
+    return q @ k.mT / q.shape[1] ** 0.5
+
+
+@attention_scores.mistake(hint=2)
+def axes_of_size_1_lost(q, k):
+    """Axes of size 1 are gone: squeeze() removes them all, also a batch of one."""
+    return (q @ k.mT / q.shape[-1] ** 0.5).squeeze()
 
 
 @attention_scores.finished

@@ -15,66 +15,75 @@ def causal_mask(query_positions: Int[Tensor, " seq"], key_positions: Int[Tensor,
     return everything[query_positions][:, key_positions]
 
 
+@causal_mask.values
+def query_positions(rng, shape):
+    return torch.randperm(9, generator=rng)[: shape[0]]
+
+
+@causal_mask.values
+def key_positions(rng, shape):
+    return torch.randperm(9, generator=rng)[: shape[0]]
+
+
 @causal_mask.inputs
 def _(rng):
     yield torch.arange(4), torch.arange(4)
     yield torch.arange(4, 7), torch.arange(7)  # new queries, all keys: a step with a cache
     start = int(torch.randint(3, 9, (), generator=rng))
     yield torch.arange(start, start + 4), torch.arange(start - 2, start + 3)  # a window in the middle
-    yield torch.randperm(9, generator=rng)[:5], torch.randperm(9, generator=rng)[:6]
     yield torch.tensor([5]), torch.arange(8)
 
 
-@causal_mask.mistake
+@causal_mask.mistake(hint=3)
 def own_position_hidden(query_positions, key_positions):
     """A query may look at its own position, too: compare with ≤ instead of <."""
     return key_positions[None, :] < query_positions[:, None]
 
 
-@causal_mask.mistake
+@causal_mask.mistake(hint=3)
 def one_into_the_future(query_positions, key_positions):
     """Off by one: each query sees the position after its own, which is what it has to predict."""
     return key_positions[None, :] <= query_positions[:, None] + 1
 
 
-@causal_mask.mistake
+@causal_mask.mistake(hint=2)
 def keys_by_queries(query_positions, key_positions):
     """The mask is transposed: a row belongs to a query, a column to a key."""
     return key_positions[:, None] <= query_positions[None, :]
 
 
-@causal_mask.mistake
+@causal_mask.mistake(hint=3)
 def future_only(query_positions, key_positions):
     """The comparison points the wrong way: the queries see the future and not the past."""
     return key_positions[None, :] >= query_positions[:, None]
 
 
-@causal_mask.mistake
+@causal_mask.mistake(hint=3)
 def true_where_hidden(query_positions, key_positions):
     """True and False are exchanged: the mask is True where attention is allowed."""
     return key_positions[None, :] > query_positions[:, None]
 
 
-@causal_mask.mistake
+@causal_mask.mistake(hint=1)
 def rows_and_columns_for_positions(query_positions, key_positions):
     """This compares row and column numbers: compare the given positions, which need not start at 0."""
     return torch.arange(len(key_positions))[None, :] <= torch.arange(len(query_positions))[:, None]
 
 
-@causal_mask.mistake
+@causal_mask.mistake(hint=1)
 def aligned_to_the_end(query_positions, key_positions):
     """This assumes that the last query stands at the last key: compare the given positions."""
     queries, keys = len(query_positions), len(key_positions)
     return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
 
 
-@causal_mask.mistake
+@causal_mask.mistake(hint=1)
 def everything_allowed(query_positions, key_positions):
     """Everything is allowed: each query still sees the future."""
     return torch.ones(len(query_positions), len(key_positions), dtype=torch.bool)
 
 
-@causal_mask.mistake
+@causal_mask.mistake(hint=1)
 def added_to_the_scores(query_positions, key_positions):
     """This is a mask to add to the scores (0 and −∞): return True where attention is allowed, False elsewhere."""
     hidden = key_positions[None, :] > query_positions[:, None]

@@ -9,7 +9,14 @@ from pocketgpt.course.ch02_attention.shared import WHOLE_ATTENTION, random_mask,
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=2, returns=("weights",), picture="weights", forbidden=WHOLE_ATTENTION, replaces="masked_softmax")
+@exercise(
+    points=2,
+    returns=("weights",),
+    picture="weights",
+    forbidden=WHOLE_ATTENTION,
+    replaces="masked_softmax",
+    gradients=("scores",),
+)
 def masked_softmax(
     scores: Float[Tensor, "*batch seq keys"], mask: Bool[Tensor, "*#batch seq keys"]
 ) -> Float[Tensor, "*batch seq keys"]:
@@ -20,53 +27,52 @@ def masked_softmax(
 
 @masked_softmax.inputs
 def _(rng):
-    yield torch.randn(2, 3, generator=rng), random_mask(rng, 2, 3)
-    yield torch.randn(3, 4, 6, generator=rng), random_mask(rng, 4, 6)
     nowhere = random_mask(rng, 3, 4)
     nowhere[1] = False
     yield torch.randn(3, 4, generator=rng), nowhere
     yield 1000 * torch.randn(2, 3, 5, 7, generator=rng), random_mask(rng, 5, 7)
     hidden = random_mask(rng, 4, 5)
     yield torch.randn(4, 5, generator=rng) + 500 * ~hidden, hidden  # the largest scores are hidden
+    yield torch.randn(4, 5, generator=rng) - 20_000, random_mask(rng, 4, 5)
 
 
-@masked_softmax.mistake
+@masked_softmax.mistake(hint=1)
 def mask_ignored(scores, mask):
     """The mask is not used: hidden keys get weight, too."""
     return torch.softmax(scores, dim=-1)
 
 
-@masked_softmax.mistake
+@masked_softmax.mistake(hint=1)
 def mask_after_softmax(scores, mask):
     """The mask comes after the softmax, so the rows no longer sum to 1: hide the scores first, with −∞."""
     return torch.softmax(scores, dim=-1) * mask
 
 
-@masked_softmax.mistake
+@masked_softmax.mistake(hint=1)
 def zero_instead_of_minus_infinity(scores, mask):
     """Hidden scores are set to 0, and exp(0) = 1 is a weight like any other: set them to −∞."""
     return torch.softmax(scores.masked_fill(~mask, 0.0), dim=-1)
 
 
-@masked_softmax.mistake
+@masked_softmax.mistake(hint=2)
 def mask_upside_down(scores, mask):
     """The allowed keys are hidden and the hidden ones allowed: the mask is True where attention is allowed."""
     return right_softmax(scores, ~mask)
 
 
-@masked_softmax.mistake
+@masked_softmax.mistake(hint=2)
 def over_the_queries(scores, mask):
     """The softmax runs over the queries: each query's weights over the keys, the last axis, sum to 1."""
     return torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-2).nan_to_num()
 
 
-@masked_softmax.mistake
+@masked_softmax.mistake(hint=2)
 def nan_where_nothing_is_allowed(scores, mask):
     """A row with nothing allowed becomes 0/0 = NaN: such a row gets zeros."""
     return torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1)
 
 
-@masked_softmax.mistake
+@masked_softmax.mistake(hint=2)
 def uniform_where_nothing_is_allowed(scores, mask):
     """A row with nothing allowed gets equal weights, because each score is the same large negative number: such a row
     gets zeros."""
@@ -95,6 +101,31 @@ def largest_of_the_hidden(scores, mask):
     return raised / raised.sum(-1, keepdim=True).clamp_min(1e-30)
 
 
+@masked_softmax.mistake(hint=1)
+def added_as_it_is(scores, mask):
+    """The boolean mask itself is added: True adds 1 and False adds 0. The M of the equation is 0 and −∞."""
+    return torch.softmax(scores + mask, dim=-1)
+
+
+@masked_softmax.mistake(hint=2)
+def minus_infinity_times_zero(scores, mask):
+    """The mask is made by multiplying −∞, and 0 · (−∞) is NaN at every allowed key: use masked_fill or torch.where."""
+    return torch.softmax(scores + (~mask).float() * -torch.inf, dim=-1)
+
+
+@masked_softmax.mistake(hint=1)
+def minus_ten_thousand(scores, mask):
+    """Hidden scores become −10,000, and a large negative score may be near it: only −∞ hides in every case."""
+    return torch.softmax(scores.masked_fill(~mask, -1e4), dim=-1)
+
+
+@masked_softmax.mistake(hint=2)
+def everything_sums_to_1(scores, mask):
+    """All weights together sum to 1: the softmax runs over the last axis alone, so that each row sums to 1."""
+    hidden = scores.masked_fill(~mask, -torch.inf)
+    return hidden.flatten().softmax(0).view(hidden.shape).nan_to_num()
+
+
 @masked_softmax.finished
 def softmax_then_zeros(scores, mask):
     weights = torch.softmax(scores.masked_fill(mask.logical_not(), float("-inf")), dim=-1)
@@ -116,9 +147,10 @@ def softmax_by_hand(scores, mask):
 
 @masked_softmax.accepted
 def softmax_in_loops(scores, mask):
-    weights, flat = torch.zeros_like(scores), scores.reshape(-1, *scores.shape[-2:])
+    flat, masks = (x.expand_as(scores).reshape(-1, *scores.shape[-2:]) for x in (scores, mask))
+    weights = torch.zeros_like(flat)
     for b, matrix in enumerate(flat):
         for t, row in enumerate(matrix):
-            if mask[t].any():
-                weights.view_as(flat)[b, t, mask[t]] = row[mask[t]].softmax(0)
-    return weights
+            if masks[b, t].any():
+                weights[b, t, masks[b, t]] = row[masks[b, t]].softmax(0)
+    return weights.view_as(scores)

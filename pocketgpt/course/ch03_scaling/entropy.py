@@ -9,79 +9,92 @@ from torch import Tensor
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=2, returns=("entropy",), forbidden=("entropy",))
+@exercise(points=2, returns=("entropy",))
 def entropy(weights: Float[Tensor, "*batch keys"]) -> Float[Tensor, "*batch"]:
     """−Σ p ln p over the keys, in nats; a weight of 0 adds nothing."""
     return torch.special.entr(weights).sum(-1)
 
 
+@entropy.values
+def weights(rng, shape):
+    return torch.randn(shape, generator=rng).softmax(-1)
+
+
 @entropy.inputs
 def _(rng):
-    yield (torch.randn(2, 3, generator=rng).softmax(-1),)
-    yield (torch.randn(3, 4, 6, generator=rng).softmax(-1),)
     hidden = torch.rand(4, 5, generator=rng) < 0.4
-    hidden[:, 0], hidden[1, 1:] = False, True  # the second row is certain
+    hidden[:, 0], hidden[1, 1:], hidden[2, 1] = False, True, True  # the second row is certain, the third is not
+    hidden[2, 2] = False
     yield (torch.randn(4, 5, generator=rng).masked_fill(hidden, -torch.inf).softmax(-1),)
+    nearly_certain = torch.tensor([0.0, -14.0, -15.0, -16.0])  # weights between 10⁻⁶ and 10⁻⁷
+    yield (nearly_certain[torch.randperm(4, generator=rng)].repeat(2, 1).softmax(-1),)
 
 
-@entropy.mistake
+@entropy.mistake(hint=3)
 def minus_missing(weights):
     """The minus is missing: logarithms of weights are negative, the entropy is not."""
     return -torch.special.entr(weights).sum(-1)
 
 
-@entropy.mistake
+@entropy.mistake(hint=2)
 def nan_for_zeros(weights):
     """A weight of 0 makes NaN here: ln 0 is −∞, and 0 · (−∞) is NaN. Such a weight adds nothing to the entropy."""
     return -(weights * weights.log()).sum(-1)
 
 
-@entropy.mistake
+@entropy.mistake(hint=3)
 def in_bits(weights):
     """This is in bits: use the natural logarithm, for nats."""
     return torch.special.entr(weights).sum(-1) / math.log(2)
 
 
-@entropy.mistake
+@entropy.mistake(hint=3)
 def in_decimal_digits(weights):
     """This is with the logarithm to the base 10: use the natural one, for nats."""
     return torch.special.entr(weights).sum(-1) / math.log(10)
 
 
-@entropy.mistake
+@entropy.mistake(hint=2)
 def mean_over_the_keys(weights):
     """The terms are averaged over the keys: add them up. The weights make it a mean already."""
     return torch.special.entr(weights).mean(-1)
 
 
-@entropy.mistake
+@entropy.mistake(hint=2)
 def over_the_rows(weights):
     """The sum runs over the rows: each row of weights has an entropy of its own, the sum over the last axis."""
     return torch.special.entr(weights).sum(-2)
 
 
-@entropy.mistake
+@entropy.mistake(hint=2)
 def all_in_one(weights):
     """This adds up everything to one number: each row of weights has an entropy of its own."""
     return torch.special.entr(weights).sum()
 
 
-@entropy.mistake
+@entropy.mistake(hint=2)
 def terms_not_summed(weights):
     """These are the terms −p ln p: add them up over the keys."""
     return torch.special.entr(weights)
 
 
-@entropy.mistake
+@entropy.mistake(hint=3)
 def not_weighted(weights):
     """Each logarithm counts the same here: multiply it by its weight."""
     return -weights.log().sum(-1)
 
 
-@entropy.mistake
+@entropy.mistake(hint=2)
 def shifted_logarithm(weights):
     """This takes ln(1 + p) for ln p. To keep zeros harmless, change the zeros alone."""
     return -(weights * weights.log1p()).sum(-1)
+
+
+@entropy.mistake(hint=2)
+def nan_made_zero(weights):
+    """The NaN is replaced after the sum, so every row with a weight of 0 has the entropy 0: replace it before the sum,
+    term by term."""
+    return -(weights * weights.log()).sum(-1).nan_to_num()
 
 
 @entropy.mistake
@@ -111,6 +124,11 @@ def entropy_with_where(weights):
 @entropy.accepted
 def entropy_with_clamp(weights):
     return -(weights * weights.clamp_min(1e-30).log()).sum(-1)
+
+
+@entropy.accepted
+def entropy_of_a_distribution(weights):
+    return torch.distributions.Categorical(probs=weights).entropy()
 
 
 @entropy.accepted

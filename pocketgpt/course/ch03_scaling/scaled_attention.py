@@ -16,16 +16,19 @@ from pocketgpt.course.checking.exercise import exercise
     picture="weights",
     forbidden=("scaled_dot_product_attention", "multi_head_attention_forward"),
     replaces="attention",
+    choices={"scale": (None, 0.7, -1.3, 2, 0.0)},
+    gradients=("q", "k", "v"),
 )
 def scaled_attention(
     q: Float[Tensor, "batch heads seq d_head"],
     k: Float[Tensor, "batch heads keys d_head"],
     v: Float[Tensor, "batch heads keys d_head"],
     mask: Bool[Tensor, "seq keys"],
-    scale: float | None = None,
+    scale: float | int | None = None,
 ) -> tuple[Float[Tensor, "batch heads seq d_head"], Float[Tensor, "batch heads seq keys"]]:
     """Attention whose scores are multiplied by `scale`, 1/√d_head unless given; returns the output and the weights."""
-    q, k, v = q.float(), k.float(), v.float()
+    if q.dtype == torch.float16:
+        q, k, v = q.float(), k.float(), v.float()
     identity = torch.eye(k.shape[-2]).expand(*k.shape[:-2], -1, -1)
     output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
     return output, F.scaled_dot_product_attention(q, k, identity, attn_mask=mask, scale=scale)
@@ -33,16 +36,6 @@ def scaled_attention(
 
 @scaled_attention.inputs
 def _(rng):
-    for (batch, heads, queries, keys, d), scale in [
-        ((1, 2, 3, 4, 5), None),
-        ((2, 3, 4, 5, 6), 0.7),
-        ((1, 3, 2, 6, 4), 0.0),
-    ]:
-        q, k, v = (torch.randn(batch, heads, length, d, generator=rng) for length in (queries, keys, keys))
-        mask = torch.rand(queries, keys, generator=rng) < 0.6
-        mask[:, 0], mask[:, -1] = True, False
-        mask[:, 1] |= mask.sum(-1) < 2  # a single key would have weight 1 with every scale
-        yield q, k, v, mask, scale
     # The products are ±100,000, more than float16 holds (65,504); scaled, they are ±12,500.
     direction = (100_000 / 64) ** 0.5 * torch.randn(64, generator=rng).sign()
     signs = 2.0 * torch.randint(2, (1, 3, 4, 1), generator=rng) - 1
@@ -52,49 +45,55 @@ def _(rng):
     yield (signs * direction).half(), keys.half(), v.half(), torch.ones(4, 5, dtype=torch.bool), None
 
 
+@scaled_attention.composed
+def _(q, k, v, mask, scale=None, *, masked_softmax):
+    weights = masked_softmax((q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT, mask)
+    return weights @ v, weights
+
+
 def _attend(q, k, v, mask, scale):
     """Right, for the mistakes that go wrong elsewhere."""
     weights = torch.softmax(((q * scale) @ k.mT).masked_fill(~mask, -torch.inf), dim=-1)
     return weights @ v, weights
 
 
-@scaled_attention.mistake
+@scaled_attention.mistake(hint=3)
 def no_scale_unless_given(q, k, v, mask, scale=None):
     """Without a given scale yours uses none: None stands for 1/√d_head."""
     return _attend(q, k, v, mask, 1.0 if scale is None else scale)
 
 
-@scaled_attention.mistake
+@scaled_attention.mistake(hint=3)
 def scale_of_one_over_d(q, k, v, mask, scale=None):
     """The scale is 1/d_head: it is the square root, 1/√d_head."""
     return _attend(q, k, v, mask, 1 / q.shape[-1] if scale is None else scale)
 
 
-@scaled_attention.mistake
+@scaled_attention.mistake(hint=3)
 def root_not_inverted(q, k, v, mask, scale=None):
     """The scores are multiplied by √d_head, which makes them larger still: the scale is 1/√d_head."""
     return _attend(q, k, v, mask, q.shape[-1] ** 0.5 if scale is None else scale)
 
 
-@scaled_attention.mistake
+@scaled_attention.mistake(hint=2)
 def scale_from_d_model(q, k, v, mask, scale=None):
     """The scale is made from d_model = heads · d_head: a score sums over one head, so it is 1/√d_head."""
     return _attend(q, k, v, mask, (q.shape[1] * q.shape[-1]) ** -0.5 if scale is None else scale)
 
 
-@scaled_attention.mistake
+@scaled_attention.mistake(hint=2)
 def scale_from_the_length(q, k, v, mask, scale=None):
     """The scale is made from the number of queries: d_head is the last axis of q."""
     return _attend(q, k, v, mask, q.shape[-2] ** -0.5 if scale is None else scale)
 
 
-@scaled_attention.mistake
+@scaled_attention.mistake(hint=2)
 def scale_from_the_keys(q, k, v, mask, scale=None):
     """The scale is made from the number of keys: d_head is the last axis of k."""
     return _attend(q, k, v, mask, k.shape[-2] ** -0.5 if scale is None else scale)
 
 
-@scaled_attention.mistake
+@scaled_attention.mistake(hint=3)
 def scale_after_softmax(q, k, v, mask, scale=None):
     """The scale comes after the softmax, so the weights no longer sum to 1 and are as sharp as ever: scale before."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -110,7 +109,7 @@ def output_scaled(q, k, v, mask, scale=None):
     return output * scale, weights
 
 
-@scaled_attention.mistake
+@scaled_attention.mistake(hint=1)
 def scaled_twice(q, k, v, mask, scale=None):
     """Queries and keys are both scaled, so the scores are scaled twice: scale one of them."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -129,13 +128,13 @@ def given_scale_ignored(q, k, v, mask, scale=None):
     return _attend(q, k, v, mask, q.shape[-1] ** -0.5)
 
 
-@scaled_attention.mistake
+@scaled_attention.mistake(hint=3)
 def zero_taken_for_none(q, k, v, mask, scale=None):
     """A given scale of 0 is taken for none: ask `if scale is None`, because 0 counts as false, too."""
     return _attend(q, k, v, mask, scale or q.shape[-1] ** -0.5)
 
 
-@scaled_attention.mistake
+@scaled_attention.mistake(hint=1)
 def products_overflow(q, k, v, mask, scale=None):
     """In float16 the products overflow before they are scaled, and ∞ − ∞ is NaN: scale the queries, then multiply."""
     scores = (q @ k.mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -143,7 +142,7 @@ def products_overflow(q, k, v, mask, scale=None):
     return weights @ v, weights
 
 
-@scaled_attention.mistake
+@scaled_attention.mistake(hint=2)
 def mask_before_the_scale(q, k, v, mask, scale=None):
     """The hidden scores, −∞, are scaled as well, and −∞ · 0 is NaN: scale first, then hide."""
     scores = (q @ k.mT).masked_fill(~mask, -torch.inf) * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -151,10 +150,40 @@ def mask_before_the_scale(q, k, v, mask, scale=None):
     return weights @ v, weights
 
 
-@scaled_attention.mistake
+@scaled_attention.mistake(hint=3)
 def scaled_without_the_mask(q, k, v, mask, scale=None):
     """The mask is not used: hidden keys get weight, too."""
     return _attend(q, k, v, torch.ones_like(mask), q.shape[-1] ** -0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake(hint=3)
+def default_of_one(q, k, v, mask, scale=1.0):
+    """Without `scale` yours multiplies by its default, 1.0: the default is None, which stands for 1/√d_head."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake(hint=3)
+def positive_scales_only(q, k, v, mask, scale=None):
+    """A negative scale is taken for none: any number is allowed, ask `if scale is None`."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None or scale < 0 else scale)
+
+
+@scaled_attention.mistake(hint=1)
+def nan_to_zero(q, k, v, mask, scale=None):
+    """In float16 the products overflow, and `nan_to_num` hides the NaN: these queries get zeros. Scale the queries
+    first, then multiply, and nothing overflows."""
+    scores = (q @ k.mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    weights = torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1).nan_to_num()
+    return weights @ v, weights
+
+
+@scaled_attention.mistake(hint=3)
+def minus_one_billion(q, k, v, mask, scale=None):
+    """The number −10⁹ does not fit into float16, which ends at −65,504, and PyTorch raises RuntimeError: hide with
+    −math.inf, which every dtype has."""
+    scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT
+    weights = torch.softmax(scores.masked_fill(~mask, -1e9), dim=-1)
+    return weights @ v, weights
 
 
 @scaled_attention.finished

@@ -20,25 +20,25 @@ def _(rng):
         yield torch.randn(queries, d, generator=rng) + 0.5, torch.randn(keys, d, generator=rng) + 0.5
 
 
-@score_variance.mistake
+@score_variance.mistake(hint=3)
 def divided_by_one_less(q, k):
     """This divides by n − 1, as `var` does unless you ask otherwise. Here the mean square is meant: divide by n."""
     return (q @ k.mT).var()
 
 
-@score_variance.mistake
+@score_variance.mistake(hint=3)
 def standard_deviation(q, k):
     """This is the standard deviation: return its square, the variance."""
     return (q @ k.mT).std(correction=0)
 
 
-@score_variance.mistake
+@score_variance.mistake(hint=3)
 def mean_not_subtracted(q, k):
     """This is the mean square of the scores: subtract their mean before you square."""
     return (q @ k.mT).square().mean()
 
 
-@score_variance.mistake
+@score_variance.mistake(hint=3)
 def mean_deviation(q, k):
     """This is the mean distance from the mean: square the distances before you take their mean."""
     scores = q @ k.mT
@@ -58,25 +58,25 @@ def scaled_by_d(q, k):
     return (q @ k.mT / q.shape[-1]).var(correction=0)
 
 
-@score_variance.mistake
+@score_variance.mistake(hint=1)
 def query_by_query(q, k):
     """This is the variance of each query's scores, averaged. Take all scores together, around one common mean."""
     return (q @ k.mT).var(dim=-1, correction=0).mean()
 
 
-@score_variance.mistake
+@score_variance.mistake(hint=1)
 def pairs_only(q, k):
     """Each query meets only the key of its own row: take every query with every key."""
     return (q * k).sum(-1).var(correction=0)
 
 
-@score_variance.mistake
+@score_variance.mistake(hint=2)
 def products_not_summed(q, k):
     """The products are not summed over d_head: a score is one number for a query and a key."""
     return (q[:, None, :] * k[None, :, :]).var(correction=0)
 
 
-@score_variance.mistake
+@score_variance.mistake(hint=2)
 def coordinates_by_coordinates(q, k):
     """This is qᵀk, whose sums run over the vectors: the dot products, q kᵀ, sum over d_head."""
     return (q.mT @ k).var(correction=0)

@@ -15,10 +15,13 @@ def softmax_jacobian(weights: Float[Tensor, "*batch keys"]) -> Float[Tensor, "*b
     return torch.stack(jacobians).view(*weights.shape, -1)
 
 
+@softmax_jacobian.values
+def weights(rng, shape):
+    return torch.randn(shape, generator=rng).softmax(-1)
+
+
 @softmax_jacobian.inputs
 def _(rng):
-    yield (torch.randn(3, generator=rng).softmax(-1),)
-    yield (torch.randn(4, 6, generator=rng).softmax(-1),)
     certain = torch.randn(2, 3, 5, generator=rng).softmax(-1)
     certain[0, 1] = torch.eye(5)[2]
     yield (certain,)
@@ -28,45 +31,45 @@ def _outer(p):
     return p[..., :, None] * p[..., None, :]
 
 
-@softmax_jacobian.mistake
+@softmax_jacobian.mistake(hint=3)
 def plus_off_the_diagonal(weights):
     """The sign off the diagonal is wrong. The weights share a sum of 1: when one score rises, the other weights
     fall."""
     return torch.diag_embed(weights) + _outer(weights)
 
 
-@softmax_jacobian.mistake
+@softmax_jacobian.mistake(hint=1)
 def diagonal_only(weights):
     """Only the diagonal is there. Raising one score takes weight from all others, too: −pᵢpⱼ off the diagonal."""
     return torch.diag_embed(weights * (1 - weights))
 
 
-@softmax_jacobian.mistake
+@softmax_jacobian.mistake(hint=1)
 def diagonal_as_a_vector(weights):
     """This is the diagonal p(1 − p), as a vector. A Jacobian is a matrix: a row for each weight, a column for each
     score."""
     return weights * (1 - weights)
 
 
-@softmax_jacobian.mistake
+@softmax_jacobian.mistake(hint=1)
 def diagonal_missing(weights):
     """This is −p pᵀ alone: diag(p) is missing."""
     return -_outer(weights)
 
 
-@softmax_jacobian.mistake
+@softmax_jacobian.mistake(hint=1)
 def outer_missing(weights):
     """This is diag(p) alone: −p pᵀ is missing."""
     return torch.diag_embed(weights)
 
 
-@softmax_jacobian.mistake
+@softmax_jacobian.mistake(hint=3)
 def all_signs_turned(weights):
     """Every sign is turned: it is diag(p) − p pᵀ."""
     return _outer(weights) - torch.diag_embed(weights)
 
 
-@softmax_jacobian.mistake
+@softmax_jacobian.mistake(hint=1)
 def ones_on_the_diagonal(weights):
     """The matrix that p pᵀ is taken from is the identity here: it has p on its diagonal, not 1."""
     return torch.eye(weights.shape[-1]) - _outer(weights)
@@ -78,7 +81,7 @@ def sigmoid_everywhere(weights):
     return weights[..., :, None] * (1 - weights[..., None, :])
 
 
-@softmax_jacobian.mistake
+@softmax_jacobian.mistake(hint=2)
 def square_of_the_row(weights):
     """Off the diagonal this has −pᵢ²: it is −pᵢpⱼ, the weight of the row times the weight of the column."""
     return weights[..., :, None] * (torch.eye(weights.shape[-1]) - weights[..., :, None])
@@ -90,7 +93,7 @@ def of_the_logarithm(weights):
     return torch.eye(weights.shape[-1]) - weights[..., None, :]
 
 
-@softmax_jacobian.mistake
+@softmax_jacobian.mistake(hint=2)
 def one_row_only(weights):
     """This works for a single row: `torch.diag` and `torch.outer` take no batches. `torch.diag_embed` and broadcasting
     with [..., :, None] do."""
@@ -101,6 +104,22 @@ def one_row_only(weights):
 def of_a_second_softmax(weights):
     """There is a softmax in here: the input holds weights already."""
     return softmax_jacobian.finished_answer(weights.softmax(-1))
+
+
+@softmax_jacobian.mistake(hint=2)
+def as_printed(weights):
+    """The formula diag(p) − p pᵀ is typed as printed: with axes in front, `torch.diag` takes a diagonal out instead of
+    making one, and p @ pᵀ is no outer product. Use `torch.diag_embed` and broadcasting with [..., :, None]."""
+    return torch.diag(weights) - weights @ weights.T
+
+
+@softmax_jacobian.mistake(hint=2)
+def summed_over_the_rows(weights):
+    """Here p pᵀ adds up over the rows, and a row has a Jacobian of its own: weights[..., :, None] *
+    weights[..., None, :]."""
+    return (
+        torch.diag_embed(weights) - weights.mT @ weights if weights.ndim > 1 else torch.diag(weights) - _outer(weights)
+    )
 
 
 @softmax_jacobian.finished

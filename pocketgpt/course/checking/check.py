@@ -1,27 +1,32 @@
 """Check a learner's answer: `check.causal_mask(causal_mask)`.
 
-A right answer prints one line. A wrong one raises CheckFailed, which names the mistake, shows a small case and
-names the next hint. While a check runs, what the answer prints is not shown.
+A right answer prints one line. A wrong one raises CheckFailed, which names the mistake, shows a small case and the
+hint that helps. While a check runs, what the answer prints is not shown.
+
+`check.example("causal_mask")` returns the inputs that the last failed check showed. `check.seconds` is the time limit
+of one call of the answer.
 """
 
+import copy
 import functools
-import inspect
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pocketgpt.course.checking.answer import misbehaved, no_answer
 from pocketgpt.course.checking.compare import Difference, difference
+from pocketgpt.course.checking.demands import unmet
 from pocketgpt.course.checking.exercise import Exercise, Mistake
-from pocketgpt.course.checking.run import Run, blame, blamed, run, undisturbed
-from pocketgpt.course.checking.show import inputs_line, picture, side_by_side
+from pocketgpt.course.checking.run import Run, blame, run, run_ours, said_by, undisturbed
+from pocketgpt.course.checking.show import inputs_line, numbers, picture, side_by_side
 from pocketgpt.course.syllabus import exercise_names, find_exercise
 
-_failures: Counter[str] = Counter()  # by exercise, since the last success: the next hint to open
+seconds = 10.0  # time limit of one call; check.seconds = 60 changes it
+_examples: dict[str, tuple] = {}  # by exercise, the inputs of the last failure
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Diagnosis of a wrong answer; for a wrong value also the inputs and the difference."""
+    """Diagnosis of a wrong answer: the mistake if it has a name, the inputs that show it, and the difference there."""
 
     sentence: str
     mistake: Mistake | None = None
@@ -31,9 +36,11 @@ class Diagnosis:
     def shown(self, exercise: Exercise) -> str:
         """The sentence, and below it the case with yours and the target side by side."""
         lines = [f"✗ {exercise.number} {exercise.name}", self.sentence]
+        if self.inputs is not None:
+            lines += ["", f"with {inputs_line(exercise.parameters, self.inputs)}"]
         if self.found:
-            lines += ["", f"with {inputs_line(exercise.parameters, self.inputs)}", side_by_side(self.found)]
-            if not lines[-1] and self.mistake:
+            lines.append(side_by_side(self.found))
+            if not lines[-1] and self.sentence != self.found.sentence:
                 lines[-1] = self.found.sentence
         return "\n".join(lines).rstrip()
 
@@ -45,66 +52,120 @@ class CheckFailed(AssertionError):
         return str(self).splitlines()
 
 
+class Interrupted(KeyboardInterrupt):
+    """A check was interrupted by hand. Notebooks show one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
 def check(exercise: Exercise, answer: object) -> None:
     """Print the line of success, or raise CheckFailed."""
-    diagnosis = diagnose(exercise, answer)
+    try:
+        diagnosis = diagnose(exercise, answer)
+    except KeyboardInterrupt:
+        raise Interrupted(f"The check of {exercise.name} was interrupted.") from None
     if diagnosis is None:
-        _failures[exercise.name] = 0
+        _examples.pop(exercise.name, None)
         print(exercise.success)
         return
     if diagnosis.found and diagnosis.found.name == exercise.picture:
         picture(diagnosis.found)
-    message = diagnosis.shown(exercise)
-    if diagnosis.found:
-        _failures[exercise.name] += 1
-        message += f"\n\n{_next_step(exercise)}"
-    raise CheckFailed(message)
+    message = [diagnosis.shown(exercise)]
+    hint = diagnosis.mistake.hint if diagnosis.mistake else None
+    if hint:
+        message.append(f"Hint {hint} · {exercise.hints[hint - 1]} helps here.")
+    if diagnosis.inputs is not None:
+        _examples[exercise.name] = diagnosis.inputs
+        message.append(f'check.example("{exercise.name}") returns these inputs.')
+    raise CheckFailed(message[0] + ("\n\n" + "\n".join(message[1:]) if message[1:] else ""))
+
+
+def example(name: str) -> tuple:
+    """The inputs that the last failed check of this exercise showed, as a tuple of arguments."""
+    if name not in _examples:
+        raise LookupError(f"No check of {name!r} has failed since it last passed, so there are no inputs to return.")
+    return copy.deepcopy(_examples[name])
 
 
 def diagnose(exercise: Exercise, answer: object, seed: int | None = None) -> Diagnosis | None:
     """Find what is wrong with an answer; None if it is right. The seed fixes the inputs, for tests."""
-    if problem := _not_an_answer(exercise, answer):
+    if problem := no_answer(exercise, answer):
         return Diagnosis(problem)
     with undisturbed():
-        cases = exercise.cases(seed)
-    runs = [run(answer, case, forbidden=exercise.forbidden, own=exercise.name) for case in cases]
-    for each in runs:
-        if problem := _misbehaved(exercise, each):
-            return Diagnosis(problem)
-    targets = [run(exercise.reference, each.inputs) for each in runs]
+        return _diagnosed(exercise, answer, exercise.cases(seed), exercise.seconds or seconds)
+
+
+def _diagnosed(exercise: Exercise, answer: Callable, cases: list[tuple], limit: float) -> Diagnosis | None:
+    runs = []
+    for case in cases:
+        runs.append(run(answer, case, forbidden=exercise.forbidden, own=exercise.name, seconds=limit))
+        if problem := misbehaved(exercise, runs[-1]):
+            return Diagnosis(problem, inputs=case if runs[-1].too_long else None)
+    targets = [run_ours(exercise.reference, each.inputs) for each in runs]
     found = [compared(exercise, each, target) for each, target in zip(runs, targets, strict=True)]
-    wrong = next((i for i, problem in enumerate(found) if problem), None)
-    if wrong is None:
-        return None
-    mistake = next(recognize(exercise, runs), None)
-    if mistake is None and not runs[wrong].error:  # two mistakes at once: the one that shows first
-        mistake = next(recognize(exercise, runs[: wrong + 1]), None)
-    sentence = mistake.sentence if mistake else found[wrong].sentence
-    return Diagnosis(sentence, mistake, runs[wrong].inputs, found[wrong])
+    wrong = [i for i, problem in enumerate(found) if problem]
+    if not wrong:
+        problem = unmet(exercise, answer, runs, limit)
+        return Diagnosis(problem[0], inputs=problem[1]) if problem else None
+    smallest = min(wrong, key=lambda i: numbers(runs[i].inputs))
+    mistake = named(exercise, runs)
+    sentence = mistake.sentence if mistake else _related(exercise, runs, targets, wrong) or found[smallest].sentence
+    return Diagnosis(sentence, mistake, runs[smallest].inputs, found[smallest])
 
 
-def recognize(exercise: Exercise, runs: list[Run]) -> Iterator[Mistake]:
-    """Yield the known mistakes that behave like the answer in every case: the same values, or the same error."""
-    for mistake in exercise.mistakes:
-        others = (run(mistake.function, each.inputs) for each in runs)
-        if all(compared(exercise, each, other) is None for each, other in zip(runs, others, strict=True)):
-            yield mistake
+def named(exercise: Exercise, runs: list[Run]) -> Mistake | None:
+    """The mistake of the catalogue that behaves like the answer in every case, if it is the only one.
+
+    Mistakes of the parts that an exercise is composed of count where none of its own fits.
+    """
+    fitting = recognize(exercise, runs, exercise.mistakes) or recognize(exercise, runs, inherited(exercise))
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def recognize(exercise: Exercise, runs: list[Run], mistakes: Sequence[Mistake]) -> list[Mistake]:
+    """The mistakes that give the same value, or raise the same error, in every case."""
+
+    return [
+        mistake
+        for mistake in mistakes
+        if all(compared(exercise, each, run_ours(mistake.function, each.inputs)) is None for each in runs)
+    ]
+
+
+def inherited(exercise: Exercise) -> list[Mistake]:
+    """The mistakes of the parts of a composed exercise, each put together with finished versions of the others."""
+    if exercise.assemble is None or not set(exercise.parts) <= set(exercise_names()):  # a chapter that is not here
+        return []
+    parts = {name: find_exercise(name) for name in exercise.parts}
+    finished = {name: part.finished_answer for name, part in parts.items()}
+    return [
+        Mistake(
+            f"{name}.{each.name}",
+            each.sentence,
+            functools.partial(exercise.assemble, **finished | {name: each.function}),
+        )
+        for name, part in parts.items()
+        for each in [*part.mistakes, *inherited(part)]
+    ]
 
 
 def compared(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
     """The first difference between two runs; a part that can be drawn comes first."""
     if mine.error or other.error:
-        if type(mine.error) is type(other.error):
+        if type(mine.error) is type(other.error) and said_by(mine.error) == said_by(other.error):
             return None
         happened = f"raised {blame(mine.error)}" if mine.error else f"did not raise {type(other.error).__name__}."
         return Difference(f"Your function {happened}", "error")
     names = exercise.returns
     if len(names) == 1:
         return difference(mine.value, other.value, tolerance=exercise.tolerance, name=names[0])
-    if not isinstance(mine.value, list | tuple) or len(mine.value) != len(names):
+    if not (_has_parts(mine, names) and _has_parts(other, names)):
+        if not _has_parts(other, names):
+            return difference(mine.value, other.value, tolerance=exercise.tolerance)
         size = f" of {len(mine.value)}" if isinstance(mine.value, list | tuple) else ""
         return Difference(
-            f"Your function returns a {type(mine.value).__name__}{size}, expected ({', '.join(names)}).", ""
+            f"Your function should return ({', '.join(names)}); yours returns a {type(mine.value).__name__}{size}.", ""
         )
     parts = zip(names, mine.value, other.value, strict=True)
     found = (difference(got, wanted, tolerance=exercise.tolerance, name=name) for name, got, wanted in parts)
@@ -112,50 +173,17 @@ def compared(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
     return min(wrong, key=lambda each: each.name != exercise.picture, default=None)
 
 
-def _not_an_answer(exercise: Exercise, answer: object) -> str | None:
-    """Problems that show before the answer is called."""
-    name = exercise.name
-    if not callable(answer):
-        return f"The check needs the function itself, but got a {type(answer).__name__}: write check.{name}({name})."
-    function = answer.func if isinstance(answer, functools.partial) else answer
-    module = getattr(function, "__module__", None) or ""
-    if module.split(".")[0] in ("torch", "numpy", "pocketgpt") and not module.startswith("pocketgpt.course."):
-        return f"This is {module}.{function.__name__}, the library's own function. Write yours."
-    wanted = f"{name}({', '.join(exercise.parameters)})"
+def _has_parts(each: Run, names: tuple[str, ...]) -> bool:
+    return isinstance(each.value, list | tuple) and len(each.value) == len(names)
+
+
+def _related(exercise: Exercise, runs: list[Run], targets: list[Run], wrong: list[int]) -> str | None:
+    from pocketgpt.course.checking.relations import relation  # only a wrong answer without a name needs them
+
     try:
-        inspect.signature(answer).bind(*exercise.parameters)
-    except TypeError:
-        return f"Your function is called as {wanted}, but its parameters are {inspect.signature(answer)}."
-    except ValueError:  # a builtin without a signature
-        return f"Write a function of your own: {wanted}."
-    return None
-
-
-def _misbehaved(exercise: Exercise, each: Run) -> str | None:
-    """Problems that do not depend on the returned values."""
-    stub = type(each.error) is NotImplementedError and not each.error.args  # others say what is not implemented
-    if stub or each.value is Ellipsis:
-        # A stub of an earlier exercise may be what raised.
-        raised_in = blamed(each.error).name if each.error else exercise.name
-        empty = raised_in if raised_in in exercise_names() else exercise.name
-        return f"{empty} is still empty: write your answer in its cell and run it."
-    if each.called:
-        return f"Your function calls {each.called}, which does the whole exercise. Write it without."
-    if each.changed is not None and not each.error:
-        changed = exercise.parameters[each.changed]
-        return (
-            f"Your function changes its input `{changed}` in place. Whoever called it still needs it: make a new one."
-        )
-    if each.value is None and not each.error:
-        return "Your function returns None. Is the return line missing?"
-    return None
-
-
-def _next_step(exercise: Exercise) -> str:
-    tries = _failures[exercise.name]
-    if tries <= len(exercise.hints):
-        return f"Next: open hint {tries} · {exercise.hints[tries - 1]}."
-    return "All hints are open. You can continue: later cells use the finished version."
+        return relation(exercise, runs, targets, wrong)
+    except (TypeError, ValueError, RuntimeError):  # values too odd to be compared in this way
+        return None
 
 
 def __getattr__(name: str) -> Callable[[object], None]:

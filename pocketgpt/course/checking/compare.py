@@ -24,24 +24,34 @@ class Difference:
     where: tuple[int, ...] = ()
 
 
-def difference(got: object, expected: object, *, tolerance: float, name: str = "result") -> Difference | None:
+def difference(
+    got: object, expected: object, *, tolerance: float, absolute: float | None = None, name: str = "result"
+) -> Difference | None:
     """The first Difference between two values, or None where they agree.
 
-    tolerance is relative, a tenth of it absolute. Floating-point dtypes count as one kind. NaN equals NaN, so that a
-    mistake that makes NaN is recognized.
+    tolerance is relative; absolute, unless given, a tenth of it. Floating-point dtypes count as one kind. NaN equals
+    NaN, so that a mistake that makes NaN is recognized. The type is that of the expected value: no number passes for a
+    tensor, and no tuple for a list, because a later cell calls their methods.
     """
+    slack = tolerance, tolerance / 10 if absolute is None else absolute
+    return _difference(got, expected, slack, name)
+
+
+def _difference(got: object, expected: object, slack: tuple[float, float], name: str) -> Difference | None:
     if isinstance(expected, Tensor):
-        return _tensor_difference(got, expected, tolerance, name)
+        return _tensor_difference(got, expected, slack, name)
     if isinstance(expected, Real) and not isinstance(expected, bool):
-        return _number_difference(got, expected, tolerance, name)
+        return _number_difference(got, expected, slack, name)
     if isinstance(expected, Mapping):
-        return _mapping_difference(got, expected, tolerance, name)
-    if isinstance(expected, Sequence) and not isinstance(expected, str | bytes):
-        return _sequence_difference(got, expected, tolerance, name)
+        return _mapping_difference(got, expected, slack, name)
+    if isinstance(expected, list | tuple):
+        return _sequence_difference(got, expected, slack, name)
     if not isinstance(got, type(expected)):
         return _wrong_type(got, type(expected).__name__, name)
-    if got == expected:
-        return None
+    return None if got == expected else _wrong(got, expected, name)
+
+
+def _wrong(got: object, expected: object, name: str) -> Difference:
     return Difference(f"`{name}` should be {cut(expected)}; yours is {cut(got)}.", name, got, expected)
 
 
@@ -55,74 +65,86 @@ def _a(kind: str) -> str:
 
 def cut(value: object) -> str:
     """The repr of a value, shortened to one line of a message."""
-    text = repr(value)
+    text = f"{value:.4g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
 
 
-def _tensor_difference(got: object, expected: Tensor, tolerance: float, name: str) -> Difference | None:
-    if isinstance(got, Real) and expected.ndim == 0:
-        got = torch.tensor(got)
+def _tensor_difference(got: object, expected: Tensor, slack: tuple[float, float], name: str) -> Difference | None:
     if not isinstance(got, Tensor):
         return _wrong_type(got, "torch.Tensor", name)
-    got = got.detach().cpu()
+    if odd := _odd(got):
+        return Difference(f"`{name}` should be an ordinary, dense tensor; yours is {odd}.", name)
+    got = got.detach().cpu().resolve_conj().resolve_neg()
     if got.shape != expected.shape:
-        shapes = f"The shape of your {name} is {tuple(got.shape)}, expected {tuple(expected.shape)}"
+        shapes = f"`{name}` should have the shape {tuple(expected.shape)}; yours has {tuple(got.shape)}"
         return Difference(shapes + _swapped(got, expected), name)
     if _kind(got) != _kind(expected):
-        return Difference(f"The dtype of your {name} is {got.dtype}, expected {expected.dtype}.", name, got, expected)
-    mine, target = got.to(torch.float64), expected.to(torch.float64)
-    wrong = ~torch.isclose(mine, target, rtol=tolerance, atol=tolerance / 10, equal_nan=True)
+        dtypes = f"`{name}` should have the dtype {expected.dtype}; yours has {got.dtype}."
+        return Difference(dtypes, name) if got.is_complex() else Difference(dtypes, name, got, expected)
+    wide = torch.complex128 if got.is_complex() else torch.float64
+    mine, target = got.to(wide), expected.to(wide)
+    wrong = ~torch.isclose(mine, target, rtol=slack[0], atol=slack[1], equal_nan=True)
     if not wrong.any():
         return None
     broken = wrong & ~mine.isfinite() & target.isfinite()
     gap = torch.where(broken, torch.inf, torch.where(wrong, (mine - target).abs(), -1.0))
     where = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
-    values = f"{_short(got[where].item())}, expected {_short(expected[where].item())}."
     if not where:
-        return Difference(f"Your {name} is {values}", name)
+        return replace(_wrong(got.item(), expected.item(), name), got=None, expected=None)
+    values = f"at {list(where)} it should be {cut(expected[where].item())}; yours is {cut(got[where].item())}."
     if broken.any():
-        problem = f"{'NaN' if mine[where].isnan() else 'An infinity'} in your {name}"
+        problem = f"`{name}` has {'a NaN' if mine[where].isnan() else 'an infinity'}"
     else:
-        problem = f"{int(wrong.sum())} of {wrong.numel()} values of your {name} are wrong, most of all the one"
-    return Difference(f"{problem} at {list(where)}: yours is {values}", name, got, expected, where)
+        problem = f"{int(wrong.sum())} of the {wrong.numel()} values of your `{name}` are wrong"
+    return Difference(f"{problem}: {values}", name, got, expected, where)
 
 
-def _number_difference(got: object, expected: Real, tolerance: float, name: str) -> Difference | None:
-    if isinstance(got, Tensor) and got.ndim == 0:
-        got = got.item()
+def _odd(got: Tensor) -> str | None:
+    """What makes a tensor one whose values cannot be looked at like any other's."""
+    if got.is_meta:
+        return "on the device meta, which holds shapes and no values"
+    if got.is_nested:
+        return "nested"
+    if got.is_quantized:
+        return "quantized: call .dequantize()"
+    return None if got.layout == torch.strided else f"sparse ({got.layout}): call .to_dense()"
+
+
+def _number_difference(got: object, expected: Real, slack: tuple[float, float], name: str) -> Difference | None:
     kind, wanted = (Integral, "int") if isinstance(expected, Integral) else (Real, "float")
     if not isinstance(got, kind) or isinstance(got, bool):
         return _wrong_type(got, wanted, name)
-    slack = tolerance if wanted == "float" else 0.0
+    rtol, atol = slack if wanted == "float" else (0.0, 0.0)
     both = torch.tensor([got, expected], dtype=torch.float64)
-    if torch.isclose(both[0], both[1], rtol=slack, atol=slack / 10, equal_nan=True):
+    if torch.isclose(both[0], both[1], rtol=rtol, atol=atol, equal_nan=True):
         return None
-    return Difference(f"Your {name} is {_short(got)}, expected {_short(expected)}.", name)
+    return replace(_wrong(got, expected, name), got=None, expected=None)
 
 
-def _sequence_difference(got: object, expected: Sequence, tolerance: float, name: str) -> Difference | None:
-    if not isinstance(got, list | tuple):
+def _sequence_difference(got: object, expected: Sequence, slack: tuple[float, float], name: str) -> Difference | None:
+    if not isinstance(got, type(expected)):
         return _wrong_type(got, type(expected).__name__, name)
     for i, (mine, target) in enumerate(zip(got, expected, strict=False)):
-        if found := difference(mine, target, tolerance=tolerance, name=f"{name}[{i}]"):
+        if found := _difference(mine, target, slack, f"{name}[{i}]"):
             return found if isinstance(target, Tensor) else replace(found, got=got, expected=expected)
     if len(got) != len(expected):
-        return Difference(f"The length of your {name} is {len(got)}, expected {len(expected)}.", name, got, expected)
+        lengths = f"`{name}` should have the length {len(expected)}; yours has {len(got)}."
+        return Difference(lengths, name, got, expected)
     return None
 
 
-def _mapping_difference(got: object, expected: Mapping, tolerance: float, name: str) -> Difference | None:
+def _mapping_difference(got: object, expected: Mapping, slack: tuple[float, float], name: str) -> Difference | None:
     if not isinstance(got, Mapping):
         return _wrong_type(got, "dict", name)
     got, expected = dict(got), dict(expected)
     for key in expected:
         if key not in got:
-            return Difference(f"The key {key!r} is missing in your {name}.", name, got, expected)
-        if found := difference(got[key], expected[key], tolerance=tolerance, name=f"{name}[{key!r}]"):
+            return Difference(f"`{name}` should have the key {key!r}; yours lacks it.", name, got, expected)
+        if found := _difference(got[key], expected[key], slack, f"{name}[{key!r}]"):
             return replace(found, got=got, expected=expected)
     for key in got:
         if key not in expected:
-            return Difference(f"There should be no key {key!r} in your {name}.", name, got, expected)
+            return Difference(f"`{name}` should not have the key {key!r}; yours has it.", name, got, expected)
     return None
 
 
@@ -138,7 +160,3 @@ def _kind(x: Tensor) -> str:
     if x.dtype == torch.bool:
         return "bool"
     return "float" if x.is_floating_point() else "complex" if x.is_complex() else "integer"
-
-
-def _short(x: Real) -> str:
-    return f"{x:.4g}" if isinstance(x, float) else str(x)

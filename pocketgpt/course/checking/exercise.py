@@ -1,40 +1,50 @@
 """Declaring an exercise: what is asked, what is right, and the mistakes that are known by name.
 
-    @exercise(points=2, returns=("mask",), picture="mask")
-    def causal_mask(query_positions, key_positions):
-        '''True where a query may look at a key.'''
+    @exercise(points=2, returns=("weights",), picture="weights", gradients=("scores",))
+    def masked_softmax(scores: Float[Tensor, "*batch seq keys"], mask: Bool[Tensor, "*#batch seq keys"]):
+        '''Weights that sum to 1 over the allowed keys.'''
         return ...                                    # the reference: a framework operator wherever there is one
 
-    @causal_mask.inputs
-    def _(rng):                                       # fresh each time; the smallest case first, all sizes different
-        yield torch.arange(3), torch.arange(3)
+Its inputs follow from the annotations (cases.py). What these cannot say is added:
 
-    @causal_mask.mistake
-    def strictly_before(query_positions, key_positions):
-        '''A query may look at its own position too: compare with ≤ instead of <.'''
-        return key_positions[None, :] < query_positions[:, None]
+    @masked_softmax.values                            # how a parameter is drawn: other arguments, sizes and rng by name
+    def scores(rng, shape): ...
 
-    @causal_mask.finished                             # an accepted answer; later cells use it in place of a missing one
-    def mask_by_broadcasting(query_positions, key_positions):
-        return query_positions[:, None] >= key_positions
+    @masked_softmax.inputs                            # special cases, as tuples of arguments
+    def _(rng):
+        yield torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool)
+
+    @masked_softmax.mistake(hint=1)
+    def mask_ignored(scores, mask):
+        '''The mask is not used: hidden keys get weight, too.'''
+        return torch.softmax(scores, dim=-1)
+
+    @masked_softmax.finished                          # an accepted answer; later cells use it in place of a missing one
+    def softmax_then_zeros(scores, mask): ...
+
+    @attention.composed                               # knows the mistakes of its parts, which are exercises, too
+    def _(q, k, v, mask, *, attention_scores, masked_softmax): ...
 
 The name and the parameters of the reference are the learner's; the docstring of a mistake is what the learner reads.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from pocketgpt.course.checking.cases import derived, shuffled
+
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong implementation that learners really write, and the sentence that tells them what they did."""
+    """A wrong implementation that learners really write, the sentence that names it, and the hint that helps."""
 
     name: str
     sentence: str
     function: Callable
+    hint: int | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -49,6 +59,11 @@ class Exercise:
     forbidden   names of functions that would do the whole exercise, wherever they are called from
     replaces    part of the trained model that the function can take the place of (lab/transplanting.py), if any
     tolerance   largest relative difference between two right answers (absolute: a tenth of it)
+    sizes       by axis, the sizes to draw from; without an entry, any size from 1 up
+    choices     by parameter that is no tensor, the values to try
+    gradients   parameters whose gradient a later cell needs
+    views       True if the result may share memory with an input
+    seconds     time limit of a call, where it is not the usual one
     """
 
     number: str
@@ -60,10 +75,17 @@ class Exercise:
     forbidden: tuple[str, ...] = ()
     replaces: str | None = None
     tolerance: float = 1e-4
+    sizes: dict[str, Sequence[int]] = field(default_factory=dict)
+    choices: dict[str, Sequence] = field(default_factory=dict)
+    gradients: tuple[str, ...] = ()
+    views: bool = False
+    seconds: float | None = None
     mistakes: list[Mistake] = field(default_factory=list)
     accepted_answers: list[Callable] = field(default_factory=list)
     finished_answer: Callable | None = None
-    draw: Callable[[torch.Generator], Iterator[tuple]] | None = None
+    assemble: Callable | None = None
+    draws: dict[str, Callable] = field(default_factory=dict)
+    special: Callable[[torch.Generator], Iterator[tuple]] | None = None
 
     @property
     def name(self) -> str:
@@ -74,23 +96,40 @@ class Exercise:
         return tuple(inspect.signature(self.reference).parameters)
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The exercises that it is composed of."""
+        parameters = inspect.signature(self.assemble).parameters.values() if self.assemble else ()
+        return tuple(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
+
+    @property
     def success(self) -> str:
         """The one line that a check prints when the answer is right."""
         return f"✓ {self.number} {self.name} · {self.points} point{'s' if self.points != 1 else ''}"
 
-    def inputs(self, draw: Callable) -> Callable:
-        """Decorator: a generator function that yields the arguments of each case as a tuple."""
-        self.draw = draw
+    def inputs(self, special: Callable) -> Callable:
+        """Decorator: a generator function that yields the arguments of each special case as a tuple."""
+        self.special = special
+        return special
+
+    def values(self, draw: Callable) -> Callable:
+        """Decorator: draws the parameter of its own name. Its parameters are taken from `rng`, `shape`, the sizes of
+        the axes, the parameters drawn before (all without such a function, and those declared above), and, for values
+        that are no tensors, `pool` (some tokens) and `length`."""
+        if draw.__name__ not in self.parameters:
+            raise TypeError(f"The exercise {self.name!r} has no parameter {draw.__name__!r}.")
+        self.draws[draw.__name__] = draw
         return draw
 
-    def mistake(self, function: Callable) -> Callable:
+    def mistake(self, function: Callable | None = None, *, hint: int | None = None) -> Callable:
         """Decorator: a wrong implementation; its docstring is the sentence the learner reads."""
+        if function is None:
+            return lambda function: self.mistake(function, hint=hint)
         sentence = inspect.getdoc(function)
         if not sentence:
             raise TypeError(
                 f"The mistake {function.__name__!r} of {self.name!r} needs a docstring: what was done wrong."
             )
-        self.mistakes.append(Mistake(function.__name__, " ".join(sentence.split()), function))
+        self.mistakes.append(Mistake(function.__name__, " ".join(sentence.split()), function, hint))
         return function
 
     def accepted(self, function: Callable) -> Callable:
@@ -108,13 +147,20 @@ class Exercise:
         self.finished_answer = function
         return self.accepted(function)
 
+    def composed(self, assemble: Callable) -> Callable:
+        """Decorator: the exercise made of others, which are its keyword-only parameters."""
+        self.assemble = assemble
+        return assemble
+
     def cases(self, seed: int | None = None) -> list[tuple]:
         """The arguments of every case: new ones at each call, or those of a seed."""
-        if self.draw is None:
-            raise TypeError(f"The exercise {self.name!r} has no @{self.name}.inputs.")
         rng = torch.Generator()
         rng.manual_seed(seed) if seed is not None else rng.seed()
-        return list(self.draw(rng))
+        cases = list(derived(self.reference, self.draws, self.sizes, self.choices, rng))
+        cases += self.special(rng) if self.special else ()
+        if not cases:
+            raise TypeError(f"The exercise {self.name!r} has no @{self.name}.inputs, and its annotations give none.")
+        return [tuple(shuffled(value, rng) for value in case) for case in cases]
 
 
 def exercise(number: str = "", **properties: object) -> Callable[[Callable], Exercise]:

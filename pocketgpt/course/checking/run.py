@@ -1,7 +1,8 @@
-"""Call a learner's function without trusting it; record what it returns, raises, changes and calls."""
+"""Call a learner's function without trusting it; record what it returns, raises, changes, shares and calls."""
 
 import contextlib
 import copy
+import functools
 import io
 import random
 import sys
@@ -17,57 +18,160 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pocketgpt.course.checking.time_limit import TookTooLong, time_limit
+
 _LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
 _PACKAGE = str(Path(__file__).parents[2])
 
 
 @dataclass(frozen=True)
 class Run:
-    """The record of one call. `error` is the exception, `changed` the index of an input it wrote to."""
+    """The record of one call.
+
+    value      a copy of what it returned; `returned` is the object itself, which a later call may change
+    error      the exception it raised
+    changed    index of an input it wrote to
+    shared     index of an input whose memory is also that of the result
+    called     a function it calls and must not
+    too_long   it was stopped at the time limit
+    """
 
     inputs: tuple
     value: object = None
     error: Exception | None = None
     changed: int | None = None
     called: str | None = None
+    returned: object = None
+    shared: int | None = None
+    too_long: bool = False
 
 
-def run(function: Callable, inputs: tuple, *, forbidden: tuple[str, ...] = (), own: str = "") -> Run:
-    """Call `function(*inputs)` on copies of the inputs.
+def run(
+    function: Callable,
+    inputs: tuple,
+    *,
+    forbidden: tuple[str, ...] = (),
+    own: str = "",
+    seconds: float | None = None,
+) -> Run:
+    """Call `function(*inputs)` on copies of the inputs, for at most so many seconds.
 
     `called` notes the first call of a function named in `forbidden`, or of this package's finished function `own`.
+    With float64 inputs the default dtype is float64, too.
     """
     given = copy.deepcopy(inputs)
-    value, error = None, None
-    with undisturbed(), _watching(forbidden, own) as calls:
+    value, returned, error, too_long = None, None, None, False
+    dtype = torch.float64 if any(getattr(x, "dtype", None) == torch.float64 for x in inputs) else torch.float32
+    with undisturbed(dtype), _watching(forbidden, own) as calls:
         try:
-            value = function(*given)
+            with time_limit(seconds):
+                returned = function(*given)
+                value = snapshot(returned)
         except Exception as problem:
             error = problem
-    changed = [i for i, (before, after) in enumerate(zip(inputs, given, strict=True)) if not _same(before, after)]
-    return Run(inputs, value, error, next(iter(changed), None), next(iter(calls), None))
+        except TookTooLong:
+            too_long = True
+    changed = [i for i, (before, after) in enumerate(zip(inputs, given, strict=True)) if not same(before, after)]
+    shared = [i for i, each in enumerate(given) if memory(each) & memory(returned)] if error is None else []
+    return Run(
+        inputs,
+        value,
+        error,
+        next(iter(changed), None),
+        next(iter(calls), None),
+        returned,
+        next(iter(shared), None),
+        too_long,
+    )
+
+
+def run_ours(function: Callable, inputs: tuple) -> Run:
+    """Call a reference or a mistake on copies of the inputs. It is not watched; call it inside `undisturbed`."""
+    try:
+        return Run(inputs, function(*copy.deepcopy(inputs)))
+    except Exception as problem:
+        return Run(inputs, error=problem)
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Silence, and random states, gradient mode and default dtype put back at the end."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+def undisturbed(dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """Silence on the CPU; at the end random states, gradient mode, default dtype and device are put back."""
+    grad, default_dtype, device = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device()
     nowhere = io.StringIO()
     with (
-        torch.random.fork_rng(devices=[]),
+        _random_states_kept(),
         warnings.catch_warnings(action="ignore"),
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):
-        torch.set_default_dtype(torch.float32)
+        if device.type != "cpu":
+            torch.set_default_device("cpu")
+        torch.set_default_dtype(dtype)
         try:
             yield
         finally:
             torch.set_grad_enabled(grad)
-            torch.set_default_dtype(dtype)
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)
+            torch.set_default_dtype(default_dtype)
+            if torch.get_default_device() != device:
+                torch.set_default_device(device)
+
+
+_kept = False  # random states are kept once for a whole diagnosis: it takes longer than a call
+
+
+@contextlib.contextmanager
+def _random_states_kept() -> Iterator[None]:
+    global _kept
+    if _kept:
+        yield
+        return
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    _kept = True
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        _kept = False
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+
+
+def snapshot(value: object) -> object:
+    """A copy without gradients, which nobody can change later."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, np.ndarray | bytearray | set):
+        return value.copy()
+    if isinstance(value, dict):
+        return {key: snapshot(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return (tuple if isinstance(value, tuple) else list)(snapshot(part) for part in value)
+    return value
+
+
+def memory(value: object) -> set[int]:
+    """Where the changeable parts of a value are stored."""
+    if isinstance(value, Tensor):
+        try:
+            return {value.untyped_storage().data_ptr()} - {0}
+        except (NotImplementedError, RuntimeError):  # sparse or nested
+            return set()
+    if isinstance(value, list | tuple | dict):
+        parts = value.values() if isinstance(value, dict) else value
+        own = set() if isinstance(value, tuple) else {id(value)}
+        return own.union(*map(memory, parts))
+    return set()
+
+
+def same(before: object, after: object) -> bool:
+    """True if a value and its earlier copy are equal."""
+    if isinstance(before, Tensor):
+        return before.shape == after.shape and torch.equal(before.nan_to_num(), after.nan_to_num())
+    if isinstance(before, list | tuple):
+        return len(before) == len(after) and all(map(same, before, after))
+    if isinstance(before, dict):
+        return before.keys() == after.keys() and all(same(before[key], after[key]) for key in before)
+    return not isinstance(after, bytearray | set) or before == after
 
 
 def blamed(error: Exception) -> traceback.FrameSummary:
@@ -79,14 +183,14 @@ def blamed(error: Exception) -> traceback.FrameSummary:
 
 def blame(error: Exception) -> str:
     """'RuntimeError in line 3, `return q @ k`: …': an error as the learner reads it."""
-    frame, said = blamed(error), _said(error).strip().splitlines()
+    frame, said = blamed(error), said_by(error).splitlines()
     return f"{type(error).__name__} in line {frame.lineno}, `{frame.line}`" + (f": {said[0]}" if said else "")
 
 
-def _said(error: Exception) -> str:
+def said_by(error: Exception) -> str:
     """Its text, which a learner's own class may be unable to give."""
     try:
-        return str(error)
+        return str(error).strip()
     except Exception:
         return ""
 
@@ -102,30 +206,21 @@ def _watching(forbidden: tuple[str, ...], own: str) -> Iterator[list[str]]:
         yield calls
         return
 
-    def watch(frame: FrameType, event: str, function: object) -> None:
-        if event == "call":
-            name, module = frame.f_code.co_name, str(frame.f_globals.get("__name__"))
-            finished = module.startswith("pocketgpt.") and not module.startswith("pocketgpt.course.")
-            if (name in forbidden and frame.f_code.co_filename.startswith(_LIBRARIES)) or (name == own and finished):
-                calls.append(name)
-        elif event == "c_call":
-            name = getattr(function, "__name__", "").removeprefix("special_")
-            if name in forbidden:
-                calls.append(name)
-
     before = sys.getprofile()
-    sys.setprofile(watch)
+    sys.setprofile(functools.partial(_watch, forbidden, own, calls))
     try:
         yield calls
     finally:
         sys.setprofile(before)
 
 
-def _same(before: object, after: object) -> bool:
-    if isinstance(before, Tensor):
-        return before.shape == after.shape and torch.equal(before.nan_to_num(), after.nan_to_num())
-    if isinstance(before, list | tuple):
-        return len(before) == len(after) and all(map(_same, before, after))
-    if isinstance(before, dict):
-        return before.keys() == after.keys() and all(_same(before[key], after[key]) for key in before)
-    return not isinstance(after, bytearray | set) or before == after
+def _watch(forbidden: tuple[str, ...], own: str, calls: list[str], frame: FrameType, event: str, it: object) -> None:
+    if event == "call":
+        name, module = frame.f_code.co_name, str(frame.f_globals.get("__name__"))
+        finished = module.startswith("pocketgpt.") and not module.startswith("pocketgpt.course.")
+        if (name in forbidden and frame.f_code.co_filename.startswith(_LIBRARIES)) or (name == own and finished):
+            calls.append(name)
+    elif event == "c_call":
+        name = getattr(it, "__name__", "").removeprefix("special_")
+        if name in forbidden:
+            calls.append(name)

@@ -13,7 +13,16 @@ ROWS, COLUMNS = 8, 8
 
 def inputs_line(names: tuple[str, ...], inputs: tuple) -> str:
     """'`q` of shape (2, 3, 4)': the case that is shown. Short rows of integers are written out."""
-    return ", ".join(f"`{name}` {_value(value)}" for name, value in zip(names, inputs, strict=True))
+    return ", ".join(f"`{name}` {_value(value)}" for name, value in zip(names, inputs, strict=False))
+
+
+def numbers(value: object) -> int:
+    """How much there is to read in a value."""
+    if isinstance(value, Tensor):
+        return value.numel()
+    if isinstance(value, list | tuple | dict):
+        return 1 + sum(map(numbers, value))
+    return len(value) if isinstance(value, str | bytes) else 1
 
 
 def side_by_side(found: Difference) -> str:

@@ -1,0 +1,109 @@
+"""What later cells need of an answer whose values are right: memory of its own, exact values, gradients."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pocketgpt.course.checking.compare import difference
+from pocketgpt.course.checking.exercise import Exercise
+from pocketgpt.course.checking.run import Run, blame, run, run_ours, same, snapshot, undisturbed
+
+EXACT = {"tolerance": 1e-6, "absolute": 1e-7}  # in float64: 1e-9 against a division by 0 is fine, rounding is not
+
+
+def unmet(exercise: Exercise, answer: Callable, runs: list[Run], seconds: float | None) -> tuple[str, tuple] | None:
+    """A sentence about the first demand that is not met, and the inputs that show it; None if all are."""
+    for each in runs:
+        if each.shared is not None and not exercise.views:
+            name = exercise.parameters[each.shared]
+            return (
+                f"The result shares its memory with `{name}`: a change of one changes the other. Copy it.",
+                each.inputs,
+            )
+        if not same(each.value, snapshot(each.returned)):
+            return "What your function returned changes at its next call: make a new one inside it.", each.inputs
+    for each in runs:
+        if problem := _inexact(exercise, answer, each, seconds):
+            return problem
+    wanted = [name for name in exercise.gradients if name in exercise.parameters]
+    trained = [each for each in runs if all(_is_float(x) for x in _named(exercise, each.inputs, wanted))]
+    for each in trained[1:3] if wanted else []:
+        if problem := _wrong_gradient(exercise, answer, each.inputs, wanted, seconds):
+            return problem, each.inputs
+    return None
+
+
+def _inexact(exercise: Exercise, answer: Callable, each: Run, seconds: float | None) -> tuple[str, tuple] | None:
+    """Compare in float64, if the answer computes in it: what is right to 1e-5 only shows there."""
+    if not any(isinstance(x, Tensor) and x.is_floating_point() for x in each.inputs):
+        return None
+    inputs = tuple(x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in each.inputs)
+    mine = run(answer, inputs, seconds=seconds)
+    with undisturbed(torch.float64):
+        target = run_ours(exercise.reference, inputs)
+    if mine.error or mine.too_long or target.error:  # written for float32, which is right as well
+        return None
+    for name, got, wanted in zip(exercise.returns, _parts(exercise, mine), _parts(exercise, target), strict=True):
+        double = isinstance(got, Tensor) and got.dtype == torch.float64 == wanted.dtype
+        if double and (found := difference(got, wanted, name=name, **EXACT)):
+            because = "Something is rounded, clipped, or has a small constant added."
+            return f"Nearly right, but not exact with float64 inputs. {_capital(found.sentence)} {because}", inputs
+    return None
+
+
+def _wrong_gradient(
+    exercise: Exercise, answer: Callable, inputs: tuple, names: list[str], seconds: float | None
+) -> str | None:
+    mine = run(_gradients(exercise, answer, names), inputs, seconds=seconds)
+    target = run_ours(_gradients(exercise, exercise.reference, names), inputs)
+    if mine.error:
+        return (
+            f"The values are right, but a later cell trains with your function, and there it raised {blame(mine.error)}"
+        )
+    for name, got, wanted in zip(names, mine.value or [], target.value, strict=False):
+        if got is None:
+            return (
+                f"The values are right, but no gradient reaches `{name}`, and a later cell trains with your function: "
+                "leave out detach, no_grad, item, numpy and the like."
+            )
+        if found := difference(got, wanted, tolerance=10 * exercise.tolerance, name=f"gradient of {name}"):
+            return f"The values are right, and their gradient is not, which a later cell trains with: {found.sentence}"
+    return None
+
+
+def _gradients(exercise: Exercise, function: Callable, names: list[str]) -> Callable:
+    """Instead of the function's values, their gradient with respect to the named parameters, None where there is none.
+
+    The values are added up with different weights, so that no gradient cancels.
+    """
+
+    def gradients(*inputs: Any) -> list[Tensor | None]:
+        with torch.enable_grad():
+            leaves = [x.requires_grad_() for x in _named(exercise, inputs, names)]
+            value = function(*inputs)
+            parts = value if len(exercise.returns) > 1 else [value]
+            sums = [(x * torch.arange(1.0, x.numel() + 1).cos().view(x.shape)).sum() for x in parts]
+            total = sum(each for each in sums if each.requires_grad)
+            if not isinstance(total, Tensor):
+                return [None] * len(names)
+            return list(torch.autograd.grad(total, leaves, allow_unused=True))
+
+    return gradients
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _named(exercise: Exercise, inputs: tuple, names: list[str]) -> list[Any]:
+    return [inputs[exercise.parameters.index(name)] for name in names]
+
+
+def _is_float(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dtype == torch.float32
+
+
+def _parts(exercise: Exercise, each: Run) -> list[Any]:
+    return list(each.value) if len(exercise.returns) > 1 else [each.value]

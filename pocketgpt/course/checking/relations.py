@@ -1,0 +1,263 @@
+"""How a wrong answer that has no name is related to the right one: the same factor everywhere, reordered, at the
+borders, wrong for some inputs only.
+
+Every relation has to hold in every case in which the answer is wrong; a relation that holds in one case by chance says
+nothing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pocketgpt.course.checking.cases import axes_of
+from pocketgpt.course.checking.compare import difference
+from pocketgpt.course.checking.exercise import Exercise
+from pocketgpt.course.checking.run import Run
+
+Pairs = list[tuple[Any, Any]]
+
+
+def relation(exercise: Exercise, runs: list[Run], targets: list[Run], wrong: list[int]) -> str | None:
+    """A sentence about how the values of the wrong cases, given by their indices, differ from the targets."""
+    said = None
+    if not any(runs[i].error for i in wrong):
+        said = _of_values(exercise, [runs[i] for i in wrong], [targets[i] for i in wrong])
+    return said or _of_inputs(exercise, runs, wrong)
+
+
+def _of_values(exercise: Exercise, runs: list[Run], targets: list[Run]) -> str | None:
+    values, expected = [each.value for each in runs], [each.value for each in targets]
+    names = exercise.returns
+    if len(names) == 1:
+        return _of_one(exercise, names[0], list(zip(values, expected, strict=True)), runs)
+    if not all(isinstance(value, list | tuple) and len(value) == len(names) for value in values):
+        return None
+    if len(names) == 2 and _all_equal(exercise, [(got[::-1], wanted) for got, wanted in zip(values, expected)]):  # noqa: B905
+        return f"The two results are swapped: return ({names[0]}, {names[1]})."
+    for name in sorted(names, key=lambda name: name != exercise.picture):
+        part = names.index(name)
+        pairs = [(got[part], wanted[part]) for got, wanted in zip(values, expected, strict=True)]
+        if not _all_equal(exercise, pairs):
+            return _of_one(exercise, name, pairs, runs)
+    return None
+
+
+def _of_one(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
+    if all(isinstance(got, Tensor) and isinstance(wanted, Tensor) for got, wanted in pairs):
+        for found in (_not_a_number, _factor, _offset, _reordered, _borders):
+            if all(_same_shape(got, wanted) for got, wanted in pairs) and (said := found(exercise, name, pairs, runs)):
+                return said
+        return None
+    if all(isinstance(got, Mapping) and got.keys() == wanted.keys() for got, wanted in pairs):
+        numbers = [
+            tuple(torch.tensor([float(x[key]) for key in wanted]) for x in pair)
+            for pair in pairs
+            for wanted in pair[1:]
+        ]
+        return _factor(exercise, name, numbers, runs) or _offset(exercise, name, numbers, runs)
+    if all(isinstance(got, type(wanted)) and isinstance(wanted, list | str | bytes) for got, wanted in pairs):
+        return next((f"`{name}`: {said}." for said, holds in _SEQUENCES if all(holds(*pair) for pair in pairs)), None)
+    return None
+
+
+_SEQUENCES: list[tuple[str, Callable[[Any, Any], bool]]] = [
+    ("everything is there, in reverse order", lambda got, wanted: got[::-1] == wanted),
+    ("everything is there, in another order", lambda got, wanted: sorted(got, key=repr) == sorted(wanted, key=repr)),
+    ("the last element is missing", lambda got, wanted: len(wanted) > 0 and got == wanted[:-1]),
+    ("the first element is missing", lambda got, wanted: len(wanted) > 0 and got == wanted[1:]),
+    ("there is one element too many at the end", lambda got, wanted: len(got) > 0 and got[:-1] == wanted),
+    ("there is one element too many at the start", lambda got, wanted: len(got) > 0 and got[1:] == wanted),
+    (
+        "only the last element is wrong",
+        lambda got, wanted: len(got) == len(wanted) > 1 and got[:-1] == wanted[:-1],
+    ),
+    ("only the first element is wrong", lambda got, wanted: len(got) == len(wanted) > 1 and got[1:] == wanted[1:]),
+]
+
+
+def _not_a_number(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
+    if all(got.is_floating_point() and got.numel() and got.isnan().all() for got, _ in pairs):
+        return f"Every value of your `{name}` is NaN."
+    return None
+
+
+def _factor(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
+    """One factor for all cases, or one that is the size of an axis, or its root."""
+    if all(got.dtype == wanted.dtype == torch.bool for got, wanted in pairs):
+        turned = _all_equal(exercise, [(~got, wanted) for got, wanted in pairs])
+        return f"True and False are exchanged in your `{name}`." if turned else None
+    if not _enough(pairs) or not all(wanted.any() for _, wanted in pairs):
+        return None
+    factors = []
+    for got, wanted in pairs:
+        largest = wanted.abs().argmax()
+        factors.append(float(got.flatten()[largest]) / float(wanted.flatten()[largest]))
+    if not _all_equal(exercise, [(got.double(), wanted.double() * c) for (got, wanted), c in zip(pairs, factors)]):  # noqa: B905
+        return None
+    if _constant(factors):
+        if abs(factors[0]) < 1e-6:
+            return f"Every value of your `{name}` is 0."
+        turned = f"Every sign of your `{name}` is turned."
+        times = f"Your `{name}` is {factors[0]:.4g} times what it should be, everywhere."
+        return turned if abs(factors[0] + 1) < 1e-3 else times
+    for size in _sizes(exercise, runs[0].inputs):
+        sizes = [_sizes(exercise, each.inputs).get(size, 0) for each in runs]
+        for words, power in ((f"√{size}", 0.5), (f"1/√{size}", -0.5), (size, 1.0), (f"1/{size}", -1.0)):
+            if all(n and abs(c / n**power - 1) < 1e-3 for n, c in zip(sizes, factors, strict=True)):
+                return f"Your `{name}` is {words} times what it should be, everywhere."
+    return None
+
+
+def _offset(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
+    if not _enough(pairs):
+        return None
+    offsets = [float((got.double() - wanted.double()).flatten()[0]) for got, wanted in pairs]
+    moved = [(got.double(), wanted.double() + c) for (got, wanted), c in zip(pairs, offsets, strict=True)]
+    if not (_constant(offsets) and _all_equal(exercise, moved)):
+        return None
+    return f"Every value of your `{name}` is {abs(offsets[0]):.4g} too {'large' if offsets[0] > 0 else 'small'}."
+
+
+def _reordered(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
+    axes = range(-1, -1 - min(wanted.ndim for _, wanted in pairs), -1)
+    for a, b in [(a, b) for a in axes for b in axes if a > b]:
+        if _all_equal(exercise, [(got.transpose(a, b), wanted) for got, wanted in pairs]):
+            return f"The axes {b} and {a} of your `{name}` are swapped."
+    for a in axes:
+        if _all_equal(exercise, [(got.flip(a), wanted) for got, wanted in pairs]):
+            return f"Your `{name}` is in reverse order along axis {a}."
+    for a in axes:
+        if _all_equal(exercise, [(_sorted_slices(got, a), _sorted_slices(wanted, a)) for got, wanted in pairs]):
+            return f"The slices of your `{name}` along axis {a} are right, and in another order."
+    if any(wanted.unique().numel() < 4 for _, wanted in pairs):
+        return None
+    if _all_equal(exercise, [(got.flatten().sort().values, wanted.flatten().sort().values) for got, wanted in pairs]):
+        return f"The values of your `{name}` are right, and in the wrong places."
+    return None
+
+
+def _sorted_slices(x: Tensor, axis: int) -> Tensor:
+    """The slices along an axis in the order of their first numbers, if these tell them apart."""
+    rows = x.movedim(axis, 0).flatten(1) if x.ndim > 1 else x[:, None]
+    if rows.shape[1] == 0 or rows[:, 0].unique().numel() < len(rows):
+        return x
+    return rows[rows[:, 0].argsort()]
+
+
+def _borders(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
+    """Wrong at one end of an axis only, where that axis is long enough to tell."""
+    tolerance = exercise.tolerance
+    for axis in range(-1, -1 - min(wanted.ndim for _, wanted in pairs), -1):
+        for end, words in ((0, "first"), (-1, "last")):
+            ends = []
+            for got, wanted in pairs:
+                right = torch.isclose(got.double(), wanted.double(), tolerance, tolerance / 10, equal_nan=True)
+                places = (~right).movedim(axis, 0).flatten(1).any(-1) if wanted.ndim > 1 else ~right
+                ends.append(bool(places[end]) and int(places.sum()) == 1)
+            if all(ends) and any(wanted.shape[axis] > 2 for _, wanted in pairs):
+                return f"Your `{name}` is right, except at the {words} place along axis {axis}."
+    return None
+
+
+def _of_inputs(exercise: Exercise, runs: list[Run], wrong: list[int]) -> str | None:
+    """The answer is wrong exactly for the inputs with some property, or right exactly for these."""
+    each = [dict.fromkeys(traits(exercise, run.inputs)) for run in runs]
+    for trait in dict.fromkeys(trait for traits in each for trait in traits):
+        having = [i for i, traits in enumerate(each) if trait in traits]
+        if having == wrong and len(having) < len(runs):
+            return f"This is right, except where {trait}."
+        if sorted([*having, *wrong]) == list(range(len(runs))):
+            return f"This is right only where {trait}."
+    return None
+
+
+def traits(exercise: Exercise, inputs: tuple) -> Iterator[str]:
+    """Properties of the arguments of a case, in words."""
+    sizes, parameters = _sizes(exercise, inputs), exercise.parameters
+    for name, value in zip(parameters, inputs, strict=False):
+        if isinstance(value, Tensor):
+            yield f"`{name}` has {value.ndim} ax{'i' if value.ndim == 1 else 'e'}s"
+            if not value.is_contiguous():
+                yield f"`{name}` is not contiguous in memory"
+            if value.dtype == torch.float16:
+                yield f"`{name}` is float16"
+            if value.dtype == torch.bool and value.ndim and not value.any(-1).all():
+                yield f"a row of `{name}` is False everywhere"
+        elif isinstance(value, int | float):
+            yield f"`{name}` is {'negative' if value < 0 else '0' if value == 0 else 'positive'}"
+            yield f"`{name}` is {value:g}"
+        elif value is None:
+            yield f"`{name}` is None"
+        else:
+            yield from _traits_of_text(name, value)
+    yield from (f"the axis {size} has size 1" for size, n in sizes.items() if n == 1)
+    yield from (f"`{name}` is left out" for name in parameters[len(inputs) :])
+
+
+def _traits_of_text(name: str, value: Any) -> Iterator[str]:
+    if hasattr(value, "__len__") and len(value) < 2:
+        yield f"`{name}` is empty" if len(value) == 0 else f"`{name}` has one element"
+    if isinstance(value, list) and any(a == b for a, b in pairwise(value)):
+        yield f"two neighbors in `{name}` are equal"
+    if isinstance(value, list) and any(value.count(each) > 1 for each in value):
+        yield f"an element of `{name}` occurs twice"
+    if isinstance(value, dict) and list(value.values()) != sorted(value.values()):
+        yield f"`{name}` is not in the order of its values"
+    tokens = list(_tokens(value))
+    if any(token.isspace() or token.startswith(b" ") for token in tokens):
+        yield f"`{name}` has spaces"
+    if any(max(token, default=0) > 127 for token in tokens):
+        yield f"`{name}` has bytes above 127"
+    if any(token != token.lower() for token in tokens):
+        yield f"`{name}` has capitals"
+    if any(len(token) > 1 for token in tokens):
+        yield f"`{name}` has tokens of several bytes"
+
+
+def _tokens(value: Any) -> Iterator[bytes]:
+    if isinstance(value, bytes | str):
+        yield value if isinstance(value, bytes) else value.encode()
+    elif isinstance(value, list | tuple | dict):
+        for part in value:
+            yield from _tokens(part)
+
+
+def _sizes(exercise: Exercise, inputs: tuple) -> dict[str, int]:
+    """The size of each named axis in the inputs."""
+    sizes = {}
+    for name, value in zip(exercise.parameters, inputs, strict=False):
+        if name in (axes := axes_of(exercise.reference)) and isinstance(value, Tensor):
+            names = axes[name].names
+            sizes |= zip(names, value.shape[value.ndim - len(names) :], strict=False)
+    return sizes
+
+
+def _all_equal(exercise: Exercise, pairs: Pairs) -> bool:
+    return not any(difference(*_plain(pair), tolerance=exercise.tolerance) for pair in pairs)
+
+
+def _plain(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    """A list of results passes for a tuple."""
+    got, wanted = pair
+    return (tuple(got), wanted) if isinstance(wanted, tuple) and isinstance(got, list) else (got, wanted)
+
+
+def _same_shape(got: Tensor, wanted: Tensor) -> bool:
+    return (
+        got.layout == torch.strided
+        and not (got.is_meta or got.is_nested or got.is_complex())
+        and got.shape == wanted.shape
+    )
+
+
+def _enough(pairs: Pairs) -> bool:
+    """Numbers, and so many that one factor for all of them is no chance."""
+    numbers = all(wanted.dtype != torch.bool and wanted.numel() for _, wanted in pairs)
+    return numbers and sum(wanted.numel() for _, wanted in pairs) > 2
+
+
+def _constant(numbers: list[float]) -> bool:
+    return max(numbers) - min(numbers) <= 1e-3 * max(map(abs, numbers))

@@ -1,0 +1,190 @@
+"""Right values are not enough: memory of its own, exact in float64, gradients; and odd objects that are handed in."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pocketgpt.course.checking.check import CheckFailed, diagnose
+from pocketgpt.course.checking.exercise import exercise
+from pocketgpt.course.lab import check
+from pocketgpt.course.syllabus import all_exercises
+
+EXERCISES = all_exercises()
+
+
+def said(name, answer) -> str:
+    with pytest.raises(CheckFailed) as failure:
+        check.check(EXERCISES[name], answer)
+    return str(failure.value)
+
+
+def finished(name):
+    return EXERCISES[name].finished_answer
+
+
+def weights_of(scores, mask):
+    return scores.masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num()
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("softmax", lambda x, dim: finished("softmax")(x, dim).round(decimals=5)),
+        ("softmax", lambda x, dim: finished("softmax")(x, dim).clamp(min=1e-6)),
+        ("masked_softmax", lambda s, m: weights_of(s, m).round(decimals=5)),
+        ("attention_scores", lambda q, k: finished("attention_scores")(q, k).round(decimals=5)),
+        ("entropy", lambda w: -(w * w.clamp(min=1e-6).log()).sum(-1)),
+        ("entropy", lambda w: finished("entropy")(w).round(decimals=5)),
+        ("softmax_jacobian", lambda w: finished("softmax_jacobian")(w).round(decimals=5)),
+        ("score_variance", lambda q, k: finished("score_variance")(q, k).round(decimals=5)),
+    ],
+)
+def test_rounding_and_clipping_show_in_float64(name, answer):
+    message = said(name, answer)
+    assert "Nearly right, but not exact with float64 inputs" in message or "should be" in message
+
+
+def test_an_answer_written_for_float32_is_right():
+    check.embed(lambda tokens, table: F.one_hot(tokens, len(table)).float() @ table)
+
+
+def test_a_small_constant_against_a_division_by_zero_is_right():
+    assert diagnose(EXERCISES["entropy"], lambda w: -(w * (w + 1e-9).log()).sum(-1)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("embed", lambda tokens, table: table.detach()[tokens]),
+        ("masked_softmax", lambda scores, mask: weights_of(scores, mask).detach()),
+        ("masked_softmax", torch.no_grad()(weights_of)),
+        ("attention_scores", lambda q, k: torch.tensor((q @ k.mT / q.shape[-1] ** 0.5).tolist())),
+    ],
+)
+def test_a_gradient_that_does_not_arrive_is_seen(name, answer):
+    assert "no gradient reaches" in said(name, answer)
+
+
+def test_a_gradient_that_is_cut_on_one_way_is_seen():
+    def answer(q, k, v, mask):
+        weights = finished("attention")(q, k, v, mask)[1].detach()
+        return weights @ v, weights
+
+    assert "no gradient reaches `q`" in said("attention", answer)
+
+
+def test_scores_through_numpy_are_seen():
+    def answer(q, k):
+        return torch.from_numpy(q.numpy() @ k.numpy().swapaxes(-1, -2) / q.shape[-1] ** 0.5)
+
+    message = said("attention_scores", answer)
+    assert "a later cell trains with your function" in message and "requires grad" in message
+
+
+def test_a_wrong_gradient_of_right_values_is_seen():
+    def answer(tokens, table):
+        return (table + table.detach())[tokens] / 2
+
+    assert "their gradient is not" in said("embed", answer)
+
+
+def test_a_number_is_no_tensor():
+    assert "should be a torch.Tensor; yours is a float" in said(
+        "score_variance", lambda q, k: (q @ k.T).var(correction=0).item()
+    )
+
+
+def test_a_tuple_is_no_list():
+    assert "`tokens` should be a list; yours is a tuple" in said(
+        "merge_pair", lambda tokens, pair: tuple(finished("merge_pair")(tokens, pair))
+    )
+
+
+def test_a_result_that_is_its_input_is_seen():
+    def answer(tokens, pair):
+        joined = finished("merge_pair")(tokens, pair)
+        return tokens if joined == tokens else joined
+
+    assert "shares its memory with `tokens`" in said("merge_pair", answer)
+
+
+def test_a_view_is_seen_unless_the_exercise_is_about_views():
+    def turned(x):
+        return x.mT.contiguous()
+
+    for views in (False, True):
+        own = exercise("99.1", points=1, views=views)(turned)
+        own.inputs(lambda rng: iter([(torch.randn(2, 3, generator=rng),)]))
+        diagnosis = diagnose(own, lambda x: x.mT)
+        assert (diagnosis is None) == views
+
+
+def test_a_dictionary_that_changes_at_the_next_call_is_seen():
+    counts = {}
+
+    def answer(words):
+        counts.clear()
+        counts.update(finished("count_pairs")(words))
+        return counts
+
+    assert "changes at its next call" in said("count_pairs", answer)
+
+
+@pytest.mark.parametrize(
+    ("name", "thing", "words"),
+    [
+        ("embed", nn.Embedding(4, 5), "torch.nn.modules.sparse.Embedding, the library's own function"),
+        ("embed", nn.Embedding, "This is the class Embedding"),
+        ("softmax", nn.Softmax(-1), "torch.nn.modules.activation.Softmax, the library's own"),
+        ("softmax", torch.Tensor.softmax, "the library's own function"),
+        ("softmax", functools.partial(torch.softmax), "torch.softmax, the library's own function"),
+        ("softmax", np.exp, "numpy.exp, the library's own function"),
+        ("attention_scores", lambda q, k: (q @ k.mT).to_sparse(), "dense tensor; yours is sparse"),
+        ("attention_scores", lambda q, k: (q @ k.mT).to("meta"), "on the device meta"),
+        ("attention_scores", lambda q, k: (q @ k.mT).to(torch.complex64), "yours has torch.complex64"),
+        ("attention_scores", lambda q, k: torch.nested.nested_tensor([q, k]), "dense tensor; yours is nested"),
+        (
+            "attention_scores",
+            lambda q, k: torch.quantize_per_tensor(q @ k.mT, 0.1, 0, torch.qint8),
+            "dense tensor; yours is quantized",
+        ),
+    ],
+)
+def test_an_odd_object_gets_a_sentence(name, thing, words):
+    assert words in said(name, thing)
+
+
+def test_a_module_of_the_learners_own_is_an_answer():
+    class Scores(nn.Module):
+        def forward(self, q, k):
+            return q @ k.mT / q.shape[-1] ** 0.5
+
+    assert diagnose(EXERCISES["attention_scores"], Scores()) is None
+
+
+def scripted(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    return q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_function_of_the_learners_own_is_not_the_librarys():
+    assert diagnose(EXERCISES["attention_scores"], torch.jit.script(scripted)) is None
+    assert "library" not in said("attention_scores", np.vectorize(scripted))
+
+
+def test_another_default_device_does_no_harm():
+    device = torch.get_default_device()
+    torch.set_default_device("meta")
+    try:
+        assert diagnose(EXERCISES["attention_scores"], scripted) is None
+        assert torch.get_default_device().type == "meta"
+    finally:
+        torch.set_default_device(device)
+
+
+def test_the_entropy_of_a_distribution_is_an_answer():
+    assert diagnose(EXERCISES["entropy"], lambda w: torch.distributions.Categorical(probs=w).entropy()) is None

@@ -1,0 +1,248 @@
+"""Wrong answers that once passed or got a wrong name: each test is the property of the inputs or words that sees it."""
+
+import functools
+import math
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pocketgpt.course.checking.check import diagnose
+from pocketgpt.course.syllabus import all_exercises
+
+EXERCISES = all_exercises()
+SEEDS = range(2)
+
+
+def sentences(name, answer) -> set[str]:
+    diagnoses = [diagnose(EXERCISES[name], answer, seed) for seed in SEEDS]
+    assert None not in diagnoses, "this wrong answer passes"
+    return {each.sentence for each in diagnoses}
+
+
+def finished(name):
+    return EXERCISES[name].finished_answer
+
+
+def scores_of(q, k):
+    return q @ k.mT / q.shape[-1] ** 0.5
+
+
+def test_every_dim_comes_in_both_signs():
+    (said,) = sentences("softmax", lambda x, dim: finished("softmax")(x, x.ndim - 1 if dim < 0 else dim))
+    assert "Every negative `dim` is taken for the last axis" in said
+
+
+def test_tokens_hold_spaces():
+    def answer(words):
+        return Counter(pair for word in words for pair in pairwise(b" ".join(word).split()))
+
+    assert sentences("count_pairs", answer)
+
+
+def test_tokens_contain_others():
+    def answer(words):
+        return Counter((a[:1], b) for word in words for a, b in pairwise(word))
+
+    assert sentences("count_pairs", answer)
+
+
+def test_dictionaries_come_in_any_order():
+    def answer(word, ranks):
+        tokens = [bytes([byte]) for byte in word.encode()]
+        for pair in ranks:
+            tokens = finished("merge_pair")(tokens, pair)
+        return tokens
+
+    assert "in the order in which the dictionary holds them" in sentences("encode_word", answer).pop()
+
+
+def test_ranks_go_beyond_a_thousand():
+    def answer(word, ranks):
+        tokens = [bytes([byte]) for byte in word.encode()]
+        while len(tokens) > 1:
+            pair = min(pairwise(tokens), key=lambda pair: ranks.get(pair, 1000))
+            if pair not in ranks:
+                break
+            tokens = finished("merge_pair")(tokens, pair)
+        return tokens
+
+    assert sentences("encode_word", answer)
+
+
+def test_tokens_repeat():
+    def answer(tokens, vocabulary):
+        data = b""
+        for token in tokens:
+            data += vocabulary[token]
+            if token == tokens[-1]:
+                break
+        return data.decode(errors="replace")
+
+    assert sentences("decode", answer)
+
+
+def test_lists_have_length_0():
+    def answer(tokens, pair):
+        return finished("merge_pair")(tokens, pair) if tokens[0] else tokens
+
+    assert sentences("merge_pair", answer)
+
+
+@pytest.mark.parametrize("exercise", ["count_pairs", "merge_pair", "decode"])
+def test_tokens_hold_capitals_and_half_characters(exercise):
+    cases = EXERCISES[exercise].cases(0)
+    assert any("b'A'" in repr(case) or "b'Z'" in repr(case) for case in cases)
+    assert any("\\xc3" in repr(case) or "\\xa9" in repr(case) for case in cases)
+
+
+def test_a_batch_of_one_is_kept():
+    (said,) = sentences("attention_scores", lambda q, k: scores_of(q, k).squeeze())
+    assert "Axes of size 1 are gone" in said
+
+
+def test_inputs_are_not_contiguous():
+    def answer(q, k):
+        return scores_of(q.view(-1, q.shape[-1]).view(q.shape), k)
+
+    for said in sentences("attention_scores", answer):
+        assert "is not contiguous in memory" in said or "raised RuntimeError" in said
+
+
+def test_masks_have_the_axes_of_the_scores_too():
+    def answer(scores, mask):
+        if mask.ndim != 2:
+            raise ValueError("two axes")
+        return finished("masked_softmax")(scores, mask)
+
+    assert sentences("masked_softmax", answer) == {"This is right only where `mask` has 2 axes."}
+
+
+def test_the_same_sizes_come_with_other_positions():
+    @functools.cache
+    def remembered(queries, keys):
+        return masks.pop()
+
+    masks = []
+
+    def answer(query_positions, key_positions):
+        masks.append(finished("causal_mask")(query_positions, key_positions))
+        return remembered(len(query_positions), len(key_positions))
+
+    assert sentences("causal_mask", answer)
+
+
+def test_a_default_is_left_out():
+    def answer(q, k, v, mask, scale=1.0):
+        return finished("scaled_attention")(q, k, v, mask, scale)
+
+    assert "by its default, 1.0" in sentences("scaled_attention", answer).pop()
+
+
+@pytest.mark.parametrize("wrong", [abs, lambda scale: float(scale) if scale > 0 else None])
+def test_scales_are_negative_too(wrong):
+    def answer(q, k, v, mask, scale=None):
+        return finished("scaled_attention")(q, k, v, mask, None if scale is None else wrong(scale))
+
+    assert sentences("scaled_attention", answer)
+
+
+def test_the_largest_token_is_not_always_there():
+    for seed in range(30):
+        assert diagnose(EXERCISES["embed"], lambda tokens, table: F.one_hot(tokens).float() @ table, seed) is not None
+    (said,) = sentences("embed", lambda tokens, table: F.one_hot(tokens).to(table.dtype) @ table)
+    assert "as wide as the largest token" in said
+
+
+# Relations that hold for every exercise
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "said"),
+    [
+        ("attention_scores", lambda q, k: 3 * scores_of(q, k), "Your `scores` is 3 times what it should be"),
+        ("attention_scores", lambda q, k: -scores_of(q, k), "Every sign of your `scores` is turned."),
+        ("attention_scores", lambda q, k: scores_of(q, k) * 0, "Every value of your `scores` is 0."),
+        ("attention_scores", lambda q, k: scores_of(q, k) * math.nan, "Every value of your `scores` is NaN."),
+        ("attention_scores", lambda q, k: scores_of(q, k) + 2, "Every value of your `scores` is 2 too large."),
+        ("attention_scores", lambda q, k: scores_of(q, k).flip(-1), "in reverse order along axis -1"),
+        ("attention_scores", lambda q, k: scores_of(q, k) * k.shape[-2], "is keys times what it should be"),
+        ("entropy", lambda w: 2 * torch.special.entr(w).sum(-1), "is 2 times what it should be"),
+        ("score_variance", lambda q, k: 2 * (q @ k.mT).var(correction=0), "is 2 times what it should be"),
+        ("softmax_jacobian", lambda w: finished("softmax_jacobian")(w) + 1, "is 1 too large"),
+        ("merge_pair", lambda tokens, pair: finished("merge_pair")(tokens, pair)[::-1], "in reverse order"),
+        ("merge_pair", lambda tokens, pair: [*finished("merge_pair")(tokens, pair), b"!"], "one element too many"),
+        ("decode", lambda tokens, vocabulary: finished("decode")(tokens, vocabulary) + "\n", "one element too many"),
+        ("count_pairs", lambda words: {p: 2 * n for p, n in finished("count_pairs")(words).items()}, "is 2 times"),
+        ("attention", lambda *x: (finished("attention")(*x)[0] * 2, finished("attention")(*x)[1]), "`output` is 2"),
+        ("causal_mask", lambda q, k: torch.ones(len(q), len(k)).bool() ^ finished("causal_mask")(q, k), "exchanged"),
+    ],
+)  # fmt: skip
+def test_a_relation_to_the_right_answer_is_said(name, answer, said):
+    for sentence in sentences(name, answer):
+        assert said in sentence
+
+
+def test_results_that_are_swapped_are_said_to_be():
+    def answer(*inputs):
+        return finished("scaled_attention")(*inputs)[::-1]
+
+    assert sentences("scaled_attention", answer) == {"The two results are swapped: return (output, weights)."}
+
+
+def test_right_for_another_number_of_axes_is_said():
+    def answer(q, k):
+        return torch.einsum("td,sd->ts", q, k) / q.shape[-1] ** 0.5
+
+    assert sentences("attention_scores", answer) == {"This is right only where `q` has 2 axes."}
+
+
+def test_right_except_at_the_borders_is_said():
+    def answer(q, k):
+        scores = scores_of(q, k)
+        return torch.cat([scores[..., :-1], scores[..., -1:] + torch.rand(()) + 1], dim=-1)
+
+    assert sentences("attention_scores", answer) == {"Your `scores` is right, except at the last place along axis -1."}
+
+
+def test_an_error_is_recognized_by_its_text_too():
+    def answer(words):
+        raise TypeError("something else")
+
+    assert all("slice" not in said for said in sentences("count_pairs", answer))
+
+
+# Mistakes of the parts, in what is composed of them
+
+
+@pytest.mark.parametrize(
+    ("hide", "said"),
+    [
+        (lambda s, mask: s.masked_fill(~mask, -1e9).softmax(-1), "the same large negative number"),
+        (lambda s, mask: s.masked_fill(mask, -torch.inf).softmax(-1).nan_to_num(), "True where attention is allowed"),
+        (lambda s, mask: s.masked_fill(~mask, -torch.inf).softmax(-2).nan_to_num(), "runs over the queries"),
+    ],
+)  # fmt: skip
+def test_attention_knows_the_mistakes_of_its_parts(hide, said):
+    def answer(q, k, v, mask):
+        weights = hide(scores_of(q, k), mask)
+        return weights @ v, weights
+
+    assert said in sentences("attention", answer).pop()
+    if "negative" not in said:
+
+        def scaled(q, k, v, mask, scale=None):
+            weights = hide((q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT, mask)
+            return weights @ v, weights
+
+        assert said in sentences("scaled_attention", scaled).pop()
+
+
+def test_four_axes_turned_are_named_in_attention():
+    def answer(q, k, v, mask):
+        weights = finished("masked_softmax")(q @ k.T / q.shape[-1] ** 0.5, mask)
+        return weights @ v, weights
+
+    assert "Here `k.T` turns all axes around" in sentences("attention", answer).pop()
