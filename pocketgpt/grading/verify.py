@@ -70,7 +70,9 @@ def standalone(exercise: Exercise) -> str:
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     tree.body[0].decorator_list = []
     found = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    names = {node.id for node in found} - {node.id for node in found if isinstance(node.ctx, ast.Store)}
+    bound = {node.id for node in found if isinstance(node.ctx, ast.Store)}
+    bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    names = {node.id for node in found} - bound
     lines = []
     for name in sorted(names & {*function.__globals__}):
         value = function.__globals__[name]
