@@ -33,6 +33,14 @@ def same_token(words: Sequence[str]) -> Where:
     return torch.tensor([[s < t and words[s] == words[t] for s in range(len(words))] for t in range(len(words))])
 
 
+def after_same_token(words: Sequence[str]) -> Where:
+    """Mask of the tokens that followed earlier occurrences of the same token: what an induction head looks at.
+
+    Source: Olsson et al. 2022, In-context Learning and Induction Heads (arXiv 2209.11895).
+    """
+    return same_token(words).roll(1, dims=1) & torch.ones(len(words), len(words)).tril(-1).bool()
+
+
 def line_start(words: Sequence[str]) -> Where:
     """Mask of the latest line break before the token."""
     where = torch.zeros(len(words), len(words), dtype=torch.bool)
@@ -48,6 +56,7 @@ def line_start(words: Sequence[str]) -> Where:
 BEHAVIORS: dict[str, Callable[[Sequence[str]], Where]] = {
     "previous token": previous_token,
     "same token": same_token,
+    "induction": after_same_token,
     "start of line": line_start,
 }
 

@@ -20,6 +20,12 @@ def test_the_start_of_line_is_the_latest_line_break():
     assert where.nonzero().tolist() == [[2, 1], [3, 1], [4, 3]]
 
 
+def test_an_induction_head_looks_at_what_followed_the_same_token():
+    where = BEHAVIORS["induction"](["a", "b", "a", "a", "b"])
+    # What followed the a before the fourth token is the fourth token itself, which does not count.
+    assert where.nonzero().tolist() == [[2, 1], [3, 1], [4, 2]]
+
+
 @torch.inference_mode()
 def test_every_named_head_looks_there_three_times_as_much_as_an_even_spread():
     model, tokenizer = pocket_model(), pocket_tokenizer()
