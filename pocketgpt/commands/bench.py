@@ -95,19 +95,20 @@ def bench(
 
 
 def publish(report: Report, folder: Path) -> None:
-    """Add the notes on growth, print the table, and write the JSON file and the picture."""
+    """Add the notes on growth, write the JSON file and the picture, and print the table."""
     machine = report.machine
     columns, x = PICTURES[report.benchmark]
     if x != "variant":
         report.notes += growth_notes(report, x)
     if report.benchmark != "attention" and not theirs.available():
         report.notes.append(theirs.MISSING)
+    files = f"{report.save(folder)}\n{draw(report, columns, x, folder)}"
     print(
         f"{report.benchmark}: {machine['processor']}, {machine['device']}, {machine['threads']} threads, "
         f"torch {machine['versions']['torch']}, median of {report.settings['runs']} runs\n"
     )
     print(report.text())
-    print(f"\n{report.save(folder)}\n{draw(report, columns, x, folder)}\n")
+    print(f"\n{files}\n")
 
 
 def fidelity_notes() -> list[str]:

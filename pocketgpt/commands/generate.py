@@ -14,6 +14,7 @@ from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.quantization import WeightFormat
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.speed import Stopwatch
+from pocketgpt.output import output_failure
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import load_checkpoint, load_shipped
 from pocketgpt.training.prepare import check_compiler, compiler_failure
@@ -75,6 +76,8 @@ def generate(
     try:
         for text in decode_stream(stopwatch.watch(tokens), tokenizer):
             print(text, end="", flush=True)
+            if output_failure():
+                return
     except RuntimeError as error:
         if failure := compiler_failure(error):
             raise PocketError(failure) from error
