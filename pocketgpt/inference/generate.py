@@ -1,12 +1,12 @@
 """Text generation: read the prompts in one pass (prefill), then add one token at a time (decode)."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.kv_cache import KVCache, new_cache
@@ -20,17 +20,33 @@ DEFAULT_SAMPLER = Sampler()
 def prefill(
     model: GPT, prompts: Sequence[Sequence[int]], capacity: int | None = None
 ) -> tuple[KVCache, Float[Tensor, "batch vocab"]]:
-    """Read prompts of any lengths in one pass; returns the cache and the logits after each prompt's last token."""
+    """Read prompts of any lengths in one pass, without dropout.
+
+    Returns the cache and the logits after each prompt's last token.
+    """
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
     rows = [torch.tensor(prompt, dtype=torch.long) for prompt in prompts]
     # Padded on the right: a real token never sees the padding, which comes after it.
     tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)
     cache = new_cache(model, len(prompts), capacity)
     cache.added = lengths
-    with uncompiled(model):
+    with evaluation_mode(model), uncompiled(model):
         features = model.features(tokens, cache)
         last = features[torch.arange(len(prompts), device=model.device), lengths - 1]
         return cache, model.head(last)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Context without dropout: modules in training mode leave it for the duration."""
+    training = [module for module in model.modules() if module.training] if model.training else []
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def uncompiled(model: GPT) -> AbstractContextManager:
@@ -42,9 +58,10 @@ def uncompiled(model: GPT) -> AbstractContextManager:
 
 @torch.no_grad()  # not inference_mode, whose tensors torch.compile cannot take views of
 def decode_step(model: GPT, tokens: Int[Tensor, "batch"], cache: KVCache) -> Float[Tensor, "batch vocab"]:
-    """Decode one token per row: returns the logits after it, and caches its keys and values."""
+    """Decode one token per row, without dropout: returns the logits after it, and caches its keys and values."""
     cache.reserve(1)
-    return model(tokens[:, None], cache)[:, -1]
+    with evaluation_mode(model):
+        return model(tokens[:, None], cache)[:, -1]
 
 
 def steps(

@@ -73,10 +73,10 @@ def evaluate(
 
 
 def sample_text(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int, max_new_tokens: int = 100) -> str:
-    """Continue the prompt with the model in evaluation mode; the same seed gives the same text."""
+    """Continue the prompt, without dropout; the same seed gives the same text."""
     tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
     stop = (tokenizer.end_of_text,)
-    [written] = generate(model.eval(), [tokens], max_new_tokens=max_new_tokens, stop_tokens=stop, seed=seed)
+    [written] = generate(model, [tokens], max_new_tokens=max_new_tokens, stop_tokens=stop, seed=seed)
     return prompt + tokenizer.decode(written)
 
 

@@ -224,7 +224,7 @@ def test_half_a_surrogate_pair_in_json_becomes_the_replacement_character(tmp_pat
 def test_a_parquet_column_that_is_no_text_names_its_type(tmp_path, values):
     table = pyarrow.table({"text": values})
     pyarrow.parquet.write_table(table, tmp_path / "own.parquet")
-    with pytest.raises(
-        PocketError, match=rf'"text" contains {table.schema.field("text").type} and not string'.replace("<", ".")
-    ):
+    with pytest.raises(PocketError) as error:
         list(load_corpus(tmp_path / "own.parquet"))
+    kind = str(table.schema.field("text").type).partition("<")[0]
+    assert f'the column "text" contains {kind}' in str(error.value) and "and not string" in str(error.value)
