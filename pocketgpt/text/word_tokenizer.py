@@ -28,6 +28,8 @@ MIN_FREQUENCY = 2  # a pair that occurs once makes no token
 class WordTokenizer:
     """BPE within words; [EOS] ends a text. Encodes with the `tokenizers` library."""
 
+    lossless = False  # white space and unknown characters are not in the tokens
+
     def __init__(self, library: tokenizers.Tokenizer) -> None:
         self._library = library
         self._library.encode_special_tokens = True  # "[EOS]" inside a text is ordinary text

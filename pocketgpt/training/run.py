@@ -113,6 +113,7 @@ def build_trainer(
         config,
         folder,
         device=device,
+        validation_bytes=data["validation"].n_bytes,
         metadata=metadata,
     )
 

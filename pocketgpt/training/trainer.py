@@ -59,7 +59,8 @@ class Trainer:
     """One training run of a model, written to a folder: checkpoints, metrics.jsonl, samples, loss.png.
 
     The progress of a run is one number, `step`: the learning rates and the position in the data follow from it.
-    `metadata` is written into every checkpoint.
+    `metadata` is written into every checkpoint. `validation_bytes`, the UTF-8 bytes of the validation text, makes bits
+    per byte right for a lossy tokenizer.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Trainer:
         folder: Path,
         *,
         device: torch.device | None = None,
+        validation_bytes: int | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self.config = config
@@ -86,7 +88,7 @@ class Trainer:
         self.loss = self.build_loss()
         self.optimizers = build_optimizers(self.model, config)
         self.validation = validation[: config.eval_tokens]
-        self.bytes_per_token = token_lengths(tokenizer)
+        self.bytes_per_token = token_lengths(tokenizer, validation_bytes and validation_bytes / len(validation))
         self.tokens_per_step = config.tokens_per_step * world_size()
         self.peak_flops = matmul_flops(self.device, self.product_dtype()) * world_size()
         self.log = RunLog(folder, silent=not is_main())
