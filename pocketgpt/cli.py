@@ -67,11 +67,22 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("\npocketgpt: interrupted", file=sys.stderr)
         return 130
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"pocketgpt: out of memory: {error}. Use a smaller model or batch.", file=sys.stderr)
+        return 2
     except OSError as error:
         place = f"{error.filename} cannot be used" if error.filename else "The system refused"
         print(f"pocketgpt: {place}: {error.strerror or error}. Use another file or folder.", file=sys.stderr)
         return 2
     return result or 0
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return True if memory ran out, or a size is beyond any memory."""
+    reasons = ("can't allocate memory", "calculation overflowed", "out of memory", "Overflow when unpacking")
+    return isinstance(error, MemoryError) or any(reason in str(error) for reason in reasons)
 
 
 def load(name: str, options: Sequence[str]) -> Callable[..., int | None]:

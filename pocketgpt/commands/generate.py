@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from pocketgpt.checked import LARGEST_INTEGER
 from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.generate import stream
@@ -53,8 +54,11 @@ def generate(
         report: Print the speed at the end, and its share of what memory bandwidth allows.
     """
     sampler = Sampler(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-    if max_new_tokens < 0:
-        raise PocketError(f"max_new_tokens = {max_new_tokens} cannot work: use 0 or more, such as 200.")
+    if not 0 <= max_new_tokens <= LARGEST_INTEGER:
+        raise PocketError(
+            f"max_new_tokens = {max_new_tokens} cannot work: use 0 or more, such as 200, "
+            f"and at most {LARGEST_INTEGER:,}."
+        )
     chosen = choose_device(device)
     checkpoint = load_checkpoint(model, chosen) if model else load_shipped(chosen)
     tokenizer, gpt = checkpoint.tokenizer, checkpoint.model

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from pocketgpt.checked import LARGEST_SEED
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.kv_cache import KVCache, new_cache
 from pocketgpt.inference.sampling import Sampler
@@ -71,6 +72,8 @@ def steps(
 
     When a row fills its context, it is prefilled again from its last half; the other rows keep all of theirs.
     """
+    if seed is not None and not 0 <= seed <= LARGEST_SEED:
+        raise PocketError(f"seed = {seed} cannot work: use a whole number from 0 to {LARGEST_SEED}, such as 1.")
     generator = torch.Generator(model.device)
     if seed is None:
         generator.seed()

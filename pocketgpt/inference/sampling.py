@@ -64,7 +64,12 @@ class Sampler:
     """Draw only from tokens with at least this share of the highest probability."""
 
     def __post_init__(self) -> None:
-        _require(self.temperature >= 0, "temperature", self.temperature, "0 for the most probable token, or 0.8")
+        _require(
+            self.temperature == 0 or 1e-4 <= self.temperature <= 1e4,  # beyond, float32 logits overflow or vanish
+            "temperature",
+            self.temperature,
+            "0 for the most probable token, or a number from 0.0001 to 10000, such as 0.8",
+        )
         _require(self.top_k is None or self.top_k >= 1, "top_k", self.top_k, "a whole number of at least 1, such as 40")
         _require(
             self.top_p is None or 0 < self.top_p <= 1, "top_p", self.top_p, "a number above 0 up to 1, such as 0.95"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pocketgpt.checked import Checked, ConfigError
+from pocketgpt.checked import LARGEST_INTEGER, Checked, ConfigError
 from pocketgpt.models.presets import preset as check_preset
 
 Optimizer = Literal["muon", "adamw"]
@@ -99,17 +99,22 @@ class TrainConfig(Checked):
         self._require(0 < self.lr < 1, "lr", "a number between 0 and 1, such as 0.003")
         self._require(0 < self.muon_lr < 1, "muon_lr", "a number between 0 and 1, such as 0.02")
         self._require(
-            self.warmup >= 0, "warmup", "a fraction of the steps, such as 0.05, or a number of steps, such as 200"
+            0 <= self.warmup <= LARGEST_INTEGER,
+            "warmup",
+            "a fraction of the steps, such as 0.05, or a number of steps, such as 200",
         )
         self._require(
-            self.decay > 0, "decay", "a fraction of the steps, such as 0.2, or a number of steps, such as 1000"
+            0 < self.decay <= LARGEST_INTEGER,
+            "decay",
+            "a fraction of the steps, such as 0.2, or a number of steps, such as 1000",
         )
         self._require(0 <= self.final_lr <= 1, "final_lr", "a fraction of the peak from 0 to 1, such as 0.1")
-        self._require(self.weight_decay >= 0, "weight_decay", "0 or more, such as 0.1")
+        self._require(0 <= self.weight_decay <= 1, "weight_decay", "a number from 0 to 1, such as 0.1")
         self._require(0 <= self.beta1 < 1, "beta1", "a number from 0 up to 1, such as 0.9")
         self._require(0 <= self.beta2 < 1, "beta2", "a number from 0 up to 1, such as 0.95")
         self._require(self.clip > 0, "clip", "a number above 0, such as 1.0")
         self._require(0 <= self.dropout < 1, "dropout", "a number from 0 up to 1, such as 0.1")
+        self._require_seed("seed")
         self._require(0 <= self.repeats <= 1, "repeats", "a number from 0 to 1, such as 0.1")
 
     @property
