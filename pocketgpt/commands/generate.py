@@ -67,6 +67,9 @@ def generate(
     if compile or weights != "float32":
         gpt = prepare_for_decoding(gpt, weights, compile)
     prompt_tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    longest = gpt.config.max_seq_len
+    if len(prompt_tokens) > longest:
+        print(f"The prompt has {len(prompt_tokens)} tokens; the model reads the last {longest}.", file=sys.stderr)
     stopwatch = Stopwatch()
     tokens = stream(
         gpt,

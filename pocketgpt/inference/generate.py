@@ -15,6 +15,8 @@ from pocketgpt.inference.sampling import Sampler
 from pocketgpt.models.gpt import GPT
 
 DEFAULT_SAMPLER = Sampler()
+NOT_FINITE = -1
+"""Yielded by `steps` in place of a token whose logits are NaN or infinite."""
 
 
 @torch.no_grad()
@@ -70,7 +72,9 @@ def steps(
 ) -> Iterator[Int[Tensor, "batch"]]:
     """Yield one new token per row, indefinitely.
 
-    When a row fills its context, it is prefilled again from its last half; the other rows keep all of theirs.
+    Of a prompt longer than the context, max_seq_len, the last tokens are read. When a row fills its context, it is
+    prefilled again from its last half; the other rows keep all of theirs. So RoPE is never stretched here, dynamic
+    RoPE neither: for longer contexts, give the model's config a larger max_seq_len.
     """
     if seed is not None and not 0 <= seed <= LARGEST_SEED:
         raise PocketError(f"seed = {seed} cannot work: use a whole number from 0 to {LARGEST_SEED}, such as 1.")
@@ -85,7 +89,8 @@ def steps(
     new: list[Int[Tensor, "batch"]] = []  # since the last prefill; read from the device only when the context is full
     while True:
         tokens = sampler(logits, generator)
-        yield tokens
+        # Marked and not raised, because a look at the logits would wait for the GPU.
+        yield torch.where(logits.amax(dim=-1).isfinite(), tokens, NOT_FINITE)
         new.append(tokens)
         if cache.longest < cache.capacity:
             logits = decode_step(model, tokens, cache)
@@ -108,11 +113,12 @@ def stream(
 ) -> Iterator[int]:
     """Generate one text and yield its new tokens; a stop token ends it and is not yielded.
 
-    Raises PocketError for an empty prompt or a token outside the vocabulary.
+    Of a prompt longer than the model's max_seq_len, the last tokens are read.
+    Raises PocketError for an empty prompt, a token outside the vocabulary, or logits that are not finite.
     """
     check_prompts(model, [prompt])
     for tokens in islice(steps(model, [prompt], sampler=sampler, seed=seed), max_new_tokens):
-        token = tokens.item()
+        token = check_finite(tokens.item())
         if token in stop_tokens:
             return
         yield token
@@ -129,7 +135,8 @@ def generate(
 ) -> list[list[int]]:
     """Generate the new tokens of each prompt; prompts may differ in length, each row ends before its stop token.
 
-    Raises PocketError for an empty prompt or a token outside the vocabulary.
+    Of a prompt longer than the model's max_seq_len, the last tokens are read.
+    Raises PocketError for an empty prompt, a token outside the vocabulary, or logits that are not finite.
     """
     check_prompts(model, prompts)
     written: list[list[int]] = [[] for _ in prompts]
@@ -140,11 +147,23 @@ def generate(
     while running and (columns := list(islice(new, group))):
         for tokens in torch.stack(columns).tolist():
             for row, token in enumerate(tokens):
-                if token in stop_tokens:
+                if row not in running:
+                    continue
+                if check_finite(token) in stop_tokens:
                     running.discard(row)
-                elif row in running:
+                else:
                     written[row].append(token)
     return written
+
+
+def check_finite(token: int) -> int:
+    """Return the token. Raises PocketError if it is NOT_FINITE."""
+    if token == NOT_FINITE:
+        raise PocketError(
+            "The model's logits are NaN or infinite, so there is no next token: its weights are damaged, or its "
+            "training diverged. Take an earlier checkpoint, or float32 weights."
+        )
+    return token
 
 
 def check_prompts(model: GPT, prompts: Sequence[Sequence[int]]) -> None:

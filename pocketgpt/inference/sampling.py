@@ -35,10 +35,14 @@ def top_p(logits: Float[Tensor, "batch vocab"], p: float) -> Float[Tensor, "batc
 
     Source: Holtzman et al. 2019, nucleus sampling (arXiv 1904.09751).
     """
+    if p >= 1:
+        return logits
     ordered, order = logits.sort(descending=True, dim=-1, stable=True)
     probabilities = ordered.softmax(dim=-1)
-    before = probabilities.cumsum(dim=-1) - probabilities
-    ruled_out = (before >= p).scatter(-1, order, before >= p)
+    # Summed from the small end: from the large end, the small ones round away.
+    rest = probabilities.flip(-1).cumsum(dim=-1).flip(-1)  # of this token and all less probable ones
+    beyond = rest <= rest[:, :1] * (1 - p)  # the more probable ones have p already
+    ruled_out = beyond.scatter(-1, order, beyond)
     return logits.masked_fill(ruled_out, -math.inf)
 
 

@@ -33,7 +33,8 @@ class TrainConfig(Checked):
     lr: float = 3e-3
     """Peak learning rate of AdamW."""
     muon_lr: float = 0.02
-    """Peak learning rate of Muon; not used with adamw."""
+    """Peak learning rate of Muon, times √(d_out / d_in) for matrices with more outputs than inputs; not used with
+    adamw."""
     schedule: Schedule = "cosine"
     """cosine: warm-up, then cosine decay. wsd: warm-up, constant, decay at the end."""
     warmup: float = 0.05

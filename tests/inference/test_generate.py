@@ -144,3 +144,12 @@ def test_dropout_is_off_while_a_model_generates_and_as_before_after(small, livel
     next(stream(model, [5, 17], max_new_tokens=20))  # left in the middle
     assert [module.training for module in model.modules()] == modes
     assert texts[0] == greedy_without_cache(model.eval(), [5, 17], 20)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_end_in_a_sentence(small, value):
+    model = GPT(small("llama", tie_embeddings=False)).eval()
+    model.head.weight.data[7] = value
+    for write in (generate, lambda model, prompts, **options: list(stream(model, prompts[0], **options))):
+        with pytest.raises(PocketError, match=r"logits are NaN or infinite.*earlier checkpoint"):
+            write(model, [[5, 17]], max_new_tokens=5, sampler=WILD)
