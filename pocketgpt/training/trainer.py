@@ -25,6 +25,7 @@ from pocketgpt.training.optimizer import build_optimizers
 from pocketgpt.training.prepare import autocast, compile_loss, grad_scaler, prepare_for_training
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.recovery import interrupt_after_step, with_recovery_hint
+from pocketgpt.training.run_folder import owned
 from pocketgpt.training.run_log import RunLog
 from pocketgpt.training.schedule import warmup_cosine, warmup_stable_decay
 from pocketgpt.training.step import training_step
@@ -106,7 +107,7 @@ class Trainer:
 
         Raises PocketError if the run cannot continue, with the last checkpoint and how to resume from it.
         """
-        with steady_output(), with_recovery_hint(self.folder, self.config):
+        with steady_output(), with_recovery_hint(self.folder, self.config), owned(self.folder):
             if is_main():
                 remove_partial(self.folder)
             if self.step == 0:
