@@ -6,6 +6,11 @@ from typing import Any, TypeVar, get_args
 
 from pocketgpt.errors import PocketError
 
+LARGEST_INTEGER = 2**31 - 1
+"""Largest value of sizes and counts; products of two of them fit into 64 bits."""
+LARGEST_SEED = 2**63 - 1
+"""Largest seed that every generator of random numbers accepts."""
+
 
 class ConfigError(PocketError, ValueError):
     """Error for an invalid config value; the message names the field, the value, and a value that would work."""
@@ -29,6 +34,11 @@ class Checked:
         for name in names:
             value = getattr(self, name)
             self._require(type(value) is int and value >= 1, name, "a whole number of at least 1")
+            self._require(value <= LARGEST_INTEGER, name, f"a whole number of at most {LARGEST_INTEGER:,}")
+
+    def _require_seed(self, name: str) -> None:
+        value = getattr(self, name)
+        self._require(0 <= value <= LARGEST_SEED, name, f"a whole number from 0 to {LARGEST_SEED}, such as 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to nested plain values for JSON, with a `kind` if the config is one of several kinds."""

@@ -6,18 +6,22 @@ need Jupyter.
 """
 
 import ast
+import errno
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-import tyro
-
 from pocketgpt.errors import PocketError
+from pocketgpt.output import output_failure, steady_output
 
 DESCRIPTION = "PocketGPT: train a small GPT, generate text, and look inside the model. Start with: pocketgpt doctor"
+
+NARROWEST = 40
+"""Columns of the narrowest terminal that help is formatted for: below about ten, the formatter never ends."""
 
 COMMANDS = {
     "train": "pocketgpt.commands.train",
@@ -35,8 +39,22 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: 0, 1 if a check failed, 2 for a mistake, 130 after Ctrl-C."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    with steady_output():
+        code = run(list(sys.argv[1:] if argv is None else argv))
+        failure = output_failure()
+        if code == 0 and failure and failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            print(f"pocketgpt: the output is incomplete: {failure.strerror}. Make room first.", file=sys.stderr)
+            return 2
+        return code
+
+
+def run(argv: list[str]) -> int:
+    """Run a command line as `main` does, without preparing the output."""
     try:
+        import tyro  # here, so that Ctrl-C during the import ends without a traceback
+
+        if shutil.get_terminal_size().columns < NARROWEST:
+            os.environ["COLUMNS"] = str(NARROWEST)
         if argv and argv[0] in COMMANDS:
             name, *options = argv
             result = tyro.cli(load(name, options), prog=f"pocketgpt {name}", args=options)
@@ -49,10 +67,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\npocketgpt: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `pocketgpt info | head` closes the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"pocketgpt: out of memory: {error}. Use a smaller model or batch.", file=sys.stderr)
+        return 2
+    except OSError as error:
+        place = f"{error.filename} cannot be used" if error.filename else "The system refused"
+        print(f"pocketgpt: {place}: {error.strerror or error}. Use another file or folder.", file=sys.stderr)
+        return 2
     return result or 0
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return True if memory ran out, or a size is beyond any memory."""
+    reasons = ("can't allocate memory", "calculation overflowed", "out of memory", "Overflow when unpacking")
+    return isinstance(error, MemoryError) or any(reason in str(error) for reason in reasons)
 
 
 def load(name: str, options: Sequence[str]) -> Callable[..., int | None]:
@@ -63,6 +93,8 @@ def load(name: str, options: Sequence[str]) -> Callable[..., int | None]:
 
 def overview(argv: list[str]) -> int | None:
     """Answer a command line that does not begin with a subcommand: --help, a mistake, or tyro's shell completion."""
+    import tyro
+
     for_completion = any(word.startswith("--tyro-") for word in argv)
     commands = {name: load(name, []) if for_completion else listed(name) for name in COMMANDS}
     return tyro.extras.subcommand_cli_from_dict(commands, prog="pocketgpt", description=DESCRIPTION, args=argv)

@@ -12,8 +12,10 @@ from pocketgpt.bench.attention import bench_attention
 from pocketgpt.bench.generate import bench_generate
 from pocketgpt.bench.report import Report, draw, growth_notes
 from pocketgpt.bench.train import bench_train
+from pocketgpt.checked import LARGEST_INTEGER
 from pocketgpt.device import choose_device, describe
 from pocketgpt.errors import PocketError
+from pocketgpt.files import check_writable
 from pocketgpt.inference.fidelity import fidelity
 from pocketgpt.inference.quantization import quantize
 from pocketgpt.models.presets import preset as model_preset
@@ -69,8 +71,10 @@ def bench(
         device: auto, cpu, cuda or mps.
         out: Folder for a JSON file and a picture of each benchmark.
     """
-    if runs < 1:
-        raise PocketError(f"runs = {runs} cannot work: use a whole number of at least 1, such as 5.")
+    for option, value, instead in (("runs", runs, 5), ("batch_size", batch_size, 16), ("seq_len", seq_len, 256)):
+        if value is not None and not 1 <= value <= LARGEST_INTEGER:
+            raise PocketError(f"{option} = {value} cannot work: use a whole number of at least 1, such as {instead}.")
+    check_writable(out)
     chosen = choose_device(device)
     if quick:
         preset, batch_size, seq_len, compile = "pocket", 2, None, False
@@ -95,19 +99,20 @@ def bench(
 
 
 def publish(report: Report, folder: Path) -> None:
-    """Add the notes on growth, print the table, and write the JSON file and the picture."""
+    """Add the notes on growth, write the JSON file and the picture, and print the table."""
     machine = report.machine
     columns, x = PICTURES[report.benchmark]
     if x != "variant":
         report.notes += growth_notes(report, x)
     if report.benchmark != "attention" and not theirs.available():
         report.notes.append(theirs.MISSING)
+    files = f"{report.save(folder)}\n{draw(report, columns, x, folder)}"
     print(
         f"{report.benchmark}: {machine['processor']}, {machine['device']}, {machine['threads']} threads, "
         f"torch {machine['versions']['torch']}, median of {report.settings['runs']} runs\n"
     )
     print(report.text())
-    print(f"\n{report.save(folder)}\n{draw(report, columns, x, folder)}\n")
+    print(f"\n{files}\n")
 
 
 def fidelity_notes() -> list[str]:

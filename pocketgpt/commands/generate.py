@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from pocketgpt.checked import LARGEST_INTEGER
 from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.generate import stream
@@ -14,6 +15,7 @@ from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.quantization import WeightFormat
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.speed import Stopwatch
+from pocketgpt.output import output_failure
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import load_checkpoint, load_shipped
 from pocketgpt.training.prepare import check_compiler, compiler_failure
@@ -52,8 +54,11 @@ def generate(
         report: Print the speed at the end, and its share of what memory bandwidth allows.
     """
     sampler = Sampler(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-    if max_new_tokens < 0:
-        raise PocketError(f"max_new_tokens = {max_new_tokens} cannot work: use 0 or more, such as 200.")
+    if not 0 <= max_new_tokens <= LARGEST_INTEGER:
+        raise PocketError(
+            f"max_new_tokens = {max_new_tokens} cannot work: use 0 or more, such as 200, "
+            f"and at most {LARGEST_INTEGER:,}."
+        )
     chosen = choose_device(device)
     checkpoint = load_checkpoint(model, chosen) if model else load_shipped(chosen)
     tokenizer, gpt = checkpoint.tokenizer, checkpoint.model
@@ -62,6 +67,9 @@ def generate(
     if compile or weights != "float32":
         gpt = prepare_for_decoding(gpt, weights, compile)
     prompt_tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    longest = gpt.config.max_seq_len
+    if len(prompt_tokens) > longest:
+        print(f"The prompt has {len(prompt_tokens)} tokens; the model reads the last {longest}.", file=sys.stderr)
     stopwatch = Stopwatch()
     tokens = stream(
         gpt,
@@ -75,6 +83,8 @@ def generate(
     try:
         for text in decode_stream(stopwatch.watch(tokens), tokenizer):
             print(text, end="", flush=True)
+            if output_failure():
+                return
     except RuntimeError as error:
         if failure := compiler_failure(error):
             raise PocketError(failure) from error

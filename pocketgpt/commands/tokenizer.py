@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from pocketgpt.errors import PocketError
 from pocketgpt.text.byte_tokenizer import train_tokenizer
+from pocketgpt.text.chunks import LONGEST_WORD, split_long_words
 from pocketgpt.text.corpora import Corpus, load_corpus
 from pocketgpt.text.word_tokenizer import train_word_tokenizer
 
@@ -36,7 +37,7 @@ def tokenizer(
         raise PocketError(f"{out} exists already: choose another --out, such as {unused_path(out)}.")
     if not out.parent.is_dir():
         raise PocketError(f"There is no folder {out.parent} to write {out.name} to: create it first.")
-    texts = read_texts(load_corpus(corpus, "train"), "reading", then="finding the pairs…")
+    texts = read_texts(load_corpus(corpus, "train"), "reading", then="finding the pairs…", report_long_words=True)
     trained = TRAINERS[kind](texts, vocab_size)
     trained.save(out)
     n_bytes = n_tokens = 0
@@ -49,14 +50,18 @@ def tokenizer(
     )
 
 
-def read_texts(corpus: Corpus, description: str, then: str = "") -> Iterator[str]:
+def read_texts(corpus: Corpus, description: str, then: str = "", report_long_words: bool = False) -> Iterator[str]:
     """Yield the text of a corpus under a progress bar, then print `then` on stderr."""
+    n_long = 0
     with tqdm(desc=description, unit="B", unit_scale=True, dynamic_ncols=True) as bar:
         for piece in corpus.read(0):
             bar.update(len(piece.text.encode(errors="surrogatepass")))
             bar.total = round(bar.n / piece.done) if piece.done else None
+            n_long += report_long_words and len(list(split_long_words(piece.text))) > 1
             yield piece.text
         bar.total = bar.n
+    if n_long:
+        print(f"Words longer than {LONGEST_WORD} characters, in {n_long:,} texts, were split.", file=sys.stderr)
     if then:
         print(then, file=sys.stderr, flush=True)
 

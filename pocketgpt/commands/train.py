@@ -13,8 +13,9 @@ from pocketgpt.models.presets import preset as find_preset
 from pocketgpt.models.saving import load_config
 from pocketgpt.training import run
 from pocketgpt.training.checkpoint import find_checkpoint, latest_intact, read_training
-from pocketgpt.training.distributed import is_main, process_group
+from pocketgpt.training.distributed import is_main, process_group, shared
 from pocketgpt.training.recipes import TrainConfig, recipe
+from pocketgpt.training.run_folder import new_folder
 from pocketgpt.training.trainer import RunResult
 
 DEFAULT_PRESET = "pocket-shakespeare"
@@ -100,8 +101,8 @@ def check_model(model: ModelConfig, defaults: ModelConfig) -> None:
 
 def start(model: ModelConfig, preset: str, config: TrainConfig, out: Path | None) -> None:
     """Train into `out`, or into an unused folder in runs/, and print the outcome."""
-    folder = out or run.free_folder(Path("runs") / preset)
     with process_group(config.device) as device:
+        folder = out or shared(lambda: new_folder(Path("runs") / preset))
         result = run.train(model, config, folder, device, preset)
         if is_main():
             print(outcome(result, config))

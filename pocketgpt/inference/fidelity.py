@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Integer
 from torch.nn import functional as F
 
+from pocketgpt.inference.generate import evaluation_mode
 from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import sequential_windows
 
@@ -32,7 +33,9 @@ def fidelity(model: GPT, reference: GPT, tokens: Integer[np.ndarray, " n_tokens"
     losses = {model: 0.0, reference: 0.0}
     n_targets = len(tokens) - 1
     for inputs, targets in sequential_windows(tokens, 1, seq_len):
-        log_q, log_p = (m(inputs.to(m.device)).double().log_softmax(dim=-1).flatten(0, 1) for m in (model, reference))
+        with evaluation_mode(model), evaluation_mode(reference):
+            logits = [m(inputs.to(m.device)) for m in (model, reference)]
+        log_q, log_p = (scores.double().log_softmax(dim=-1).flatten(0, 1) for scores in logits)
         kl += F.kl_div(log_q, log_p, reduction="sum", log_target=True).item()
         for which, log_probabilities in ((model, log_q), (reference, log_p)):
             losses[which] += F.nll_loss(log_probabilities, targets.flatten().to(which.device), reduction="sum").item()

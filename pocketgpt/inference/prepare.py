@@ -3,6 +3,9 @@
 from pocketgpt.inference.quantization import WeightFormat, quantize
 from pocketgpt.models.gpt import GPT
 
+VERSIONS = 256
+"""Limit of compiled versions of a block, for all models and cache sizes of a process; PyTorch's own is 8."""
+
 
 def prepare_for_decoding(model: GPT, weights: WeightFormat | str = "float32", compiled: bool = False) -> GPT:
     """Copy the model for `generate` and `stream`: matrices stored as `weights`, keys and values in bf16 unless that is
@@ -20,8 +23,8 @@ def prepare_for_decoding(model: GPT, weights: WeightFormat | str = "float32", co
     """
     copy = quantize(model, weights).use_attention("decode")
     if compiled and model.device.type == "cuda":
-        copy.compile(fullgraph=True, mode="reduce-overhead")
+        copy.compile(fullgraph=True, mode="reduce-overhead", recompile_limit=VERSIONS)
     elif compiled:
         for part in (*copy.blocks, copy.head):
-            part.compile(fullgraph=True)
+            part.compile(fullgraph=True, recompile_limit=VERSIONS)
     return copy

@@ -35,10 +35,14 @@ def top_p(logits: Float[Tensor, "batch vocab"], p: float) -> Float[Tensor, "batc
 
     Source: Holtzman et al. 2019, nucleus sampling (arXiv 1904.09751).
     """
+    if p >= 1:
+        return logits
     ordered, order = logits.sort(descending=True, dim=-1, stable=True)
     probabilities = ordered.softmax(dim=-1)
-    before = probabilities.cumsum(dim=-1) - probabilities
-    ruled_out = (before >= p).scatter(-1, order, before >= p)
+    # Summed from the small end: from the large end, the small ones round away.
+    rest = probabilities.flip(-1).cumsum(dim=-1).flip(-1)  # of this token and all less probable ones
+    beyond = rest <= rest[:, :1] * (1 - p)  # the more probable ones have p already
+    ruled_out = beyond.scatter(-1, order, beyond)
     return logits.masked_fill(ruled_out, -math.inf)
 
 
@@ -64,7 +68,12 @@ class Sampler:
     """Draw only from tokens with at least this share of the highest probability."""
 
     def __post_init__(self) -> None:
-        _require(self.temperature >= 0, "temperature", self.temperature, "0 for the most probable token, or 0.8")
+        _require(
+            self.temperature == 0 or 1e-4 <= self.temperature <= 1e4,  # beyond, float32 logits overflow or vanish
+            "temperature",
+            self.temperature,
+            "0 for the most probable token, or a number from 0.0001 to 10000, such as 0.8",
+        )
         _require(self.top_k is None or self.top_k >= 1, "top_k", self.top_k, "a whole number of at least 1, such as 40")
         _require(
             self.top_p is None or 0 < self.top_p <= 1, "top_p", self.top_p, "a number above 0 up to 1, such as 0.95"

@@ -1,4 +1,4 @@
-"""softmax(QKᵀ/√d + M) V, computed in several ways: same result, different speed and memory.
+"""softmax(QKᵀ/√d + M) V, computed in several ways: the same up to rounding, with different speed and memory.
 
 | backend      | how                                                | use it for                                       |
 |--------------|----------------------------------------------------|--------------------------------------------------|
@@ -6,7 +6,8 @@
 | fused        | PyTorch's fused operator, FlashAttention and its   | everything else, and always on a GPU             |
 |              | kin; weights are never stored                      |                                                  |
 | short        | whole matrix products, for causal sequences of up  | training in bf16 on CPUs that multiply it in     |
-|              | to 512 tokens; otherwise fused                     | hardware: 2 to 6 times as fast up to 512 tokens  |
+|              | to 512 tokens; otherwise fused                     | hardware: 2 to 6 times as fast up to 512 tokens, |
+|              |                                                    | with 2 to 8 times the rounding error             |
 | decode       | plain sums for a single query in compiled code;    | writing with weights or cache in another dtype   |
 |              | otherwise fused                                    | than the queries                                 |
 
@@ -67,11 +68,15 @@ def attention_weights(
     k: Float[Tensor, "batch kv_heads keys d_head"],
     mask: Bool[Tensor, "*#batch seq keys"] | None = None,
 ) -> Float[Tensor, "batch heads seq keys"]:
-    """softmax(QKᵀ/√d_head + M): for each query, weights over the keys that sum to 1."""
+    """softmax(QKᵀ/√d_head + M): for each query, weights over the keys that sum to 1.
+
+    A query that may attend to no key has weights 0, as in PyTorch's fused operator.
+    """
     scores = q @ expand_kv_heads(k, q.shape[1]).transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, S)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
-    return scores.softmax(dim=-1)
+    if mask is None:
+        return scores.softmax(dim=-1)
+    lowest = torch.finfo(scores.dtype).min  # and not −inf: the softmax of nothing but −inf is NaN
+    return scores.masked_fill(~mask, lowest).softmax(dim=-1).masked_fill(~mask, 0.0)
 
 
 def step_by_step_attention(
@@ -120,7 +125,8 @@ def short_attention(
     as long at 1,024, and less beyond. Nor does it store what these products do, heads · T² weights for each sequence
     and layer (0.8 MB with 6 heads, 256 tokens and bf16): hence LONGEST_SHORT.
 
-    Query heads that share a key/value head are one taller matrix: no key or value is repeated.
+    Query heads that share a key/value head are one taller matrix: no key or value is repeated. In bf16 scores and
+    weights are bf16 too, where the fused operator computes them in float32: 2 to 8 times its rounding error.
     """
     n_batch, n_heads, seq, d_head = q.shape
     if mask is not None or not is_causal or k.shape[2] != seq or seq > LONGEST_SHORT:

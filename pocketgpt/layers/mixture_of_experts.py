@@ -54,7 +54,7 @@ class MixtureOfExpertsConfig(PartConfig):
         self._require_choice("activation", Activation)
         self._require_choice("scores", Scores)
         self._require_choice("balance", Balance)
-        self._require(self.balance_rate >= 0, "balance_rate", "0 or more, such as 0.01")
+        self._require(0 <= self.balance_rate <= 1, "balance_rate", "a number from 0 to 1, such as 0.01")
 
     def resolved(self, model: ModelShape) -> "MixtureOfExpertsConfig":
         """The same config with `d_ff` filled in: as many active parameters as one ordinary feed-forward."""

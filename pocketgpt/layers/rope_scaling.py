@@ -45,9 +45,11 @@ class RopeConfig(Checked):
     """llama3: wavelengths below original_max_seq_len / high_freq_factor are unchanged."""
 
     def __post_init__(self) -> None:
-        self._require(self.theta > 1, "theta", "a number above 1, such as 10000.0")
+        self._require(1 < self.theta < 1e30, "theta", "a number above 1, such as 10000.0")
         self._require_choice("scaling", RopeScaling)
-        self._require(self.factor >= 1, "factor", "a number of at least 1.0, such as 4.0 for four times the context")
+        self._require(
+            1 <= self.factor < 1e30, "factor", "a number of at least 1.0, such as 4.0 for four times the context"
+        )
         if self.scaling in ("dynamic", "yarn", "llama3"):
             self._require_positive_integers("original_max_seq_len")
         self._require(self.beta_fast > self.beta_slow, "beta_fast", f"a number above beta_slow = {self.beta_slow}")

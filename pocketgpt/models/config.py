@@ -82,7 +82,7 @@ class ModelConfig(Checked):
             )
         has_shift = self.norm == "layernorm" and self.norm_weight
         self._require(has_shift or not self.norm_bias, "norm_bias", "False: only LayerNorm with a weight has a shift")
-        self._require(self.norm_eps > 0, "norm_eps", "a small positive number, such as 1e-5")
+        self._require(0 < self.norm_eps < 1, "norm_eps", "a small positive number, such as 1e-5")
         self._require(0 <= self.dropout < 1, "dropout", "a number from 0 up to 1, such as 0.1")
         without = None in _as_tuple(self.feedforward)
         self._require(not (without and self.norm_order == "post"), "norm_order", "pre for blocks without feed-forward")

@@ -1,10 +1,11 @@
 """Models on disk: a folder with config.json and model.safetensors."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pocketgpt.checked import ConfigError
 from pocketgpt.errors import PocketError
@@ -15,13 +16,35 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def save_model(model: nn.Module, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Write config and weights into the folder, in `dtype` if given; tied weights once."""
+    """Write config and weights into the folder, in `dtype` if given; tied weights once.
+
+    The weights decide whether the head is tied, not the config: one that was replaced is saved as a head of its own.
+    Raises PocketError for a model that `load` could not rebuild from its config, such as one in int8.
+    """
     folder = Path(folder)
-    weights = {name: tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
-    if model.config.tie_embeddings:
+    config, weights = model.config, model.state_dict()
+    check_saveable(model, weights)
+    tied = config.tie_embeddings and torch.equal(weights["head.weight"], weights["embedding.weight"])
+    config = replace(config, tie_embeddings=tied)
+    weights = {name: tensor.to(dtype or tensor.dtype) for name, tensor in weights.items()}
+    if tied:
         del weights["head.weight"]
     write_safetensors(folder / WEIGHTS, weights)
-    write_json(folder / CONFIG, model.config.to_dict())
+    write_json(folder / CONFIG, config.to_dict())
+
+
+def check_saveable(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Raises PocketError if the model's weights are not those of a model with its config, by name, shape and kind."""
+    original = next(cls for cls in type(model).__mro__ if cls.__module__.startswith("pocketgpt.models."))
+    with torch.device("meta"):  # shapes without memory
+        expected = {name: tensor.shape for name, tensor in original(model.config).state_dict().items()}
+    found = {name: tensor.shape for name, tensor in weights.items() if tensor.is_floating_point()}
+    changed = {name for name in expected.keys() | weights.keys() if found.get(name) != expected.get(name)}
+    if changed:
+        raise PocketError(
+            f"This model cannot be saved: {CONFIG} does not describe its weights {', '.join(sorted(changed)[:3])}"
+            f"{', …' if len(changed) > 3 else ''}. Save the original model, and quantize or change it after loading."
+        )
 
 
 def load_config(folder: str | Path) -> ModelConfig:
@@ -46,7 +69,9 @@ def load_weights(model: nn.Module, folder: str | Path) -> None:
     file = Path(folder) / WEIGHTS
     weights = read_safetensors(file)
     if model.config.tie_embeddings and "embedding.weight" in weights:
-        weights["head.weight"] = weights["embedding.weight"]
+        head = weights.setdefault("head.weight", weights["embedding.weight"])
+        if not torch.equal(head, weights["embedding.weight"]):
+            raise PocketError(f"{file} has a head of its own: set tie_embeddings to false in {CONFIG} beside it.")
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pocketgpt.errors import PocketError
 from pocketgpt.files import replacing
+from pocketgpt.text.chunks import check_vocab_size, interruptible, split_long_spaces, training_text
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -54,8 +56,11 @@ class ByteTokenizer:
         )
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`. An "<|endoftext|>" inside it is ordinary text; add `end_of_text` yourself."""
-        return self._encoding.encode_ordinary(text)
+        """Token ids of `text`. An "<|endoftext|>" inside it is ordinary text; add `end_of_text` yourself.
+
+        A run of more than 50,000 white-space characters is encoded in parts.
+        """
+        return list(chain.from_iterable(map(self._encoding.encode_ordinary, split_long_spaces(text))))
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Text of `tokens`; bytes that are not UTF-8, such as half a character, become U+FFFD.
@@ -116,18 +121,20 @@ class ByteTokenizer:
 def train_tokenizer(documents: Iterable[str], vocab_size: int) -> ByteTokenizer:
     """Learn a vocabulary of `vocab_size` tokens, end of text included, from `documents`.
 
-    The same documents give the same vocabulary, byte for byte. The one in assets/ is made with
+    The same documents give the same vocabulary, byte for byte. A word longer than 256 characters counts as several, or
+    training would take time quadratic in its length. The one in assets/ is made with
         train_tokenizer(load_corpus("shakespeare"), 4096).save("assets/shakespeare-tokenizer.json")
 
     Raises PocketError if `vocab_size` is below 257 or the text is too short for so many tokens.
     """
     if vocab_size < 257:
         raise PocketError(f"A vocabulary of {vocab_size} is too small: 256 bytes and the end of text make 257.")
+    check_vocab_size(vocab_size)
     library = tokenizers.Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=vocab_size - 1, initial_alphabet=alphabet, show_progress=False)
-    library.train_from_iterator(documents, trainer)
+    interruptible(lambda: library.train_from_iterator(training_text(documents), trainer))
     tokenizer = ByteTokenizer(_vocabulary(json.loads(library.to_str())))
     if tokenizer.vocab_size < vocab_size:
         raise PocketError(

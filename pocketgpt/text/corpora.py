@@ -102,7 +102,7 @@ def _hash_of_files(path: Path) -> str:
     size and modification time are unchanged, its hash comes from a record in the cache. Git detects changed files by
     the same rule.
     """
-    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    files = local_files.text_files(path)
     notes_file = cache_dir() / "hashes.json"
     try:
         notes = json.loads(notes_file.read_text())

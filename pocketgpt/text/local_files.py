@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pocketgpt.errors import PocketError
-from pocketgpt.text.chunks import CHUNK_CHARS, Split, TextChunk, hold_out, split_point
+from pocketgpt.text.chunks import CHUNK_CHARS, Split, TextChunk, hold_out, split_point, well_formed
 
 HOLD_OUT = 10  # one in this many documents is held out for validation
 SEPARATOR = "<|endoftext|>"  # alone on a line, it ends a document of a .txt file
 BATCH_ROWS = 256
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read(path: Path, split: Split) -> Iterator[TextChunk]:
@@ -21,7 +22,7 @@ def read(path: Path, split: Split) -> Iterator[TextChunk]:
     Validation is the last tenth of a .txt file without a SEPARATOR, from a line break; otherwise every tenth document.
     Raises PocketError for text that cannot be read or is too short to split.
     """
-    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    files = text_files(path)
     if not files:
         raise PocketError(f"The folder {path} contains no .txt files: add some, or give the path of one file.")
     if len(files) == 1 and files[0].suffix.lower() == ".txt" and not _is_separated(files[0]):
@@ -37,6 +38,13 @@ def read(path: Path, split: Split) -> Iterator[TextChunk]:
         raise PocketError(
             f"{path} has too little text to split into training and validation: give two documents or more."
         )
+
+
+def text_files(path: Path) -> list[Path]:
+    """List the .txt files of a folder by name, whatever the case of the ending; of a file, the file itself."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix.lower() == ".txt" and file.is_file())
 
 
 def _files(files: list[Path]) -> Iterator[TextChunk]:
@@ -70,10 +78,19 @@ def _blocks(path: Path, start: int, end: int) -> Iterator[tuple[str, float]]:
             start = len(codecs.BOM_UTF8)
         file.seek(start)
         while data := file.read(min(CHUNK_CHARS, end - file.tell())):
+            _check_bytes(path, data)
             try:
                 yield decoder.decode(data, file.tell() == end), (file.tell() - start) / (end - start)
             except UnicodeDecodeError as error:
                 raise _not_utf8(path, error, file.tell() - len(error.object)) from error
+
+
+def _check_bytes(path: Path, data: bytes) -> None:
+    """Raises PocketError for bytes that are compressed, or UTF-16 without a mark, in which ASCII is valid UTF-8."""
+    if data.startswith(b"\x1f\x8b"):
+        raise PocketError(f"{path} is compressed (gzip): unpack it first, for instance with `gunzip`.")
+    if data.startswith(UTF_16_MARKS) or data.count(0) > len(data) // 10:
+        raise PocketError(f"{path} is not UTF-8 but UTF-16, or no text: convert it, with `iconv -f utf-16 -t utf-8`.")
 
 
 def _not_utf8(path: Path, error: UnicodeDecodeError, before: int) -> PocketError:
@@ -115,6 +132,7 @@ def _jsonl(path: Path) -> Iterator[TextChunk]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             read += len(line)
+            _check_bytes(path, line)
             if not line.strip():
                 continue
             try:
@@ -126,23 +144,28 @@ def _jsonl(path: Path) -> Iterator[TextChunk]:
             if not isinstance(text, str):
                 shown = line.decode(errors="replace").strip()[:60]
                 raise PocketError(f'{path}, line {number}, is not an object like {{"text": "..."}}: {shown!r}')
-            yield TextChunk(text, True, read / size)
+            yield TextChunk(well_formed(text), True, read / size)
 
 
 def _parquet(path: Path) -> Iterator[TextChunk]:
     try:
-        import pyarrow.parquet as parquet
+        import pyarrow
+        from pyarrow import parquet
     except ImportError as error:
         raise PocketError(f"Reading {path} needs pyarrow: `pip install pocketgpt[train]`.") from error
     try:
         with parquet.ParquetFile(path) as file:
-            if "text" not in file.schema_arrow.names:
-                raise PocketError(f'{path} has no column "text", only {", ".join(file.schema_arrow.names)}.')
+            schema = file.schema_arrow
+            if "text" not in schema.names:
+                raise PocketError(f'{path} has no column "text", only {", ".join(schema.names)}.')
+            kind = schema.field("text").type
+            if kind not in (pyarrow.string(), pyarrow.large_string(), pyarrow.string_view()):
+                raise PocketError(f'{path}: the column "text" contains {kind} and not string. Convert it to string.')
             n_rows, read = file.metadata.num_rows, 0
             for batch in file.iter_batches(BATCH_ROWS, columns=["text"]):
                 read += len(batch)
                 yield from (TextChunk(text or "", True, read / n_rows) for text in batch["text"].to_pylist())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise PocketError(f"{path} cannot be read as parquet: {error}") from error
 
 

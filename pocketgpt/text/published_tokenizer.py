@@ -16,6 +16,7 @@ import tokenizers
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, replacing
 from pocketgpt.text.byte_tokenizer import BYTE_LETTERS
+from pocketgpt.text.chunks import well_formed
 
 # End-of-text tokens, tried in order if no other file names one: GPT-2, SmolLM2 and Qwen; Llama 3; Llama 2 and Mistral.
 KNOWN_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "</s>", "<|im_end|>", "<eos>")
@@ -36,9 +37,7 @@ class PublishedTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; no special token is added, and one inside the text is ordinary text."""
-        # Half a surrogate pair, which JSON can contain, becomes U+FFFD.
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return self._library.encode(text, add_special_tokens=False).ids
+        return self._library.encode(well_formed(text), add_special_tokens=False).ids
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Text of `tokens`; bytes that are not UTF-8, such as half a character, become U+FFFD.

@@ -19,6 +19,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pocketgpt.errors import PocketError
 from pocketgpt.files import replacing
+from pocketgpt.text.chunks import check_vocab_size, interruptible, training_text, well_formed
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[BOS]", "[EOS]"]  # ids 0 to 6
 MIN_FREQUENCY = 2  # a pair that occurs once makes no token
@@ -26,6 +27,8 @@ MIN_FREQUENCY = 2  # a pair that occurs once makes no token
 
 class WordTokenizer:
     """BPE within words; [EOS] ends a text. Encodes with the `tokenizers` library."""
+
+    lossless = False  # white space and unknown characters are not in the tokens
 
     def __init__(self, library: tokenizers.Tokenizer) -> None:
         self._library = library
@@ -37,8 +40,7 @@ class WordTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; a character that training has not seen is [UNK]."""
-        # Half a surrogate pair, which JSON can contain, becomes U+FFFD.
-        return self._library.encode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")).ids
+        return self._library.encode(well_formed(text)).ids
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Text of `tokens`. Raises PocketError for an id outside the vocabulary."""
@@ -90,13 +92,16 @@ class WordTokenizer:
 def train_word_tokenizer(documents: Iterable[str], vocab_size: int) -> WordTokenizer:
     """Learn a vocabulary of `vocab_size` tokens, special ones included; the same documents give the same vocabulary.
 
+    A word longer than 256 characters counts as several, or training would take time quadratic in its length.
+
     Raises PocketError if the text has more characters than that, or is too short for so many tokens.
     """
+    check_vocab_size(vocab_size)
     library = _untrained()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, min_frequency=MIN_FREQUENCY, special_tokens=SPECIAL_TOKENS, show_progress=False
     )
-    library.train_from_iterator(documents, trainer)
+    interruptible(lambda: library.train_from_iterator(training_text(documents), trainer))
     tokenizer = WordTokenizer(library)
     if tokenizer.vocab_size > vocab_size:
         raise PocketError(

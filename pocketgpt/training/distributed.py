@@ -6,7 +6,7 @@ function here also works in a single process, so callers need no second path.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -145,6 +145,11 @@ def gather_objects(value: Any) -> list[Any]:
     if dist.is_initialized():
         dist.all_gather_object(values, value)
     return values
+
+
+def shared(make: Callable[[], Any]) -> Any:
+    """Return on all ranks what `make` returns on the main one, where alone it is called."""
+    return gather_objects(make() if is_main() else None)[0]
 
 
 def barrier() -> None:

@@ -5,7 +5,7 @@ from math import exp, inf, log
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt
+from jaxtyping import Num, UInt
 from torch import Tensor, nn
 
 from pocketgpt.inference.generate import generate
@@ -44,7 +44,7 @@ class Evaluation:
 def evaluate(
     model: nn.Module,
     tokens: UInt[np.ndarray, " n_tokens"],
-    bytes_per_token: Int[Tensor, " vocab"],
+    bytes_per_token: Num[Tensor, " vocab"],
     *,
     seq_len: int,
     batch_size: int = 8,
@@ -63,25 +63,31 @@ def evaluate(
     was_training = model.training
     model.eval()
     summed = NextTokenLoss(model, chunk)
-    surprise, n_bytes = 0.0, 0
+    surprise, n_bytes = 0.0, 0.0
     for inputs, targets in sequential_windows(tokens, batch_size, seq_len):
         surprise += summed(inputs.to(device), targets.to(device), n_targets=1.0).item()
-        n_bytes += int(bytes_per_token[targets].sum())
+        n_bytes += bytes_per_token[targets].sum().item()
     model.train(was_training)
     loss = surprise / (len(tokens) - 1)
-    return Evaluation(loss=loss, bits_per_byte=surprise / log(2) / max(1, n_bytes), tokens=len(tokens) - 1)
+    return Evaluation(loss=loss, bits_per_byte=surprise / log(2) / max(1.0, n_bytes), tokens=len(tokens) - 1)
 
 
 def sample_text(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int, max_new_tokens: int = 100) -> str:
-    """Continue the prompt with the model in evaluation mode; the same seed gives the same text."""
+    """Continue the prompt, without dropout; the same seed gives the same text."""
     tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
     stop = (tokenizer.end_of_text,)
-    [written] = generate(model.eval(), [tokens], max_new_tokens=max_new_tokens, stop_tokens=stop, seed=seed)
+    [written] = generate(model, [tokens], max_new_tokens=max_new_tokens, stop_tokens=stop, seed=seed)
     return prompt + tokenizer.decode(written)
 
 
-def token_lengths(tokenizer: Tokenizer) -> Int[Tensor, " vocab"]:
-    """Length of each token in bytes; the end-of-text token is not text and has length 0."""
+def token_lengths(tokenizer: Tokenizer, mean: float | None = None) -> Num[Tensor, " vocab"]:
+    """Length of each token in bytes of the text; the end-of-text token is not text and has length 0.
+
+    The tokens of a lossy tokenizer do not say how long the text was ("[UNK]" is one character): each counts as `mean`,
+    the text's bytes per token.
+    """
+    if mean is not None and not getattr(tokenizer, "lossless", True):
+        return torch.full((tokenizer.vocab_size,), mean, dtype=torch.float64)
     lengths = [len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)]
     lengths[tokenizer.end_of_text] = 0
     return torch.tensor(lengths)

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from pocketgpt.errors import PocketError
 from pocketgpt.layers.part import Part
 from pocketgpt.training.recipes import TrainConfig
 
@@ -23,7 +24,8 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
 
     Muon replaces the momentum of a matrix by a matrix of the same directions whose singular values are all about 1, so
     that every direction learns at the same pace. It is made for hidden layers, hence AdamW for embedding
-    and head.
+    and head. It runs with PyTorch's defaults: Nesterov momentum 0.95, five Newton-Schulz iterations, and for a matrix
+    of shape (d_out, d_in) the rate muon_lr · √max(1, d_out / d_in).
 
     Each group stores its peak learning rate under "peak_lr", for the schedule to scale.
     Sources: Loshchilov and Hutter 2017, AdamW (arXiv 1711.05101); Jordan et al. 2024, Muon
@@ -40,7 +42,10 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
     else:
         adamw_groups[0]["params"] = hidden + others
     adamw_groups = [group for group in adamw_groups if group["params"]]
-    optimizers.append(torch.optim.AdamW(adamw_groups, lr=config.lr, betas=(config.beta1, config.beta2)))
+    if adamw_groups:
+        optimizers.append(torch.optim.AdamW(adamw_groups, lr=config.lr, betas=(config.beta1, config.beta2)))
+    if not optimizers:
+        raise PocketError("The model has no trainable parameter: set requires_grad for those to train.")
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

@@ -102,7 +102,7 @@ def compile_loss(loss: NextTokenLoss, by_block: bool = False) -> None:
     itself, which an evaluation calls with windows of other lengths, is not compiled.
     """
     for module in loss.model.blocks if by_block else [loss]:
-        module.compile()
+        module.compile(recompile_limit=256)  # for all models of a process; after PyTorch's 8, they run uncompiled
 
 
 def compiler_failure(error: Exception) -> str | None:

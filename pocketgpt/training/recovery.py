@@ -92,6 +92,8 @@ def interrupt_after_step() -> Iterator[Callable[[], bool]]:
             signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    if hasattr(signal, "SIGHUP"):  # a closed terminal ends the printing, not the training
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield lambda: interrupted
     finally:

@@ -16,10 +16,11 @@ from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.text.shards import TokenFolder
 from pocketgpt.text.tokenize_corpus import tokenize_corpus
 from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
-from pocketgpt.training.checkpoint import checkpoints, load_checkpoint
+from pocketgpt.training.checkpoint import load_checkpoint
 from pocketgpt.training.distributed import barrier, is_main, rank, world_size
 from pocketgpt.training.prepare import autocast, check_compiler
 from pocketgpt.training.recipes import TrainConfig
+from pocketgpt.training.run_folder import check_folder, owned
 from pocketgpt.training.trainer import RunResult, Trainer
 
 # Settings that may change when a run is resumed: they do not change the result.
@@ -50,11 +51,12 @@ def train(
             f"TrainConfig.seq_len = {config.seq_len} cannot work: use at most {model_config.max_seq_len}, "
             "the max_seq_len of the model."
         )
-    data = prepare_both(config.corpus, tokenizer)
-    torch.manual_seed(config.seed)
-    model = GPT(model_config)
-    metadata = {"preset": preset_name, "data": fingerprints(data)}
-    return build_trainer(model, tokenizer, data, config, folder, device, metadata).run()
+    with owned(folder):
+        data = prepare_both(config.corpus, tokenizer)
+        torch.manual_seed(config.seed)
+        model = GPT(model_config)
+        metadata = {"preset": preset_name, "data": fingerprints(data)}
+        return build_trainer(model, tokenizer, data, config, folder, device, metadata).run()
 
 
 def resume(
@@ -67,23 +69,24 @@ def resume(
     Bit for bit, if the device, the number of processes and `config` are those of before. Raises PocketError if `config`
     would change the result, or the corpus is not the one that the run began with.
     """
-    loaded = load_checkpoint(checkpoint)
-    state = read_torch(checkpoint / "state.pt")
-    saved = TrainConfig.from_dict(loaded.training["recipe"])
-    config = config or saved
-    check_changes(saved, config, loaded.training["processes"])
-    device = device or choose_device(config.device)
-    check_machine(config, device)
-    data = prepare_both(config.corpus, loaded.tokenizer)
-    if fingerprints(data) != loaded.training["data"]:
-        raise PocketError(
-            f"The text of corpus {config.corpus!r} has changed since {checkpoint.parent} began to train on it. "
-            "Restore the old text, or train from the beginning into another folder."
-        )
-    metadata = {name: loaded.training[name] for name in ("preset", "data")}
-    trainer = build_trainer(loaded.model, loaded.tokenizer, data, config, checkpoint.parent, device, metadata)
-    trainer.restore(state)
-    return trainer.run()
+    with owned(checkpoint.parent):
+        loaded = load_checkpoint(checkpoint)
+        state = read_torch(checkpoint / "state.pt")
+        saved = TrainConfig.from_dict(loaded.training["recipe"])
+        config = config or saved
+        check_changes(saved, config, loaded.training["processes"])
+        device = device or choose_device(config.device)
+        check_machine(config, device)
+        data = prepare_both(config.corpus, loaded.tokenizer)
+        if fingerprints(data) != loaded.training["data"]:
+            raise PocketError(
+                f"The text of corpus {config.corpus!r} has changed since {checkpoint.parent} began to train on it. "
+                "Restore the old text, or train from the beginning into another folder."
+            )
+        metadata = {name: loaded.training[name] for name in ("preset", "data")}
+        trainer = build_trainer(loaded.model, loaded.tokenizer, data, config, checkpoint.parent, device, metadata)
+        trainer.restore(state)
+        return trainer.run()
 
 
 def build_trainer(
@@ -113,6 +116,7 @@ def build_trainer(
         config,
         folder,
         device=device,
+        validation_bytes=data["validation"].n_bytes,
         metadata=metadata,
     )
 
@@ -157,23 +161,3 @@ def check_changes(saved: TrainConfig, config: TrainConfig, processes: int) -> No
             f"{saved.batch_size}, accumulation = {saved.accumulation}; now they would be {now:,}: {world_size()}, "
             f"{config.batch_size}, {config.accumulation}. Use values whose product is the same."
         )
-
-
-def check_folder(folder: Path) -> None:
-    """Raises PocketError if the folder is not empty. Partial checkpoints do not count."""
-    if not folder.exists() or all(file.name.endswith(".partial") for file in folder.iterdir()):
-        return
-    resume_it = f"resume it with `pocketgpt train --resume {folder}`, or " if checkpoints(folder) else ""
-    raise PocketError(
-        f"{folder} is not empty: {resume_it}give the run a folder of its own, such as {free_folder(folder)}."
-    )
-
-
-def free_folder(wanted: Path) -> Path:
-    """Return `wanted` if it does not exist, else the first of wanted-2, wanted-3, … that does not."""
-    folder = wanted
-    number = 2
-    while folder.exists():
-        folder = wanted.with_name(f"{wanted.name}-{number}")
-        number += 1
-    return folder

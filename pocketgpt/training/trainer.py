@@ -14,6 +14,7 @@ from tqdm import tqdm
 from pocketgpt.device import choose_device, matmul_flops
 from pocketgpt.errors import PocketError
 from pocketgpt.models.gpt import GPT
+from pocketgpt.output import steady_output
 from pocketgpt.text.batches import Batch, Tokens
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import latest_intact, prune, remove_partial, save_checkpoint
@@ -24,6 +25,7 @@ from pocketgpt.training.optimizer import build_optimizers
 from pocketgpt.training.prepare import autocast, compile_loss, grad_scaler, prepare_for_training
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.recovery import interrupt_after_step, with_recovery_hint
+from pocketgpt.training.run_folder import owned
 from pocketgpt.training.run_log import RunLog
 from pocketgpt.training.schedule import warmup_cosine, warmup_stable_decay
 from pocketgpt.training.step import training_step
@@ -58,7 +60,8 @@ class Trainer:
     """One training run of a model, written to a folder: checkpoints, metrics.jsonl, samples, loss.png.
 
     The progress of a run is one number, `step`: the learning rates and the position in the data follow from it.
-    `metadata` is written into every checkpoint.
+    `metadata` is written into every checkpoint. `validation_bytes`, the UTF-8 bytes of the validation text, makes bits
+    per byte right for a lossy tokenizer.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Trainer:
         folder: Path,
         *,
         device: torch.device | None = None,
+        validation_bytes: int | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self.config = config
@@ -85,7 +89,7 @@ class Trainer:
         self.loss = self.build_loss()
         self.optimizers = build_optimizers(self.model, config)
         self.validation = validation[: config.eval_tokens]
-        self.bytes_per_token = token_lengths(tokenizer)
+        self.bytes_per_token = token_lengths(tokenizer, validation_bytes and validation_bytes / len(validation))
         self.tokens_per_step = config.tokens_per_step * world_size()
         self.peak_flops = matmul_flops(self.device, self.product_dtype()) * world_size()
         self.log = RunLog(folder, silent=not is_main())
@@ -94,6 +98,7 @@ class Trainer:
         self.skipped_in_a_row = 0
         self.seconds = 0.0
         self.best: Evaluation | None = None
+        self.report = ""  # of the last evaluation
         self.measured: dict[str, float] = {}  # by the evaluation at this step, if there was one
         seed_everything(config.seed)
 
@@ -102,7 +107,7 @@ class Trainer:
 
         Raises PocketError if the run cannot continue, with the last checkpoint and how to resume from it.
         """
-        with with_recovery_hint(self.folder, self.config):
+        with steady_output(), with_recovery_hint(self.folder, self.config), owned(self.folder):
             if is_main():
                 remove_partial(self.folder)
             if self.step == 0:
@@ -113,9 +118,12 @@ class Trainer:
                     self.train_step(bar)
                     stopping = any_rank(interrupted())
                     ended = self.step == self.config.steps
-                    is_best = (ended or self.step % self.config.eval_every == 0) and self.evaluate(bar)
+                    due = ended or self.step % self.config.eval_every == 0
+                    is_best = due and self.evaluate()
                     if is_best or ended or stopping or self.step % self.config.save_every == 0:
                         self.save()
+                    if due and is_main():
+                        bar.write(self.report)
         return RunResult(folder=self.folder, step=self.step, best=self.best, interrupted=self.step < self.config.steps)
 
     def train_step(self, bar: tqdm | None = None) -> dict[str, float]:
@@ -167,8 +175,8 @@ class Trainer:
             return warmup_cosine(self.step, **settings)
         return warmup_stable_decay(self.step, decay_steps=config.decay_steps, **settings)
 
-    def evaluate(self, bar: tqdm) -> bool:
-        """Measure the validation loss and print a sample; returns True if the loss is the lowest so far.
+    def evaluate(self) -> bool:
+        """Measure the validation loss and write a sample, as `report`; returns True if the loss is the lowest so far.
 
         Every rank reads all of the text: no slower than one rank, and FSDP needs all ranks in a forward pass.
         """
@@ -190,10 +198,10 @@ class Trainer:
             self.best = result
         model = whole_model(self.model)
         if is_main():
-            bar.write(f"step {self.step}: {result}{' · best so far' if is_best else ''}")
             text = sample_text(model, self.tokenizer, self.config.prompt, self.config.seed)
             self.log.sample(self.step, text)
-            bar.write("\n".join("    " + line for line in text.splitlines()) + "\n")
+            lines = [f"step {self.step}: {result}{' · best so far' if is_best else ''}"]
+            self.report = "\n".join([*lines, *("    " + line for line in text.splitlines()), ""])
         return is_best
 
     def save(self) -> None:

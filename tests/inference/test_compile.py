@@ -75,3 +75,24 @@ def test_a_whole_step_is_one_graph_and_equals_eager():
 
 def test_a_whole_step_with_a_sliding_window_is_one_graph_and_equals_eager():
     assert set(graphs_after_each_step("sliding", "aot_eager")) == {1}
+
+
+MANY = """
+import torch
+from pocketgpt.models.gpt import GPT
+from pocketgpt.models.presets import preset
+from pocketgpt.inference.generate import generate
+from pocketgpt.inference.prepare import prepare_for_decoding
+
+torch._dynamo.config.recompile_limit = 1  # instead of 8 of them: the second model is over the limit of all
+for width in (16, 24, 32):
+    config = preset("llama", vocab_size=31, d_model=width, n_layers=2, max_seq_len=16, mixer={"n_heads": 2})
+    generate(prepare_for_decoding(GPT(config), "float32", compiled=True), [[1, 2]], max_new_tokens=3)
+print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="torch.compile makes C++ here: install gcc")
+def test_any_number_of_models_can_be_compiled_each_with_one_graph_for_all_its_blocks():
+    done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "6\n"), done.stderr  # a block and a head each

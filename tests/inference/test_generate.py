@@ -132,3 +132,24 @@ def test_generation_does_not_change_the_model(model):
 def test_a_bad_prompt_is_named(model, prompts, message):
     with pytest.raises(PocketError, match=message):
         generate(model, prompts, max_new_tokens=1)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_dropout_is_off_while_a_model_generates_and_as_before_after(small, lively, mode):
+    model = lively(small("llama", max_seq_len=32, dropout=0.5)).train(mode)
+    model.blocks[0].eval()
+    modes = [module.training for module in model.modules()]
+    texts = [generate(model, [[5, 17]], max_new_tokens=20, sampler=GREEDY)[0] for _ in range(2)]
+    assert texts[0] == texts[1] == list(stream(model, [5, 17], max_new_tokens=20, sampler=GREEDY))
+    next(stream(model, [5, 17], max_new_tokens=20))  # left in the middle
+    assert [module.training for module in model.modules()] == modes
+    assert texts[0] == greedy_without_cache(model.eval(), [5, 17], 20)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_end_in_a_sentence(small, value):
+    model = GPT(small("llama", tie_embeddings=False)).eval()
+    model.head.weight.data[7] = value
+    for write in (generate, lambda model, prompts, **options: list(stream(model, prompts[0], **options))):
+        with pytest.raises(PocketError, match=r"logits are NaN or infinite.*earlier checkpoint"):
+            write(model, [[5, 17]], max_new_tokens=5, sampler=WILD)

@@ -129,3 +129,15 @@ def test_a_bad_value_is_named_with_one_that_works(field, value, instead):
         Sampler(**{field: value})
     assert f"Sampler.{field} = {value!r}" in str(error.value) and str(instead) in str(error.value)
     Sampler(**{field: instead})
+
+
+def test_top_p_of_one_keeps_tokens_however_improbable():
+    logits = torch.randn(1, 50_000, generator=torch.Generator().manual_seed(0)) * 20
+    assert kept(top_p(logits, 1.0)).all()
+
+
+def test_top_p_adds_small_probabilities_exactly():
+    logits = torch.randn(1, 50_000, generator=torch.Generator().manual_seed(0)) * 3
+    share = logits.double().softmax(-1).sort(descending=True).values[0]
+    needed = int((share.cumsum(0) < 0.9999).sum()) + 1
+    assert abs(int(kept(top_p(logits, 0.9999)).sum()) - needed) <= 2

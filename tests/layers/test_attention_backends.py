@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from pocketgpt.layers import attention_backends
-from pocketgpt.layers.attention_backends import fused_attention, short_attention
+from pocketgpt.layers.attention_backends import fused_attention, short_attention, step_by_step_attention
 
 CPU = torch.device("cpu")
 SHAPES = [(2, 6, 2, 5, 8), (1, 4, 4, 17, 16), (3, 4, 1, 8, 4), (1, 1, 1, 1, 2)]  # batch, heads, kv heads, seq, d_head
@@ -87,3 +87,14 @@ def test_dropout_drops_weights_and_keeps_their_mean():
     first = y[:, :, 0]  # the first token has one weight, 1: it is dropped, or becomes 1 / 0.75
     assert first.unique().tolist() == pytest.approx([0.0, 4 / 3])
     assert y.mean().item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_query_that_may_attend_to_nothing_has_output_zero_and_finite_gradients():
+    q, k, v = (torch.randn(1, 2, 4, 8, requires_grad=True) for _ in range(3))
+    mask = torch.ones(4, 4, dtype=torch.bool).tril()
+    mask[2] = False
+    output = step_by_step_attention(q, k, v, mask)
+    torch.testing.assert_close(output, fused_attention(q, k, v, mask))
+    assert (output[:, :, 2] == 0).all()
+    output.sum().backward()
+    assert all(x.grad.isfinite().all() for x in (q, k, v))

@@ -168,6 +168,11 @@ def _write(path, content):
         ("empty.txt", b"", "too little text to split"),
         ("latin.txt", b"caf\xe9", "is not UTF-8: byte 0xe9 at 3.*iconv"),
         ("later.txt", b"a\n" * 700_000 + b"caf\xe9.\n" + b"a\n" * 700_000, "is not UTF-8: byte 0xe9 at 1400003.*iconv"),
+        ("marked.txt", "café\n".encode("utf-16"), "marked.txt is not UTF-8 but UTF-16.*iconv -f utf-16"),
+        ("unmarked.txt", "cafe\n".encode("utf-16-le"), "unmarked.txt is not UTF-8 but UTF-16"),
+        ("unmarked.jsonl", '{"text": "a"}\n'.encode("utf-16-le"), "unmarked.jsonl is not UTF-8 but UTF-16"),
+        ("packed.txt", b"\x1f\x8b\x08\x00abc", "packed.txt is compressed.*gunzip"),
+        ("packed.jsonl", b"\x1f\x8b\x08\x00abc", "packed.jsonl is compressed.*gunzip"),
         ("latin.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}', "is not UTF-8: byte 0xe9 at 27"),
         ("data.csv", b"a,b", r"data\.csv is a \.csv; text is read from \.txt, \.jsonl, \.parquet"),
         ("torn.jsonl", b'{"text": "a"}\n{"text": ', "line 2, is not an object like"),
@@ -197,3 +202,29 @@ def test_a_parquet_without_text_names_its_columns(tmp_path):
 def test_a_folder_without_text_is_refused(tmp_path):
     with pytest.raises(PocketError, match=r"contains no \.txt files"):
         list(load_corpus(tmp_path))
+
+
+def test_the_ending_of_a_file_in_a_folder_may_be_in_capitals(tmp_path):
+    for name in ("a.txt", "B.TXT", "c.Txt"):
+        (tmp_path / name).write_text(f"{name}\n")
+    (tmp_path / "folder.txt").mkdir()
+    texts = [*load_corpus(tmp_path, "train"), *load_corpus(tmp_path, "validation")]
+    assert sorted(texts) == ["B.TXT\n", "a.txt\n", "c.Txt\n"]
+
+
+def test_half_a_surrogate_pair_in_json_becomes_the_replacement_character(tmp_path):
+    (tmp_path / "own.jsonl").write_text('{"text": "a\\ud83d"}\n{"text": "b\\ud83d\\ude00"}\n')
+    assert [*load_corpus(tmp_path / "own.jsonl"), *load_corpus(tmp_path / "own.jsonl", "validation")] == [
+        "a\ufffd",
+        "b😀",
+    ]
+
+
+@pytest.mark.parametrize("values", [[b"a", b"b"], [1, 2], [["a"], ["b"]]], ids=["bytes", "numbers", "lists"])
+def test_a_parquet_column_that_is_no_text_names_its_type(tmp_path, values):
+    table = pyarrow.table({"text": values})
+    pyarrow.parquet.write_table(table, tmp_path / "own.parquet")
+    with pytest.raises(PocketError) as error:
+        list(load_corpus(tmp_path / "own.parquet"))
+    kind = str(table.schema.field("text").type).partition("<")[0]
+    assert f'the column "text" contains {kind}' in str(error.value) and "and not string" in str(error.value)

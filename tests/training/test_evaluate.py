@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from pocketgpt.errors import PocketError
 from pocketgpt.text.tokenizer import load_tokenizer
+from pocketgpt.text.word_tokenizer import train_word_tokenizer
 from pocketgpt.training.evaluate import Evaluation, evaluate, token_lengths
 
 TEXT = "Shall I compare thee to a summer’s day? Thou art more lovely and more temperate."
@@ -78,3 +79,17 @@ def test_a_perplexity_beyond_all_numbers_is_infinite():
 def test_one_token_is_too_little(model, tokenizer):
     with pytest.raises(PocketError, match="too short"):
         evaluate(model, ids(tokenizer, "a"), token_lengths(tokenizer), seq_len=8)
+
+
+@pytest.mark.parametrize("text", ["ZZZZ", "It is,   so to say: (quite) easy!\n\n" * 3])
+def test_bits_per_byte_count_the_bytes_of_a_text_that_the_tokenizer_loses(text):
+    words = train_word_tokenizer([TEXT.lower() * 3], 40)
+    tokens = ids(words, text)
+    lengths = token_lengths(words, len(text.encode()) / len(tokens))
+    result = evaluate(Uniform(40), tokens, lengths, seq_len=8)
+    share = (len(tokens) - 1) / len(tokens)  # the first token is not predicted
+    assert result.bits_per_byte == pytest.approx(math.log2(40) * (len(tokens) - 1) / (len(text) * share), rel=1e-5)
+
+
+def test_a_lossless_tokenizer_counts_the_bytes_of_each_token(tokenizer):
+    assert torch.equal(token_lengths(tokenizer, 3.0), token_lengths(tokenizer))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.models.config import ModelConfig
@@ -127,3 +128,13 @@ def test_a_model_without_blocks_trains_with_muon_too():
     model = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 7))
     [optimizer] = build_optimizers(model, TrainConfig(optimizer="muon"))
     assert isinstance(optimizer, torch.optim.AdamW)
+
+
+def test_one_optimizer_is_enough_where_nothing_is_left_for_the_other(model):
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name.startswith("blocks.") and parameter.ndim == 2
+    [muon] = build_optimizers(model, TrainConfig(optimizer="muon"))
+    assert isinstance(muon, torch.optim.Muon)
+    model.requires_grad_(False)
+    with pytest.raises(PocketError, match="no trainable parameter"):
+        build_optimizers(model, TrainConfig(optimizer="muon"))

@@ -1,12 +1,17 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pocketgpt.errors import PocketError
 from pocketgpt.models.presets import preset
-from pocketgpt.training.checkpoint import load_checkpoint
+from pocketgpt.training.checkpoint import latest_intact, load_checkpoint
 from pocketgpt.training.recipes import TrainConfig
-from pocketgpt.training.run import free_folder, train
+from pocketgpt.training.run import resume, train
+from pocketgpt.training.run_folder import free_folder, new_folder, owned
 
 PRESET = preset("pocket-shakespeare")
 
@@ -75,3 +80,52 @@ def test_a_free_folder_is_counted_up(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run-2").mkdir()
     assert free_folder(tmp_path / "run") == tmp_path / "run-3"
+
+
+def test_runs_that_start_together_get_different_folders(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(new_folder, [tmp_path / "run"] * 8))
+    assert len(set(folders)) == 8 and all(folder.is_dir() for folder in folders)
+
+
+def test_the_current_folder_has_a_free_neighbor(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert free_folder(Path(".")) == tmp_path / "here-2"
+
+
+OWN = """
+import sys
+from pathlib import Path
+from pocketgpt.training.run_folder import owned
+with owned(Path(sys.argv[1])):
+    print("owned", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_has_one_owner_until_that_process_ends_however_it_ends(tmp_path, config):
+    folder = train(PRESET, config, tmp_path / "run").folder
+    before = sorted(file.name for file in folder.iterdir())
+    command = [sys.executable, "-c", OWN, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        owner.stdout.readline()
+        with pytest.raises(PocketError, match=rf"run is in use by process {owner.pid} on .*stop it"):
+            resume(latest_intact(folder))
+        owner.kill()
+    assert resume(latest_intact(folder)).step == 2
+    assert sorted(file.name for file in folder.iterdir()) == before
+
+
+def test_a_folder_can_be_owned_again_inside_and_a_new_empty_one_is_removed(tmp_path):
+    with owned(tmp_path / "run"):
+        with owned(tmp_path / "run"):
+            pass
+        assert {file.name for file in (tmp_path / "run").iterdir()} == {".lock", ".owner"}
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_folder(tmp_path, config):
+    with pytest.raises(PocketError, match=r"nowhere\.txt"):
+        train(PRESET, replace(config, corpus="nowhere.txt"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

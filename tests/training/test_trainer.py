@@ -212,7 +212,7 @@ def test_the_saved_model_is_the_trained_one(make_trainer, model):
 
 def test_a_folder_that_cannot_be_written_shows_before_the_first_step(make_trainer, tmp_path):
     (tmp_path / "run").touch()
-    with pytest.raises(PocketError, match=r"run.*cannot be written.*Nothing has been saved yet"):
+    with pytest.raises(PocketError, match=r"run cannot be written: File exists.*another folder"):
         make_trainer(batches=Listed([])).run()
 
 
