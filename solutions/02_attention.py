@@ -174,7 +174,8 @@ check.attention_scores(attention_scores)
 # 2. Return weights of the shape of `scores`. Where the mask is False the weight is exactly 0.
 # 3. In each row, the weights of the allowed keys sum to 1, in the proportions of the softmax.
 # 4. A row with nothing allowed is all zeros, not NaN.
-# 5. Scores as large as 1000 must not overflow. `torch.softmax` takes care of that, and you may use it.
+# 5. Scores of any size must give right weights, such as 1000 or −20,000. `torch.softmax` takes care of that, and you may
+#    use it.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -259,6 +260,7 @@ causal_mask = yours("causal_mask")
 # 1. `q` (…, T, d_head), `k` and `v` (…, S, d_head), `mask` boolean (T, S).
 # 2. Return **two** tensors: the output (…, T, d_head), and the weights (…, T, S), which the pictures below need.
 # 3. The weights are computed from queries and keys; the output is the weighted mean of the **values**.
+# 4. PyTorch's own attention is not allowed, as it would be the whole exercise.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #

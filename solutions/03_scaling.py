@@ -386,7 +386,8 @@ against_width(widths, variances, entropies, gradients, n_keys=64)
 #    True where looking is allowed; every query has at least one allowed key.
 # 2. The scores are multiplied by `scale`. If `scale` is None, it is 1/√d_head. Any number is allowed, 0.0 and negative ones included.
 # 3. Return two tensors: the output (B, heads, T, d_head) and the weights (B, heads, T, S).
-# 4. In float16, products of q and k may be larger than 65,504 although the scaled scores are not. The result must not contain NaN.
+# 4. In float16, products of q and k may be larger than 65,504 although the scaled scores are not. The result must be
+#    right, without NaN. PyTorch's own attention is not allowed.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #

@@ -36,6 +36,7 @@ def _(rng):
     a, b, c, _ = letters(rng, 4)
     yield write(b" " + a, b" " + b + c)
     yield write(b" it", a, b"\n", b" To")
+    yield write(b"\xc3", b"\xa9", a, b"\xc3")  # a character in two tokens, and half of one
     yield write(b, b"\xc3", b"\xa9", c, "é".encode(), b" it")
     yield write(b" be", b"\xf0\x9f", b"\x8c\xb9", c)
     yield write(b, b"\xc3", c, b"\xa9", b" be", b"\xe2\x80")

@@ -36,13 +36,13 @@ def _real_merges() -> list[tuple[bytes, bytes]]:
 
 @encode_word.values
 def ranks(rng, word):
-    """Merges of random pairs of the word, with gaps between their ranks, which go beyond 1000."""
+    """Merges of random pairs of the word, with gaps between their ranks, as large as in real vocabularies."""
     found, tokens = {}, single_bytes(word)
     for step in range(4):
         pairs = [pair for pair in pairwise(tokens) if pair not in found]
         if pairs:
             pair = pairs[int(torch.randint(len(pairs), (), generator=rng))]
-            found[pair] = 400 * step + int(torch.randint(400, (), generator=rng))
+            found[pair] = 20_000 * step + int(torch.randint(20_000, (), generator=rng))
             tokens = merged(tokens, pair)
     return found
 
@@ -60,6 +60,11 @@ def _(rng):
     yield x + y + z + w, in_order((a, b), (c, d), (a + b, c + d))
     yield "é" + x + "ü" + y, in_order((a, b), (b"\xc3", b"\xbc"))
     yield x + "–" + y, in_order((b"\xe2", b"\x80"))
+    yield "é", in_order((b"\xc3", b"\xa9"))  # one character, two bytes
+    yield x + y + z + w, in_order((a, b), (a + b, c), (c, d))  # the first join makes a pair that beats a known one
+    yield x + y + z, in_order((a, b + c))  # the joined bytes are known, but not as these two tokens
+    long = letters(rng, 14)
+    yield b"".join(long).decode(), in_order(*((b"".join(long[:i]), long[i]) for i in range(1, 14)))
     merges = _real_merges()[: int(torch.randint(40, 121, (), generator=rng))]
     for i in torch.randperm(len(REAL_WORDS), generator=rng)[:3].tolist():
         yield " " + REAL_WORDS[i], in_order(*merges)

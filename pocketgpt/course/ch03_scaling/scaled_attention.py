@@ -39,10 +39,11 @@ def _(rng):
     # The products are ±100,000, more than float16 holds (65,504); scaled, they are ±12,500.
     direction = (100_000 / 64) ** 0.5 * torch.randn(64, generator=rng).sign()
     signs = 2.0 * torch.randint(2, (1, 3, 4, 1), generator=rng) - 1
-    fits = torch.tensor([0.5, 1.0, -0.5, 0.0, -1.0])[torch.randperm(5, generator=rng)]
+    fits = torch.tensor([0.8, 1.0, -0.5, 0.0, -1.0])[torch.randperm(5, generator=rng)]
     v = torch.randn(1, 3, 5, 64, generator=rng)
     keys = (fits[:, None] * direction).expand(1, 3, -1, -1)
-    yield (signs * direction).half(), keys.half(), v.half(), torch.ones(4, 5, dtype=torch.bool), None
+    for scale in (None, 0.2):
+        yield (signs * direction).half(), keys.half(), v.half(), torch.ones(4, 5, dtype=torch.bool), scale
 
 
 @scaled_attention.composed

@@ -21,7 +21,7 @@ OMITTED = object()  # stands for a default that is left out
 @dataclass(frozen=True)
 class Plan:
     """How the inputs of a case look: axes in front, an axis of size 1, strides, the short form of masks, the smallest
-    sizes, the sizes of the case before, some tokens."""
+    sizes, the sizes of the case before, as many keys as queries, some tokens."""
 
     leading: tuple[int, ...] = ()
     one: str = ""
@@ -29,6 +29,7 @@ class Plan:
     short: bool = False
     small: bool = False
     again: bool = False
+    square: bool = False
     pool: tuple[bytes, ...] = POOLS[0]
     length: int = 5
 
@@ -122,8 +123,13 @@ def _plans(axes: dict[str, Axes], sizes: Mapping[str, Sequence[int]], plain: boo
     if leading:
         for form in (True, False) if short else (False,):
             yield Plan(leading=(7,), short=form)
+            yield Plan(leading=(2, 7), short=form)  # batch and heads
             yield Plan(leading=(7, 1, 8), short=form)
-        yield Plan(leading=(7,), strided=True, short=short)
+        yield Plan(leading=(2, 7), strided=True, short=short)
+    names = {name for each in axes.values() for name in each.names}
+    if {"seq", "keys"} <= names:  # a text that looks at itself
+        yield Plan(square=True)
+        yield Plan(leading=(2, 7), square=True) if leading else Plan(square=True, again=True)
     for name in dict.fromkeys(name for each in axes.values() for name in each.names):
         if name.isidentifier() and 1 in sizes.get(name, (1,)):
             yield Plan(one=name)
@@ -146,6 +152,8 @@ def _sizes(
     for name in names:
         if name in sizes:
             drawn[name] = sizes[name][int(torch.randint(len(sizes[name]), (), generator=rng))]
+    if plan.square:
+        drawn["keys"] = drawn["seq"]
     return drawn | ({plan.one: 1} if plan.one else {})
 
 
@@ -170,7 +178,9 @@ def _call(draw: Callable, known: Mapping[str, Any]) -> Any:
 
 
 def strided(x: Tensor) -> Tensor:
-    """The same values, not contiguous in memory."""
+    """The same values, not contiguous in memory: with two axes in front, as heads are cut out of a wider vector."""
+    if x.ndim > 2 and min(x.shape[-3:-1]) > 1:
+        return x.transpose(-3, -2).contiguous().transpose(-3, -2)
     return x.mT.contiguous().mT if x.ndim > 1 and min(x.shape[-2:]) > 1 else torch.stack([x, x], dim=-1)[..., 0]
 
 

@@ -60,7 +60,9 @@ def _wrong_type(got: object, wanted: str, name: str) -> Difference:
 
 
 def _a(kind: str) -> str:
-    return "None" if kind == "NoneType" else f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+    if kind in ("NoneType", "bytes"):
+        return kind.removesuffix("Type")
+    return f"an {kind}" if kind[0] in "aeiou" or kind == "ndarray" else f"a {kind}"
 
 
 def cut(value: object) -> str:
@@ -95,7 +97,8 @@ def _tensor_difference(got: object, expected: Tensor, slack: tuple[float, float]
     if broken.any():
         problem = f"`{name}` has {'a NaN' if mine[where].isnan() else 'an infinity'}"
     else:
-        problem = f"{int(wrong.sum())} of the {wrong.numel()} values of your `{name}` are wrong"
+        count = int(wrong.sum())
+        problem = f"{count} of the {wrong.numel()} values of your `{name}` {'is' if count == 1 else 'are'} wrong"
     return Difference(f"{problem}: {values}", name, got, expected, where)
 
 

@@ -13,12 +13,14 @@ from torch import Tensor
 Where = Bool[Tensor, "seq seq"]
 
 HEADS = {
+    (1, 2): "previous token",
     (2, 0): "previous token",
     (2, 1): "previous token",
     (2, 2): "previous token",
-    (2, 3): "start of line",
-    (3, 3): "start of line",
-    (3, 5): "same token",
+    (2, 5): "start of line",
+    (3, 0): "induction",
+    (3, 2): "induction",
+    (3, 4): "start of line",
 }
 """Heads of the shipped model, (layer, head), and the behavior that each shows most clearly."""
 

@@ -38,3 +38,13 @@ def test_every_named_head_looks_there_three_times_as_much_as_an_even_spread():
             looked += share(attention_weights(model, window[None])[:, 0], where)[layer, head].item()
             by_chance += share(even, where).item()
         assert looked > 3 * by_chance, f"{layer}.{head} is not a head of {name!r}: {looked / 5:.2f}"
+
+
+@torch.inference_mode()
+def test_in_a_random_sequence_written_twice_an_induction_head_finds_what_came_next():
+    text = torch.tensor(pocket_tokenizer().encode(asset("held-out.txt").read_text(encoding="utf-8")))
+    once = text[torch.randperm(len(text), generator=torch.Generator().manual_seed(0))[: 8 * 64]].view(8, 64)
+    weights = attention_weights(pocket_model(), torch.cat([once, once], dim=1))
+    found = torch.stack([weights[:, :, :, 64 + t, t + 1] for t in range(64)]).mean(dim=(0, 2))  # (layers, heads)
+    assert found[3, 0] > 0.5
+    assert found.max() == found[3, 0]
