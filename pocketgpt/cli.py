@@ -8,6 +8,7 @@ need Jupyter.
 import ast
 import errno
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -62,7 +63,11 @@ def run(argv: list[str]) -> int:
             result = overview(argv)
     except PocketError as error:
         rank = os.environ.get("RANK", "0")
-        print(f"pocketgpt{f' (rank {rank})' if rank != '0' else ''}: {error}", file=sys.stderr)
+        # An option is named as it is on the command line.
+        message = re.sub(
+            r"\b(?:TrainConfig|Sampler)\.(\w+) = ", lambda match: f"--{match[1]} ".replace("_", "-"), str(error)
+        )
+        print(f"pocketgpt{f' (rank {rank})' if rank != '0' else ''}: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\npocketgpt: interrupted", file=sys.stderr)

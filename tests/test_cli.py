@@ -98,8 +98,8 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["train", "--resume", "nowhere"], "nowhere does not exist. `pocketgpt train --out FOLDER` writes one"),
         (["train", "--device", "gpu"], "no device 'gpu' here: choose one of auto, cpu"),
         (["generate", "--model", "nowhere"], "nowhere does not exist. `pocketgpt train --out FOLDER` writes one"),
-        (["generate", "--top-k", "0"], "top_k = 0 cannot work: use a whole number of at least 1"),
-        (["generate", "--temperature", "-1"], "temperature = -1.0 cannot work: use 0"),
+        (["generate", "--top-k", "0"], "--top-k 0 cannot work: use a whole number of at least 1"),
+        (["generate", "--temperature", "-1"], "--temperature -1.0 cannot work: use 0"),
         (["generate", "--max-new-tokens", "-1"], "max_new_tokens = -1 cannot work: use 0 or more"),
         (["info", "gpt5"], "no preset 'gpt5': choose one of pocket, pocket-shakespeare"),
         (["fetch", "shakespeer"], "'shakespeer' is neither a corpus (shakespeare"),
@@ -116,8 +116,8 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["train", "--model.norm-eps", "inf"], "norm_eps = inf cannot work"),
         (["generate", "--seed", "-1"], "seed = -1 cannot work: use a whole number from 0"),
         (["generate", "--seed", "9" * 23], "cannot work: use a whole number from 0"),
-        (["generate", "--temperature", "1e-38"], "temperature = 1e-38 cannot work: use 0"),
-        (["generate", "--temperature", "inf"], "temperature = inf cannot work: use 0"),
+        (["generate", "--temperature", "1e-38"], "--temperature 1e-38 cannot work: use 0"),
+        (["generate", "--temperature", "inf"], "--temperature inf cannot work: use 0"),
         (["generate", "--max-new-tokens", "9" * 30], "and at most 2,147,483,647"),
         (["bench", "--batch-size", "0"], "batch_size = 0 cannot work: use a whole number of at least 1"),
         (["bench", "--seq-len", "-5"], "seq_len = -5 cannot work"),
@@ -250,12 +250,18 @@ def test_a_run_goes_on_with_its_own_settings_and_no_others(capsys, monkeypatch, 
     run(capsys, "train", "--corpus", "own.txt", *small)
     assert "resume it with `pocketgpt train --resume run`" in run(capsys, "train", "--corpus", "own.txt", *small)[2]
     resume = ["train", "--resume", "run"]
-    assert "lr = 0.006 and not 0.5" in message_of(capsys, *resume, "--lr", "0.5")
+    assert "seed = 0 and not 5" in message_of(capsys, *resume, "--seed", "5")
     assert "begun with --preset pocket-shakespeare and not gpt2" in message_of(capsys, *resume, "--preset", "gpt2")
     assert "leave out --recipe shipped" in message_of(capsys, *resume, "--recipe", "shipped")
-    assert "leave out --out other" in message_of(capsys, *resume, "--out", "other")
     code, out, _ = run(capsys, *resume, "--prompt", "Of")
     assert (code, out.splitlines()[1]) == (0, "Done after 1 steps.")
+    assert "has later checkpoints, up to step-000001" in message_of(capsys, "train", "--resume", "run/step-000000")
+    code, out, _ = run(capsys, "train", "--resume", "run/step-000000", "--out", "other", "--lr", "0.01")
+    assert code == 0 and (tmp_path / "other" / "step-000001").is_dir()
+    assert run(capsys, "train", "--resume", "run/step-000001", "--steps", "2")[0] == 0
+    assert (tmp_path / "run" / "step-000002").is_dir()
+    (tmp_path / "run" / "step-000002" / "model.safetensors").write_bytes(b"")
+    assert "step-000002 is damaged" in message_of(capsys, "train", "--resume", "run/step-000002")
     (tmp_path / "run" / "step-000001" / "state.pt").unlink()
     assert "step-000001 is damaged and was skipped: state.pt is missing" in run(capsys, *resume, "--help")[2]
 
