@@ -86,7 +86,7 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["train", "--steps", "0"], "steps = 0 cannot work: use a whole number of at least 1"),
+        (["train", "--steps", "0"], "--steps 0 cannot work: use a whole number of at least 1"),
         (["train", "--steps", "many"], "--steps"),
         (["train", "--preset"], "--preset"),
         (["train", "--optimizer", "sgd"], "'muon', 'adamw'"),
@@ -104,11 +104,11 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["info", "gpt5"], "no preset 'gpt5': choose one of pocket, pocket-shakespeare"),
         (["fetch", "shakespeer"], "'shakespeer' is neither a corpus (shakespeare"),
         (["bench", "--runs", "0"], "runs = 0 cannot work: use a whole number of at least 1"),
-        (["train", "--seed", "-1"], "seed = -1 cannot work: use a whole number from 0"),
-        (["train", "--seed", str(2**64)], f"seed = {2**64} cannot work"),
-        (["train", "--warmup", "inf"], "warmup = inf cannot work: use a fraction of the steps"),
-        (["train", "--decay", "inf"], "decay = inf cannot work"),
-        (["train", "--weight-decay", "inf"], "weight_decay = inf cannot work: use a number from 0 to 1"),
+        (["train", "--seed", "-1"], "--seed -1 cannot work: use a whole number from 0"),
+        (["train", "--seed", str(2**64)], f"--seed {2**64} cannot work"),
+        (["train", "--warmup", "inf"], "--warmup inf cannot work: use a fraction of the steps"),
+        (["train", "--decay", "inf"], "--decay inf cannot work"),
+        (["train", "--weight-decay", "inf"], "--weight-decay inf cannot work: use a number from 0 to 1"),
         (["train", "--steps", "9" * 400], "use a whole number of at most 2,147,483,647"),
         (["train", "--batch-size", "9" * 20], "use a whole number of at most 2,147,483,647"),
         (["train", "--model.d-model", "9" * 20], "use a whole number of at most 2,147,483,647"),
@@ -122,6 +122,11 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["bench", "--batch-size", "0"], "batch_size = 0 cannot work: use a whole number of at least 1"),
         (["bench", "--seq-len", "-5"], "seq_len = -5 cannot work"),
         (["bench", "attention", "--out", "/dev/null/x"], "Nothing can be written to /dev/null/x: Not a directory"),
+        (["generate", "--model", "."], ". contains no intact checkpoint"),
+        (["fetch", "/dev/null"], "/dev/null is a file without ending; text is read from .txt"),
+        (["tokenizer", "--out", "/proc/x.json"], "Nothing can be written to /proc"),
+        (["tokenizer", "--vocab-size", "1000000000"], "at most 1,000,000 tokens"),
+        (["release", "--out", "."], "is a folder: give the name of a file"),
         (["trian"], "train, generate, info, doctor, build, release, grade, fetch, bench"),
     ],
 )
@@ -316,3 +321,36 @@ def test_a_second_run_gets_a_folder_of_its_own(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("pocketgpt.training.run.train", lambda *arguments: seen.append(arguments) or sys.exit(0))
     run(capsys, "train")
     assert str(seen[0][2]) == os.path.join("runs", "pocket-shakespeare-2")
+
+
+@pytest.mark.parametrize("argv", [["fetch", "own.txt"], ["train", "--corpus", "own.txt"]])
+def test_a_cache_that_cannot_be_written_is_named_with_its_variable(capsys, monkeypatch, tmp_path, argv):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "own.txt" / "cache"))
+    (tmp_path / "own.txt").write_text("Full fathom five\n" * 40)
+    assert "cache: Not a directory. Set POCKETGPT_CACHE to a folder" in message_of(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("out", "said"), [("own.txt", "own.txt is a file"), ("own.txt/x", "cannot be written"), (".", "is not empty")]
+)
+def test_a_target_of_a_run_that_cannot_be_used_is_named(capsys, monkeypatch, tmp_path, out, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.txt").write_text("Full fathom five\n" * 40)
+    assert said in message_of(capsys, "train", "--corpus", "own.txt", "--out", out)
+
+
+def test_a_prompt_of_bytes_that_are_no_text_stops_no_training(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.txt").write_text("Full fathom five thy father lies\n" * 80)
+    small = ["--corpus", "own.txt", "--steps", "1", "--batch-size", "2", "--seq-len", "16", "--out", "run"]
+    assert run(capsys, "train", *small, "--prompt", "\udcff")[0] == 0
+
+
+def test_a_folder_of_another_program_says_how_to_load_it(capsys, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    for command in (["info", str(tmp_path)], ["generate", "--model", str(tmp_path)]):
+        assert "model_type 'llama'): load it with pocketgpt.pretrained.huggingface" in message_of(capsys, *command)

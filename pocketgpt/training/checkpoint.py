@@ -135,7 +135,7 @@ def latest_intact(run: Path) -> Path:
     for folder in reversed(checkpoints(run)):
         if _is_intact(folder):
             return folder
-    found = "contains no intact checkpoint" if run.is_dir() else "does not exist"
+    found = "contains no intact checkpoint" if run.is_dir() else "is a file" if run.exists() else "does not exist"
     raise CheckpointError(f"{run} {found}. `pocketgpt train --out FOLDER` writes one.")
 
 
