@@ -127,7 +127,9 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["tokenizer", "--out", "/proc/x.json"], "Nothing can be written to /proc"),
         (["tokenizer", "--vocab-size", "1000000000"], "at most 1,000,000 tokens"),
         (["release", "--out", "."], "is a folder: give the name of a file"),
-        (["trian"], "train, generate, info, doctor, build, release, grade, fetch, bench"),
+        (["eval", "--max-tokens", "1"], "max_tokens = 1 cannot work: use a whole number of at least 2"),
+        (["eval", "nowhere"], "nowhere does not exist"),
+        (["trian"], "train, generate, eval, info, doctor, build, release, grade, fetch, bench"),
     ],
 )
 def test_a_mistake_is_answered_with_what_would_work(capsys, monkeypatch, tmp_path, argv, said):
@@ -354,3 +356,30 @@ def test_a_folder_of_another_program_says_how_to_load_it(capsys, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"")
     for command in (["info", str(tmp_path)], ["generate", "--model", str(tmp_path)]):
         assert "model_type 'llama'): load it with pocketgpt.pretrained.huggingface" in message_of(capsys, *command)
+
+
+def test_version_is_that_of_the_package(capsys):
+    from pocketgpt import __version__
+
+    assert run(capsys, "--version")[:2] == (0, f"pocketgpt {__version__}\n")
+
+
+def test_help_of_train_names_every_recipe(capsys):
+    from pocketgpt.training.recipes import RECIPES
+
+    _, out, _ = run(capsys, "train", "--help")
+    text = " ".join(out.replace("│", " ").split())
+    recipes = text.partition("Set of defaults for the options below")[2].partition("(default")[0]
+    assert all(name in recipes for names in RECIPES.values() for name in names)
+
+
+def test_eval_measures_what_training_measured(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.txt").write_text("Full fathom five thy father lies;\nOf his bones are coral made;\n" * 40)
+    small = ["--corpus", "own.txt", "--steps", "2", "--batch-size", "2", "--seq-len", "16", "--out", "run"]
+    _, out, _ = run(capsys, "train", *small, "--model.max-seq-len", "16", "--precision", "float32")
+    code, measured, _ = run(capsys, "eval", "run", "own.txt")
+    assert code == 0 and "run/step-000002 on own.txt (validation): " in measured
+    loss = float(measured.split("loss ")[1].split()[0])
+    assert float(out.split("step 2: validation loss ")[1].split()[0]) == pytest.approx(loss, abs=1e-3)

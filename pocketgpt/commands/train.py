@@ -58,7 +58,9 @@ def with_defaults(options: Sequence[str]) -> Callable[..., None]:
 
         Args:
             preset: Model to train; `pocketgpt info` lists the presets.
-            recipe: Set of defaults for the options below; `--preset NAME --recipe NAME --help` shows them.
+            recipe: Set of defaults for the options below; `--preset NAME --recipe NAME --help` shows them. quick or
+                shipped for pocket-shakespeare, published or offline for pocket and latent, gpt3-small for gpt2, wsd for
+                llama.
             out: Folder to write to, new or empty; by default runs/PRESET, with a number if that is taken, and with
                 --resume the folder of that run.
             resume: Folder of a run to continue, such as runs/pocket-shakespeare, or one of its checkpoints. It has its
