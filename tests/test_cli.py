@@ -383,3 +383,12 @@ def test_eval_measures_what_training_measured(capsys, monkeypatch, tmp_path):
     assert code == 0 and "run/step-000002 on own.txt (validation): " in measured
     loss = float(measured.split("loss ")[1].split()[0])
     assert float(out.split("step 2: validation loss ")[1].split()[0]) == pytest.approx(loss, abs=1e-3)
+
+
+def test_a_prompt_is_read_from_standard_input(checkpoint):
+    command = [sys.executable, "-m", "pocketgpt.cli", "generate", "-", "--model", str(checkpoint)]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(
+        [*command, "--max-new-tokens", "3"], input=b"Full fathom", capture_output=True, env=environment
+    )
+    assert done.returncode == 0 and done.stdout.startswith(b"Full fathom")
