@@ -8,6 +8,7 @@ need Jupyter.
 import ast
 import errno
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -15,10 +16,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from pocketgpt import __version__
 from pocketgpt.errors import PocketError
 from pocketgpt.output import output_failure, steady_output
 
-DESCRIPTION = "PocketGPT: train a small GPT, generate text, and look inside the model. Start with: pocketgpt doctor"
+DESCRIPTION = "PocketGPT: train a small GPT, generate text, and look inside the model. Start with: pocketgpt doctor. \
+Downloads and tokens are in ~/.cache/pocketgpt, or the folder that the variable POCKETGPT_CACHE names."
 
 NARROWEST = 40
 """Columns of the narrowest terminal that help is formatted for: below about ten, the formatter never ends."""
@@ -26,6 +29,7 @@ NARROWEST = 40
 COMMANDS = {
     "train": "pocketgpt.commands.train",
     "generate": "pocketgpt.commands.generate",
+    "eval": "pocketgpt.commands.eval",
     "info": "pocketgpt.commands.info",
     "doctor": "pocketgpt.commands.doctor",
     "build": "pocketgpt.commands.build",
@@ -55,6 +59,9 @@ def run(argv: list[str]) -> int:
 
         if shutil.get_terminal_size().columns < NARROWEST:
             os.environ["COLUMNS"] = str(NARROWEST)
+        if argv == ["--version"]:
+            print(f"pocketgpt {__version__}")
+            return 0
         if argv and argv[0] in COMMANDS:
             name, *options = argv
             result = tyro.cli(load(name, options), prog=f"pocketgpt {name}", args=options)
@@ -62,7 +69,11 @@ def run(argv: list[str]) -> int:
             result = overview(argv)
     except PocketError as error:
         rank = os.environ.get("RANK", "0")
-        print(f"pocketgpt{f' (rank {rank})' if rank != '0' else ''}: {error}", file=sys.stderr)
+        # An option is named as it is on the command line.
+        message = re.sub(
+            r"\b(?:TrainConfig|Sampler)\.(\w+) = ", lambda match: f"--{match[1]} ".replace("_", "-"), str(error)
+        )
+        print(f"pocketgpt{f' (rank {rank})' if rank != '0' else ''}: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\npocketgpt: interrupted", file=sys.stderr)

@@ -60,13 +60,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, advice: str = "Use another folder.") -> None:
     """Create a folder, if missing, before work whose result goes there. Raises PocketError if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise PocketError(f"Nothing can be written to {folder}: {error.strerror}. Use another folder.") from error
+        raise PocketError(f"Nothing can be written to {folder}: {error.strerror}. {advice}") from error
 
 
 def sync(path: Path) -> None:

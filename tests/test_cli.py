@@ -86,7 +86,7 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["train", "--steps", "0"], "steps = 0 cannot work: use a whole number of at least 1"),
+        (["train", "--steps", "0"], "--steps 0 cannot work: use a whole number of at least 1"),
         (["train", "--steps", "many"], "--steps"),
         (["train", "--preset"], "--preset"),
         (["train", "--optimizer", "sgd"], "'muon', 'adamw'"),
@@ -98,17 +98,17 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["train", "--resume", "nowhere"], "nowhere does not exist. `pocketgpt train --out FOLDER` writes one"),
         (["train", "--device", "gpu"], "no device 'gpu' here: choose one of auto, cpu"),
         (["generate", "--model", "nowhere"], "nowhere does not exist. `pocketgpt train --out FOLDER` writes one"),
-        (["generate", "--top-k", "0"], "top_k = 0 cannot work: use a whole number of at least 1"),
-        (["generate", "--temperature", "-1"], "temperature = -1.0 cannot work: use 0"),
+        (["generate", "--top-k", "0"], "--top-k 0 cannot work: use a whole number of at least 1"),
+        (["generate", "--temperature", "-1"], "--temperature -1.0 cannot work: use 0"),
         (["generate", "--max-new-tokens", "-1"], "max_new_tokens = -1 cannot work: use 0 or more"),
         (["info", "gpt5"], "no preset 'gpt5': choose one of pocket, pocket-shakespeare"),
         (["fetch", "shakespeer"], "'shakespeer' is neither a corpus (shakespeare"),
         (["bench", "--runs", "0"], "runs = 0 cannot work: use a whole number of at least 1"),
-        (["train", "--seed", "-1"], "seed = -1 cannot work: use a whole number from 0"),
-        (["train", "--seed", str(2**64)], f"seed = {2**64} cannot work"),
-        (["train", "--warmup", "inf"], "warmup = inf cannot work: use a fraction of the steps"),
-        (["train", "--decay", "inf"], "decay = inf cannot work"),
-        (["train", "--weight-decay", "inf"], "weight_decay = inf cannot work: use a number from 0 to 1"),
+        (["train", "--seed", "-1"], "--seed -1 cannot work: use a whole number from 0"),
+        (["train", "--seed", str(2**64)], f"--seed {2**64} cannot work"),
+        (["train", "--warmup", "inf"], "--warmup inf cannot work: use a fraction of the steps"),
+        (["train", "--decay", "inf"], "--decay inf cannot work"),
+        (["train", "--weight-decay", "inf"], "--weight-decay inf cannot work: use a number from 0 to 1"),
         (["train", "--steps", "9" * 400], "use a whole number of at most 2,147,483,647"),
         (["train", "--batch-size", "9" * 20], "use a whole number of at most 2,147,483,647"),
         (["train", "--model.d-model", "9" * 20], "use a whole number of at most 2,147,483,647"),
@@ -116,13 +116,20 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["train", "--model.norm-eps", "inf"], "norm_eps = inf cannot work"),
         (["generate", "--seed", "-1"], "seed = -1 cannot work: use a whole number from 0"),
         (["generate", "--seed", "9" * 23], "cannot work: use a whole number from 0"),
-        (["generate", "--temperature", "1e-38"], "temperature = 1e-38 cannot work: use 0"),
-        (["generate", "--temperature", "inf"], "temperature = inf cannot work: use 0"),
+        (["generate", "--temperature", "1e-38"], "--temperature 1e-38 cannot work: use 0"),
+        (["generate", "--temperature", "inf"], "--temperature inf cannot work: use 0"),
         (["generate", "--max-new-tokens", "9" * 30], "and at most 2,147,483,647"),
         (["bench", "--batch-size", "0"], "batch_size = 0 cannot work: use a whole number of at least 1"),
         (["bench", "--seq-len", "-5"], "seq_len = -5 cannot work"),
         (["bench", "attention", "--out", "/dev/null/x"], "Nothing can be written to /dev/null/x: Not a directory"),
-        (["trian"], "train, generate, info, doctor, build, release, grade, fetch, bench"),
+        (["generate", "--model", "."], ". contains no intact checkpoint"),
+        (["fetch", "/dev/null"], "/dev/null is a file without ending; text is read from .txt"),
+        (["tokenizer", "--out", "/proc/x.json"], "Nothing can be written to /proc"),
+        (["tokenizer", "--vocab-size", "1000000000"], "at most 1,000,000 tokens"),
+        (["release", "--out", "."], "is a folder: give the name of a file"),
+        (["eval", "--max-tokens", "1"], "max_tokens = 1 cannot work: use a whole number of at least 2"),
+        (["eval", "nowhere"], "nowhere does not exist"),
+        (["trian"], "train, generate, eval, info, doctor, build, release, grade, fetch, bench"),
     ],
 )
 def test_a_mistake_is_answered_with_what_would_work(capsys, monkeypatch, tmp_path, argv, said):
@@ -250,12 +257,18 @@ def test_a_run_goes_on_with_its_own_settings_and_no_others(capsys, monkeypatch, 
     run(capsys, "train", "--corpus", "own.txt", *small)
     assert "resume it with `pocketgpt train --resume run`" in run(capsys, "train", "--corpus", "own.txt", *small)[2]
     resume = ["train", "--resume", "run"]
-    assert "lr = 0.006 and not 0.5" in message_of(capsys, *resume, "--lr", "0.5")
+    assert "seed = 0 and not 5" in message_of(capsys, *resume, "--seed", "5")
     assert "begun with --preset pocket-shakespeare and not gpt2" in message_of(capsys, *resume, "--preset", "gpt2")
     assert "leave out --recipe shipped" in message_of(capsys, *resume, "--recipe", "shipped")
-    assert "leave out --out other" in message_of(capsys, *resume, "--out", "other")
     code, out, _ = run(capsys, *resume, "--prompt", "Of")
     assert (code, out.splitlines()[1]) == (0, "Done after 1 steps.")
+    assert "has later checkpoints, up to step-000001" in message_of(capsys, "train", "--resume", "run/step-000000")
+    code, out, _ = run(capsys, "train", "--resume", "run/step-000000", "--out", "other", "--lr", "0.01")
+    assert code == 0 and (tmp_path / "other" / "step-000001").is_dir()
+    assert run(capsys, "train", "--resume", "run/step-000001", "--steps", "2")[0] == 0
+    assert (tmp_path / "run" / "step-000002").is_dir()
+    (tmp_path / "run" / "step-000002" / "model.safetensors").write_bytes(b"")
+    assert "step-000002 is damaged" in message_of(capsys, "train", "--resume", "run/step-000002")
     (tmp_path / "run" / "step-000001" / "state.pt").unlink()
     assert "step-000001 is damaged and was skipped: state.pt is missing" in run(capsys, *resume, "--help")[2]
 
@@ -310,3 +323,72 @@ def test_a_second_run_gets_a_folder_of_its_own(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("pocketgpt.training.run.train", lambda *arguments: seen.append(arguments) or sys.exit(0))
     run(capsys, "train")
     assert str(seen[0][2]) == os.path.join("runs", "pocket-shakespeare-2")
+
+
+@pytest.mark.parametrize("argv", [["fetch", "own.txt"], ["train", "--corpus", "own.txt"]])
+def test_a_cache_that_cannot_be_written_is_named_with_its_variable(capsys, monkeypatch, tmp_path, argv):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "own.txt" / "cache"))
+    (tmp_path / "own.txt").write_text("Full fathom five\n" * 40)
+    assert "cache: Not a directory. Set POCKETGPT_CACHE to a folder" in message_of(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("out", "said"), [("own.txt", "own.txt is a file"), ("own.txt/x", "cannot be written"), (".", "is not empty")]
+)
+def test_a_target_of_a_run_that_cannot_be_used_is_named(capsys, monkeypatch, tmp_path, out, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.txt").write_text("Full fathom five\n" * 40)
+    assert said in message_of(capsys, "train", "--corpus", "own.txt", "--out", out)
+
+
+def test_a_prompt_of_bytes_that_are_no_text_stops_no_training(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.txt").write_text("Full fathom five thy father lies\n" * 80)
+    small = ["--corpus", "own.txt", "--steps", "1", "--batch-size", "2", "--seq-len", "16", "--out", "run"]
+    assert run(capsys, "train", *small, "--prompt", "\udcff")[0] == 0
+
+
+def test_a_folder_of_another_program_says_how_to_load_it(capsys, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    for command in (["info", str(tmp_path)], ["generate", "--model", str(tmp_path)]):
+        assert "model_type 'llama'): load it with pocketgpt.pretrained.huggingface" in message_of(capsys, *command)
+
+
+def test_version_is_that_of_the_package(capsys):
+    from pocketgpt import __version__
+
+    assert run(capsys, "--version")[:2] == (0, f"pocketgpt {__version__}\n")
+
+
+def test_help_of_train_names_every_recipe(capsys):
+    from pocketgpt.training.recipes import RECIPES
+
+    _, out, _ = run(capsys, "train", "--help")
+    text = " ".join(out.replace("│", " ").split())
+    recipes = text.partition("Set of defaults for the options below")[2].partition("(default")[0]
+    assert all(name in recipes for names in RECIPES.values() for name in names)
+
+
+def test_eval_measures_what_training_measured(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.txt").write_text("Full fathom five thy father lies;\nOf his bones are coral made;\n" * 40)
+    small = ["--corpus", "own.txt", "--steps", "2", "--batch-size", "2", "--seq-len", "16", "--out", "run"]
+    _, out, _ = run(capsys, "train", *small, "--model.max-seq-len", "16", "--precision", "float32")
+    code, measured, _ = run(capsys, "eval", "run", "own.txt")
+    assert code == 0 and "run/step-000002 on own.txt (validation): " in measured
+    loss = float(measured.split("loss ")[1].split()[0])
+    assert float(out.split("step 2: validation loss ")[1].split()[0]) == pytest.approx(loss, abs=1e-3)
+
+
+def test_a_prompt_is_read_from_standard_input(checkpoint):
+    command = [sys.executable, "-m", "pocketgpt.cli", "generate", "-", "--model", str(checkpoint)]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(
+        [*command, "--max-new-tokens", "3"], input=b"Full fathom", capture_output=True, env=environment
+    )
+    assert done.returncode == 0 and done.stdout.startswith(b"Full fathom")

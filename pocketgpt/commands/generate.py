@@ -39,7 +39,7 @@ def generate(
     """Continue a text, token by token: pocketgpt generate "ROMEO:"
 
     Args:
-        prompt: Text to continue; an empty prompt begins a new text.
+        prompt: Text to continue; an empty prompt begins a new text, and - reads it from standard input.
         model: Folder written by `pocketgpt train`, such as runs/pocket-shakespeare; by default the shipped model.
         max_new_tokens: Maximum number of new tokens; the model may end its text earlier.
         temperature: 0 always takes the most probable token; 1 samples from the model's distribution; higher values
@@ -59,6 +59,8 @@ def generate(
             f"max_new_tokens = {max_new_tokens} cannot work: use 0 or more, such as 200, "
             f"and at most {LARGEST_INTEGER:,}."
         )
+    if prompt == "-":
+        prompt = sys.stdin.buffer.read().decode(errors="replace")
     chosen = choose_device(device)
     checkpoint = load_checkpoint(model, chosen) if model else load_shipped(chosen)
     tokenizer, gpt = checkpoint.tokenizer, checkpoint.model

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from pocketgpt.errors import PocketError
+from pocketgpt.files import check_writable
 from pocketgpt.text.byte_tokenizer import train_tokenizer
 from pocketgpt.text.chunks import LONGEST_WORD, split_long_words
 from pocketgpt.text.corpora import Corpus, load_corpus
@@ -37,6 +38,7 @@ def tokenizer(
         raise PocketError(f"{out} exists already: choose another --out, such as {unused_path(out)}.")
     if not out.parent.is_dir():
         raise PocketError(f"There is no folder {out.parent} to write {out.name} to: create it first.")
+    check_writable(out.parent)
     texts = read_texts(load_corpus(corpus, "train"), "reading", then="finding the pairs…", report_long_words=True)
     trained = TRAINERS[kind](texts, vocab_size)
     trained.save(out)

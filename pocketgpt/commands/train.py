@@ -12,7 +12,7 @@ from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.presets import preset as find_preset
 from pocketgpt.models.saving import load_config
 from pocketgpt.training import run
-from pocketgpt.training.checkpoint import find_checkpoint, latest_intact, read_training
+from pocketgpt.training.checkpoint import find_checkpoint, find_damage, latest_intact, read_training
 from pocketgpt.training.distributed import is_main, process_group, shared
 from pocketgpt.training.recipes import TrainConfig, recipe
 from pocketgpt.training.run_folder import new_folder
@@ -45,7 +45,7 @@ def with_defaults(options: Sequence[str]) -> Callable[..., None]:
         config: Annotated[TrainConfig, arg(name="")] = defaults,
         model: ModelConfig = model_defaults,
         *,
-        preset: str = preset_name,
+        preset: str | None = preset_name,
         recipe: str | None = known.recipe,
         out: Path | None = None,
         resume: Path | None = None,
@@ -58,9 +58,13 @@ def with_defaults(options: Sequence[str]) -> Callable[..., None]:
 
         Args:
             preset: Model to train; `pocketgpt info` lists the presets.
-            recipe: Set of defaults for the options below; `--preset NAME --recipe NAME --help` shows them.
-            out: Folder to write to, new or empty; by default runs/PRESET, with a number if that is taken.
-            resume: Folder of a run to continue, such as runs/pocket-shakespeare, with its own preset and recipe.
+            recipe: Set of defaults for the options below; `--preset NAME --recipe NAME --help` shows them. quick or
+                shipped for pocket-shakespeare, published or offline for pocket and latent, gpt3-small for gpt2, wsd for
+                llama.
+            out: Folder to write to, new or empty; by default runs/PRESET, with a number if that is taken, and with
+                --resume the folder of that run.
+            resume: Folder of a run to continue, such as runs/pocket-shakespeare, or one of its checkpoints. It has its
+                own preset and recipe; steps, learning rates and corpus may be changed.
         """
         if checkpoint is None:
             check_model(model, model_defaults)
@@ -73,20 +77,25 @@ def with_defaults(options: Sequence[str]) -> Callable[..., None]:
     return train
 
 
-def find_run(folder: Path, preset: str | None, recipe_name: str | None) -> tuple[Path, str, TrainConfig]:
-    """The last intact checkpoint of a run, and the preset and recipe that the run began with.
+def find_run(folder: Path, preset: str | None, recipe_name: str | None) -> tuple[Path, str | None, TrainConfig]:
+    """The last intact checkpoint of a run, or a named one, and the preset and recipe that the run began with.
+
+    A run made with the Python `Trainer` has no preset.
 
     Raises PocketError if there is nothing to resume, or if another preset or recipe is asked for.
     """
-    checkpoint = latest_intact(folder)
+    checkpoint = folder if (folder / "config.json").is_file() else latest_intact(folder)
+    if damage := find_damage(checkpoint):
+        raise PocketError(f"{checkpoint} is damaged: {damage}. Resume from another checkpoint of {folder.parent}.")
     training = read_training(checkpoint)
     if "recipe" not in training or not (checkpoint / "state.pt").is_file():
         raise PocketError(f"{checkpoint} contains a model but no training state: it cannot be resumed.")
-    if preset not in (None, training["preset"]):
-        raise PocketError(f"{folder} was begun with --preset {training['preset']} and not {preset}: leave it out.")
+    begun_with = training.get("preset")
+    if preset not in (None, begun_with):
+        raise PocketError(f"{folder} was begun with --preset {begun_with} and not {preset}: leave it out.")
     if recipe_name is not None:
         raise PocketError(f"--resume uses the recipe of {folder}: leave out --recipe {recipe_name}.")
-    return checkpoint, training["preset"], TrainConfig.from_dict(training["recipe"])
+    return checkpoint, begun_with, TrainConfig.from_dict(training["recipe"])
 
 
 def check_model(model: ModelConfig, defaults: ModelConfig) -> None:
@@ -109,11 +118,9 @@ def start(model: ModelConfig, preset: str, config: TrainConfig, out: Path | None
 
 
 def resume_from(checkpoint: Path, config: TrainConfig, out: Path | None) -> None:
-    """Continue from a checkpoint of a run, in the folder of that run, and print the outcome."""
-    if out is not None:
-        raise PocketError(f"--resume continues in {checkpoint.parent}: leave out --out {out}.")
+    """Continue from a checkpoint of a run, in the folder of that run or in `out`, and print the outcome."""
     with process_group(config.device) as device:
-        result = run.resume(checkpoint, config, device)
+        result = run.resume(checkpoint, config, device, out)
         if is_main():
             print(outcome(result, config))
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pocketgpt.checked import ConfigError
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, read_safetensors, write_json, write_safetensors
 from pocketgpt.models.config import ModelConfig
@@ -57,10 +56,20 @@ def load_config(folder: str | Path) -> ModelConfig:
 
 
 def parse_config(values: Any, file: Path) -> ModelConfig:
-    """The config that a JSON file contains. Raises PocketError if it describes no model."""
+    """Parse the config of a JSON file. Raises PocketError if it describes no model of ours."""
+    if isinstance(values, dict) and "model_type" in values:
+        raise PocketError(
+            f"{file} is of a Hugging Face model (model_type {values['model_type']!r}): load it with "
+            "pocketgpt.pretrained.huggingface.load_huggingface(folder).save(new_folder), and use new_folder."
+        )
     try:
         return ModelConfig.from_dict(values)
-    except (TypeError, AttributeError, ConfigError) as error:  # not an object, a field missing, a word for a number
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:  # not an object, a field missing, a word for a number
         raise PocketError(f"{file} does not describe a model: {error}") from error
 
 

@@ -166,9 +166,10 @@ def check_length(config: ModelConfig, length: int) -> None:
     """Raises ContextError if the model has no positions for a sequence of that length."""
     stretches = config.positions == "rope" and config.rope.scaling == "dynamic"
     if length > config.max_seq_len and not stretches:
+        stretch = ", or a config with rope.scaling = 'dynamic'" if config.positions == "rope" else ""
         raise ContextError(
             f"{length} tokens are more than the {config.max_seq_len} this model has positions for (max_seq_len): "
-            "give it the last ones only, or a config with rope.scaling = 'dynamic'."
+            f"give it the last ones only{stretch}."
         )
 
 

@@ -89,7 +89,11 @@ def load_huggingface(folder: str | Path) -> GPT:
     if weights_file.is_file():
         return from_huggingface(config, read_safetensors(weights_file))
     weights = {}
-    for shard in sorted(set(read_json(index_file).get("weight_map", {}).values())):
+    try:
+        shards = sorted({str(shard) for shard in read_json(index_file)["weight_map"].values()})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PocketError(f"{index_file} lists no shards of weights: download it again.") from error
+    for shard in shards:
         if not (folder / shard).is_file():
             raise PocketError(f"{folder} is incomplete: {shard} is missing. Download it again.")
         weights |= read_safetensors(folder / shard)
@@ -102,8 +106,8 @@ def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> GPT:
     `config` is the content of config.json, in the layout of any release of transformers.
     Raises PocketError that names an unsupported architecture, option or weight.
     """
-    kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise PocketError(f"model_type = {kind!r} is not one we can load: {', '.join(sorted(ARCHITECTURES))} are.")
     try:
         model = GPT(ARCHITECTURES[kind].config(config))
@@ -111,6 +115,12 @@ def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> GPT:
         raise PocketError(
             f"config.json of a {kind} model is missing the field {missing}: download it again."
         ) from missing
+    except PocketError:
+        raise
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:  # a word for a number, …
+        raise PocketError(
+            f"config.json does not describe a {kind} model that works ({error}): download it again."
+        ) from error
     ours = rename(weights, ARCHITECTURES[kind].modules)
     if model.config.tie_embeddings and "embedding.weight" in ours:
         ours["head.weight"] = ours["embedding.weight"]

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from pocketgpt.errors import PocketError
-from pocketgpt.files import write_json
+from pocketgpt.files import check_writable, write_json
 from pocketgpt.text import huggingface_datasets, local_files, shakespeare
 from pocketgpt.text.chunks import Split, TextChunk
 
@@ -33,9 +33,12 @@ class Corpus:
 
 
 def cache_dir() -> Path:
-    """Folder of downloaded and tokenized text: $POCKETGPT_CACHE, or ~/.cache/pocketgpt. Created if missing."""
+    """Folder of downloaded and tokenized text: $POCKETGPT_CACHE, or ~/.cache/pocketgpt. Created if missing.
+
+    Raises PocketError if it cannot be written.
+    """
     folder = Path(os.environ.get("POCKETGPT_CACHE") or Path.home() / ".cache" / "pocketgpt").expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder, "Set POCKETGPT_CACHE to a folder that can be written.")
     return folder
 
 
@@ -66,7 +69,7 @@ def load_corpus(name_or_path: str | Path, split: Split = "train") -> Corpus:
         raise PocketError(
             f"{str(name_or_path)!r} is neither a corpus ({', '.join(NAMES)}) nor a file or folder that exists."
         )
-    if path.is_file() and path.suffix.lower() not in local_files.ENDINGS:
+    if not path.is_dir() and path.suffix.lower() not in local_files.ENDINGS:
         raise PocketError(
             f"{path} is a {path.suffix or 'file without ending'}; text is read from {', '.join(local_files.ENDINGS)}."
         )

@@ -135,14 +135,28 @@ def latest_intact(run: Path) -> Path:
     for folder in reversed(checkpoints(run)):
         if _is_intact(folder):
             return folder
-    found = "contains no intact checkpoint" if run.is_dir() else "does not exist"
+    found = "contains no intact checkpoint" if run.is_dir() else "is a file" if run.exists() else "does not exist"
     raise CheckpointError(f"{run} {found}. `pocketgpt train --out FOLDER` writes one.")
 
 
 def best_intact(run: Path) -> Path | None:
-    """Find the intact checkpoint of the lowest validation loss, the first of equals; None if none was evaluated."""
-    evaluated = [folder for folder in checkpoints(run) if _validation_loss(folder) < math.inf]
-    return next((folder for folder in sorted(evaluated, key=_validation_loss) if _is_intact(folder)), None)
+    """Find the intact checkpoint of the lowest validation loss, the first of equals; None if none was evaluated.
+
+    Only losses on the same text compare: if the run changed its corpus, those on the last one count.
+    """
+    best = _best_by_text(run)
+    return list(best.values())[-1] if best else None
+
+
+def _best_by_text(run: Path) -> dict[str, Path]:
+    """Find the intact checkpoint of the lowest validation loss on each text that the run was evaluated on, in order."""
+    by_text: dict[str, list[Path]] = {}
+    for folder in checkpoints(run):
+        if _validation_loss(folder) < math.inf and _is_intact(folder):
+            training = read_training(folder)
+            text = f"{training.get('data')} {training.get('recipe', {}).get('eval_tokens')}"
+            by_text.setdefault(text, []).append(folder)
+    return {text: min(found, key=_validation_loss) for text, found in by_text.items()}
 
 
 def prune(run: Path, step: int, keep_every: int | None = None) -> None:
@@ -153,7 +167,7 @@ def prune(run: Path, step: int, keep_every: int | None = None) -> None:
     """
     found = checkpoints(run)
     written = [folder for folder in found if step_of(folder) <= step]
-    kept = {best_intact(run), *written[-2:]}
+    kept = {*_best_by_text(run).values(), *written[-2:]}
     if keep_every is not None:
         kept |= {folder for folder in written if step_of(folder) and step_of(folder) % keep_every == 0}
     for folder in found:

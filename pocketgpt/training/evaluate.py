@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pocketgpt.inference.generate import generate
 from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import sequential_windows
+from pocketgpt.text.chunks import well_formed
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.loss import NextTokenLoss
 
@@ -74,6 +75,7 @@ def evaluate(
 
 def sample_text(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int, max_new_tokens: int = 100) -> str:
     """Continue the prompt, without dropout; the same seed gives the same text."""
+    prompt = well_formed(prompt)
     tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
     stop = (tokenizer.end_of_text,)
     [written] = generate(model, [tokens], max_new_tokens=max_new_tokens, stop_tokens=stop, seed=seed)

@@ -1,6 +1,8 @@
 """Training runs: from the configs of model and training to a trained model in a folder; resuming a run."""
 
 import hashlib
+import shutil
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,12 @@ from pocketgpt.errors import PocketError
 from pocketgpt.files import read_torch
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
+from pocketgpt.text import corpora
 from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.text.shards import TokenFolder
 from pocketgpt.text.tokenize_corpus import tokenize_corpus
 from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
-from pocketgpt.training.checkpoint import load_checkpoint
+from pocketgpt.training.checkpoint import checkpoints, find_damage, load_checkpoint, step_of
 from pocketgpt.training.distributed import barrier, is_main, rank, world_size
 from pocketgpt.training.prepare import autocast, check_compiler
 from pocketgpt.training.recipes import TrainConfig
@@ -26,6 +29,9 @@ from pocketgpt.training.trainer import RunResult, Trainer
 # Settings that may change when a run is resumed: they do not change the result.
 MAY_CHANGE = {"device", "compile", "activation_checkpointing", "head_chunk", "fsdp", "max_skipped"}
 MAY_CHANGE |= {"eval_every", "save_every", "keep_every", "prompt", "batch_size", "accumulation"}
+# Settings that may change too, with another result from there on.
+CHANGES_RESULT = {"steps", "schedule", "warmup", "decay", "lr", "muon_lr", "final_lr", "weight_decay", "beta1", "beta2"}
+CHANGES_RESULT |= {"clip", "repeats", "corpus", "eval_tokens"}
 
 
 def train(
@@ -42,6 +48,7 @@ def train(
     a run already.
     """
     check_folder(folder)
+    config = with_absolute_paths(config)
     device = device or choose_device(config.device)
     check_machine(config, device)
     tokenizer = load_tokenizer(config.tokenizer)
@@ -63,30 +70,97 @@ def resume(
     checkpoint: Path,
     config: TrainConfig | None = None,
     device: torch.device | None = None,
+    folder: Path | None = None,
 ) -> RunResult:
-    """Resume a run from one of its checkpoints, as if it had never stopped.
+    """Resume a run from one of its checkpoints, in its own folder or in a new one.
 
-    Bit for bit, if the device, the number of processes and `config` are those of before. Raises PocketError if `config`
-    would change the result, or the corpus is not the one that the run began with.
+    As if it had never stopped, bit for bit, if the device, the number of processes and `config` are those of before.
+    Settings of CHANGES_RESULT may change, which is reported on stderr. Raises PocketError for other changes, if the
+    text of the same corpus has changed, or if later checkpoints of the folder would be replaced.
     """
-    with owned(checkpoint.parent):
+    folder = folder or checkpoint.parent
+    if folder == checkpoint.parent:
+        check_last(checkpoint)
+    else:
+        check_folder(folder)
+    with owned(folder):
         loaded = load_checkpoint(checkpoint)
         state = read_torch(checkpoint / "state.pt")
         saved = TrainConfig.from_dict(loaded.training["recipe"])
-        config = config or saved
-        check_changes(saved, config, loaded.training["processes"])
+        config = with_absolute_paths(config or saved)
+        check_changes(saved, config, loaded.training["processes"], loaded.training["step"])
         device = device or choose_device(config.device)
         check_machine(config, device)
         data = prepare_both(config.corpus, loaded.tokenizer)
-        if fingerprints(data) != loaded.training["data"]:
+        now, before = fingerprints(data), loaded.training.get("data")
+        if before not in (now, None) and config.corpus == with_absolute_paths(saved).corpus:
             raise PocketError(
                 f"The text of corpus {config.corpus!r} has changed since {checkpoint.parent} began to train on it. "
                 "Restore the old text, or train from the beginning into another folder."
             )
-        metadata = {name: loaded.training[name] for name in ("preset", "data")}
-        trainer = build_trainer(loaded.model, loaded.tokenizer, data, config, checkpoint.parent, device, metadata)
+        report_changes(saved, config, loaded.training["step"], same_text=now == before, text_known=before is not None)
+        metadata = {"preset": loaded.training.get("preset"), "data": now}
+        trainer = build_trainer(loaded.model, loaded.tokenizer, data, config, folder, device, metadata)
         trainer.restore(state)
+        if config.eval_tokens != saved.eval_tokens or now["validation"] != (before or now)["validation"]:
+            trainer.best = None  # measured on other text
+        if folder != checkpoint.parent and is_main():
+            copy_metrics(checkpoint.parent, folder)
         return trainer.run()
+
+
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Make the paths of corpus and tokenizer absolute, so that the run resumes from any directory."""
+
+    def absolute(name_or_path: str, names: tuple[str, ...]) -> str:
+        path = Path(name_or_path).expanduser()
+        return str(path.resolve()) if name_or_path not in names and path.exists() else name_or_path
+
+    return replace(
+        config,
+        corpus=absolute(config.corpus, corpora.NAMES),
+        tokenizer=absolute(config.tokenizer, ("shakespeare", "gpt2")),
+    )
+
+
+def check_last(checkpoint: Path) -> None:
+    """Raises PocketError if the run has later intact checkpoints, which resuming here would replace."""
+    if checkpoint not in checkpoints(checkpoint.parent):
+        raise PocketError(f"{checkpoint} is not in the folder of a run: use --out FOLDER to continue in a new one.")
+    later = [each for each in checkpoints(checkpoint.parent) if step_of(each) > step_of(checkpoint)]
+    intact = [each.name for each in later if find_damage(each) is None]
+    if intact:
+        raise PocketError(
+            f"{checkpoint.parent} has later checkpoints, up to {intact[-1]}, which a run resumed from "
+            f"{checkpoint.name} would replace: use --out FOLDER to continue in a folder of its own."
+        )
+
+
+def report_changes(saved: TrainConfig, config: TrainConfig, step: int, *, same_text: bool, text_known: bool) -> None:
+    """Print on stderr what changes the result from this step on."""
+    if not is_main():
+        return
+    old, new = asdict(saved), asdict(config)
+    changed = [name for name in sorted(CHANGES_RESULT) if old[name] != new[name] and name != "corpus"]
+    values = [f"{name} = {new[name]!r} instead of {old[name]!r}" for name in changed]
+    if text_known and not same_text:
+        values.append(f"the text of {config.corpus!r} instead of {saved.corpus!r}")
+    if values:
+        print(
+            f"From step {step} on: {', '.join(values)}. The result is no longer that of one uninterrupted run.",
+            file=sys.stderr,
+        )
+    if not text_known:
+        print(
+            f"This run has no record of its text: it continues on the corpus {config.corpus!r}, in our order.",
+            file=sys.stderr,
+        )
+
+
+def copy_metrics(source: Path, target: Path) -> None:
+    """Copy the metrics of a run to one that continues it; its log removes what is later than its first step."""
+    if (source / "metrics.jsonl").is_file():
+        shutil.copyfile(source / "metrics.jsonl", target / "metrics.jsonl")
 
 
 def build_trainer(
@@ -144,16 +218,18 @@ def check_machine(config: TrainConfig, device: torch.device) -> None:
         check_compiler(device)
 
 
-def check_changes(saved: TrainConfig, config: TrainConfig, processes: int) -> None:
-    """Raises PocketError, with the old and the new value, if a resumed run has settings that change its result."""
-    old, new = asdict(saved), asdict(config)
-    changed = [name for name in old if old[name] != new[name] and name not in MAY_CHANGE]
+def check_changes(saved: TrainConfig, config: TrainConfig, processes: int, step: int) -> None:
+    """Raises PocketError, with the old and the new value, for settings that a resumed run cannot change."""
+    old, new = asdict(with_absolute_paths(saved)), asdict(config)
+    changed = [name for name in old if old[name] != new[name] and name not in MAY_CHANGE | CHANGES_RESULT]
     if changed:
         values = ", ".join(f"{name} = {old[name]!r} and not {new[name]!r}" for name in changed)
         raise PocketError(
             f"This run was begun with {values}. Leave {'them' if len(changed) > 1 else 'it'} out to resume it, or "
             "train from the beginning into another folder."
         )
+    if config.steps < step:
+        raise PocketError(f"The checkpoint is at step {step} already: use --steps {step + 1} or more.")
     before, now = saved.tokens_per_step * processes, config.tokens_per_step * world_size()
     if before != now:
         raise PocketError(

@@ -17,7 +17,7 @@ from pocketgpt.models.gpt import GPT
 from pocketgpt.output import steady_output
 from pocketgpt.text.batches import Batch, Tokens
 from pocketgpt.text.tokenizer import Tokenizer
-from pocketgpt.training.checkpoint import latest_intact, prune, remove_partial, save_checkpoint
+from pocketgpt.training.checkpoint import checkpoints, latest_intact, prune, remove_partial, save_checkpoint
 from pocketgpt.training.distributed import any_rank, is_main, seed_everything, world_size, wrap
 from pocketgpt.training.evaluate import Evaluation, evaluate, sample_text, token_lengths
 from pocketgpt.training.loss import NextTokenLoss
@@ -110,7 +110,7 @@ class Trainer:
         with steady_output(), with_recovery_hint(self.folder, self.config), owned(self.folder):
             if is_main():
                 remove_partial(self.folder)
-            if self.step == 0:
+            if not checkpoints(self.folder):
                 self.save()  # fails now if the folder cannot be written; a kill at any moment loses nothing
             stopping = False
             with self.log.start(self.step), interrupt_after_step() as interrupted, self.progress() as bar:
@@ -227,7 +227,11 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint; the model has its weights already."""
+        options = [[dict(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
         restore(state, self.optimizers, self.scaler, self.device)
+        for optimizer, ours in zip(self.optimizers, options, strict=True):
+            for group, own in zip(optimizer.param_groups, ours, strict=True):  # rates and decay are those of `config`
+                group |= {name: value for name, value in own.items() if name != "params"}
         for name in COUNTERS:
             setattr(self, name, state[name])
         self.best = state["best"] and Evaluation(**state["best"])

@@ -108,3 +108,12 @@ def test_missing_widgets_say_what_to_install(monkeypatch):
     assert (finding.ok, finding.essential) == (False, False)
     assert "ipywidgets" in finding.text
     assert "pocketgpt[course]" in finding.advice
+
+
+def test_a_cache_that_cannot_be_written_is_a_finding_with_advice(tmp_path, monkeypatch):
+    from pocketgpt.commands.doctor import corpus, findings_of
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "file" / "cache"))
+    [finding] = findings_of(corpus)
+    assert not finding.ok and "Set POCKETGPT_CACHE to a folder that can be written" in finding.advice

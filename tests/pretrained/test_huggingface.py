@@ -171,3 +171,29 @@ def test_weights_that_are_cut_short_are_named(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(PocketError, match=r"model\.safetensors is damaged or truncated"):
         load_huggingface(tmp_path)
+
+
+SMALL_LLAMA = SMOLLM2 | {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": 61}
+SMALL_LLAMA |= {"num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 32}
+BROKEN = ["many", None, -1, 0, 1.5, [], {}, {"a": 1}, True, 10**30, float("nan"), "1e999"]
+
+
+@pytest.mark.parametrize("value", BROKEN, ids=repr)
+def test_a_broken_value_in_any_field_ends_in_a_sentence(value):
+    for field in SMALL_LLAMA:
+        with pytest.raises(PocketError):  # if the config happens to work, the weights are missing
+            from_huggingface(SMALL_LLAMA | {field: value}, {})
+    for field in ("factor", "rope_theta", "rope_type", "original_max_position_embeddings"):
+        scaling = {"rope_type": "yarn", "factor": 4.0, field: value}
+        with pytest.raises(PocketError):
+            from_huggingface(SMALL_LLAMA | {"rope_scaling": scaling}, {})
+    with pytest.raises(PocketError):
+        from_huggingface(SMALL_LLAMA | {"rope_scaling": value}, {})
+
+
+@pytest.mark.parametrize("config", [[], "a", 3, None, {}, {"model_type": ["llama"]}], ids=repr)
+def test_a_config_that_is_no_object_of_a_known_model_ends_in_a_sentence(tmp_path, config):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors.index.json").write_text("[]")
+    with pytest.raises(PocketError):
+        load_huggingface(tmp_path)
