@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pocketgpt.course.checking.check import diagnose
+from pocketgpt.course.checking.check import CheckFailed, diagnose
+from pocketgpt.course.lab import check
 from pocketgpt.course.syllabus import all_exercises
 
 EXERCISES = all_exercises()
@@ -246,3 +247,55 @@ def test_four_axes_turned_are_named_in_attention():
         return weights @ v, weights
 
     assert "Here `k.T` turns all axes around" in sentences("attention", answer).pop()
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("attention_scores", lambda q, k: scores_of(q, k) * (2 if q.ndim == 4 else 1)),
+        ("attention_scores", lambda q, k: scores_of(q, k) if q.shape[-2] != k.shape[-2] else scores_of(q, k).mT),
+        ("causal_mask", lambda q, k: torch.ones(1024, 1024).tril().bool()[q % 1024][:, k % 1024]),
+        (
+            "causal_mask",
+            lambda q, k: (k[None] <= q[:, None]) if len(q) != len(k) else torch.ones(len(q), len(k)).bool().tril(),
+        ),
+        ("entropy", lambda weights: finished("entropy")(weights.view(-1, weights.shape[-1])).view(weights.shape[:-1])),
+    ],
+    ids=["four axes", "as many keys as queries", "far positions", "a square mask", "heads cut out of a wider vector"],
+)
+def test_the_shapes_of_a_model_are_among_the_inputs(name, answer):
+    with pytest.raises(CheckFailed):
+        getattr(check, name)(answer)
+
+
+def test_a_join_may_make_a_pair_that_comes_before_the_known_ones():
+    def answer(word, ranks):
+        tokens = [bytes([byte]) for byte in word.encode()]
+        while known := sorted({pair for pair in pairwise(tokens) if pair in ranks}, key=ranks.get):
+            for pair in known:
+                tokens = finished("merge_pair")(tokens, pair)
+        return tokens
+
+    with pytest.raises(CheckFailed):
+        check.encode_word(answer)
+
+
+@pytest.mark.parametrize("scores", [lambda q, k: (q @ k.mT).clamp(-65504, 65504), lambda q, k: (q @ k.mT).nan_to_num()])
+def test_products_that_overflow_in_float16_are_told_apart(scores):
+    def answer(q, k, v, mask, scale=None):
+        products = scores(q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        weights = products.masked_fill(~mask, -torch.inf).softmax(-1)
+        return weights @ v, weights
+
+    with pytest.raises(CheckFailed):
+        check.scaled_attention(answer)
+
+
+def test_computing_in_float32_is_exact_enough():
+    def answer(q, k, v, mask, scale=None):
+        scores = (q.float() @ k.float().mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+        return (weights @ v.float()).to(q.dtype), weights.to(q.dtype)
+
+    for _ in range(5):
+        check.scaled_attention(answer)

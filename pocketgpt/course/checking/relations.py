@@ -165,16 +165,15 @@ def _borders(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> st
 def _of_inputs(exercise: Exercise, runs: list[Run], wrong: list[int]) -> str | None:
     """The answer is wrong exactly for the inputs with some property, or right exactly for these.
 
-    Nearly everything is right where there is one number or none, and an error says more by itself.
+    Nearly everything is right where there is one number or none, so that says nothing.
     """
-    raised = any(runs[i].error for i in wrong)
     each = [dict.fromkeys(traits(exercise, run.inputs)) for run in runs]
     for trait in dict.fromkeys(trait for traits in each for trait in traits):
         having = [i for i, traits in enumerate(each) if trait in traits]
         if having == wrong and len(having) < len(runs):
             return f"This is right, except where {trait}."
         trivial = trait.endswith(("is empty", "has one element", "has size 1"))
-        if sorted([*having, *wrong]) == list(range(len(runs))) and not (raised or trivial):
+        if sorted([*having, *wrong]) == list(range(len(runs))) and not trivial:
             return f"This is right only where {trait}."
     return None
 

@@ -153,7 +153,7 @@ def test_an_unknown_mistake_says_where_the_largest_difference_is():
         return scores
 
     message = said("attention_scores", answer)
-    assert "1 of the 8 values of your `scores` are wrong: at [1, 2] it should be" in message
+    assert "1 of the 8 values of your `scores` is wrong: at [1, 2] it should be" in message
 
 
 def test_the_wrong_value_is_in_the_part_of_a_large_matrix_that_is_shown():
@@ -200,7 +200,7 @@ def test_a_mask_of_another_dtype_is_rejected_by_dtype(dtype):
     ("wrong", "words"),
     [
         (lambda mask: mask.tolist(), "should be a torch.Tensor; yours is a list"),
-        (lambda mask: mask.numpy(), "should be a torch.Tensor; yours is a ndarray"),
+        (lambda mask: mask.numpy(), "should be a torch.Tensor; yours is an ndarray"),
         (lambda mask: 1.0, "should be a torch.Tensor; yours is a float"),
         (lambda mask: (mask, mask), "should be a torch.Tensor; yours is a tuple"),
         (lambda mask: mask.sum(), "yours has ()."),

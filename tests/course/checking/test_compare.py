@@ -43,7 +43,7 @@ def test_equal_values_are_equal(got, expected):
         (torch.tensor(3), 3, "`result` should be an int; yours is a Tensor."),
         (None, [1], "`result` should be a list; yours is None."),
         ("ab", ["a", "b"], "`result` should be a list; yours is a str."),
-        (b"ab", "ab", "`result` should be a str; yours is a bytes."),
+        (b"ab", "ab", "`result` should be a str; yours is bytes."),
         ("ab", "ba", "`result` should be 'ba'; yours is 'ab'."),
         ({}, {"a": 1}, "`result` should have the key 'a'; yours lacks it."),
         ({"a": 1, "b": 1}, {"a": 1}, "`result` should not have the key 'b'; yours has it."),
