@@ -385,7 +385,8 @@ attention_grid(maps, title, HEADS)
 #
 # - **previous token**: a bright line below the diagonal.
 # - **start of line**: bright columns at line breaks. Verse has lines, and whoever writes it must know where one began.
-# - **same token**: earlier occurrences of the token that looks. Our line is short; try a text that repeats itself.
+# - **induction**: what followed earlier occurrences of the token that looks, so that the head can guess what comes now.
+#   Little occurs twice in our line, so head 3.0 mostly rests on the first line break. Try a text that repeats itself.
 # - The heads of layer 0 have no favorites: they spread their weight over all that came before, and pass on its mean.
 #
 # Here is one head, larger, and below it all of them, with sliders.
@@ -428,8 +429,8 @@ weight, place = maps[2, 1, position].max(dim=0)
 guess.compare((words[place], round(weight.item(), 2)))
 
 # %% [markdown]
-# A name is true on average, and a row need not obey it: several of the last tokens share the weight of head 2.1, and the
-# tallest bar is not the token before. Head 0.0 looks at everything a little: with weights this even it computes, for
+# Here head 2.1 does what its name says: nearly all of its weight is on the token before. A name is true on average,
+# though, and a row need not obey it; look for one with the slider. Head 0.0 looks at everything a little: with weights this even it computes, for
 # every position, nearly the mean of all values so far.
 
 # %%
@@ -497,8 +498,8 @@ before_and_after(causal_mask=sees_everything, guess=guess)
 # <details><summary>3. Why can the weights never be all zero, even if no key fits, and what do trained heads do about it?</summary>
 #
 # Each row of a softmax sums to 1, so something must be looked at. Heads of large models learn to look at the very first token
-# when they have nothing to say, an *attention sink* (Xiao et al. 2023). The heads of our small model have not: the first
-# columns in the grid above are dark. Its layer 0 spreads the weight instead.
+# when they have nothing to say, an *attention sink* (Xiao et al. 2023). Our small model has one: head 3.0, which finds
+# nothing to copy in the line above, rests on the first line break.
 #
 # </details>
 #
@@ -514,6 +515,6 @@ before_and_after(causal_mask=sees_everything, guess=guess)
 # - Bahdanau, Cho and Bengio 2014, *Neural Machine Translation by Jointly Learning to Align and Translate*,
 #   [arXiv 1409.0473](https://arxiv.org/abs/1409.0473): where the soft lookup comes from.
 # - Xiao et al. 2023, *Efficient Streaming Language Models with Attention Sinks*,
-#   [arXiv 2309.17453](https://arxiv.org/abs/2309.17453): a bright first column, in models larger than ours.
+#   [arXiv 2309.17453](https://arxiv.org/abs/2309.17453): a bright first column, in models much larger than ours.
 #
 # **Next**: chapter 3 asks why the scores are divided by √d_head, and what happens to a model that forgets it.
