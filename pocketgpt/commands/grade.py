@@ -44,12 +44,12 @@ def grade(
     """Grade a folder of notebooks into a gradebook, or check one notebook: pocketgpt grade submissions --out grades
 
     Each is rebuilt from our own chapter with the student's answers, and run apart from everything else. Stopped with
-    Ctrl-C, it goes on where it was.
+    Ctrl-C, the same command continues.
 
     Args:
         submissions: A folder with notebooks, of any names, in any sub-folders; or one notebook.
         out: Folder for gradebook.csv, index.html, a page for each student, junit.xml and results.json.
-        class_list: CSV file with a column `student`, whose entries stand somewhere in the paths of the notebooks.
+        class_list: CSV file with a column `student`, whose entries occur in the paths of the notebooks.
         policy: TOML file with points and deadlines of chapters.
         jobs: Notebooks at a time; without it one for each core.
         verify: Ask every function again with secret inputs, and compare what it returns outside of its process.
@@ -121,7 +121,7 @@ def grade_folder(
     try:
         results = grade_all(grader, found, jobs=jobs)
     except KeyboardInterrupt:
-        print(f"\nStopped. What was graded is kept in {out / 'kept'}: the same command goes on from there.")
+        print(f"\nStopped. Results so far are in {out / 'results_cache'}: the same command continues from there.")
         raise
     results += _missing(results, names)
     write_csv(out / "gradebook.csv", results, policy)

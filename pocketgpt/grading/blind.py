@@ -87,7 +87,7 @@ def begin(stand_ins: Mapping[str, str], forbidden: Collection[str]) -> None:
     for name in forbidden:
         _guard(name)
     sys.addaudithook(_refuse_processes)
-    # `!pip install x` and a call of the shell do nothing, and the code around them goes on.
+    # `!pip install x` and a call of the shell do nothing, and the code around them runs.
     os.system = lambda _: 0
     if (shell := get_ipython()) is not None:
         shell.system = shell.getoutput = lambda *_, **__: None

@@ -25,7 +25,7 @@ INSIDES = "reaches into Python's insides"
 NOTEBOOK = "reaches into the notebook's own machinery"
 RUNS_TEXT = "runs text as code"
 
-# Dotted names, and why an instructor should look. A name also stands for everything below it; the longest that fits
+# Dotted names, and why an instructor should look. A name includes everything below it; the longest that fits
 # decides, and None is harmless.
 NAMES = {
     name: reason
@@ -81,7 +81,7 @@ LONG = 60
 
 @dataclass
 class Names:
-    """What the names of a notebook stand for, by its imports, and what of this package its chapter hands out."""
+    """Full names of the imported names of a notebook, and the names of this package that its chapter imports."""
 
     exercises: frozenset[str]
     imported: dict[str, str] = field(default_factory=dict)
@@ -135,7 +135,7 @@ def _reason(parts: list[str]) -> str | None:
 
 
 def imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[ast.alias, str]]:
-    """Each alias of an import with the full name that it stands for."""
+    """Yield each alias of an import with its full name."""
     module = f"{node.module or ''}." if isinstance(node, ast.ImportFrom) else ""
     for alias in node.names:
         yield alias, module + alias.name

@@ -57,14 +57,14 @@ def flags(cells: Sequence[tuple[int, str]], master: Master) -> tuple[Flag, ...]:
             if len(text) > LONGEST_LINE:
                 reasons.add((line, "is a very long line"))
             if UNSEEN.search(text):
-                reasons.add((line, "holds characters that cannot be seen"))
+                reasons.add((line, "has characters that cannot be seen"))
         found += [Flag(number, line, _quoted(lines[line - 1]), reason) for line, reason in sorted(reasons)]
     return tuple(found[:MOST_FLAGS])
 
 
 @cache
 def _given(master: Master) -> tuple[dict[str, str], frozenset[str]]:
-    """What the given cells of a chapter import: full names by name, and those of this package."""
+    """Imports of the given cells of a chapter: full names by name, and those of this package."""
     names = Names(frozenset())
     for cell in master.cells:
         if cell.role == "given" and (tree := _parsed(cell.source)):

@@ -65,7 +65,7 @@ class Grader:
         )
 
     def outcome(self, rebuilt: Rebuilt, master: Master, stop: threading.Event) -> Outcome:
-        """Run a rebuilt notebook, or recall what came of it before."""
+        """Run a rebuilt notebook, or recall its cached outcome."""
         if rebuilt.untouched:
             verdicts = tuple(Verdict(name, False, empty(name)) for name in master.exercises)
             return Outcome(verdicts, ("It is untouched: no answer and no other code was written.",), 0.0)

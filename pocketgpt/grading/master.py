@@ -48,7 +48,7 @@ def plain(source: str) -> str:
 
 @cache
 def masters(root: Path = ROOT) -> dict[str, Master]:
-    """Every chapter by name: from solutions/ in a checkout, else from the chapters that came with the package.
+    """Load every chapter by name: from solutions/ in a checkout, else from the chapters in the package.
 
     Raises PocketError if there are neither.
     """

@@ -69,7 +69,7 @@ def rebuild(cells: Sequence[Cell], master: Master) -> Rebuilt:
     """Put a submission's answers, and its additional code where it stood, into our chapter."""
     places = _places(cells, master)
     candidates: dict[str, list[tuple[Cell, int]]] = {}  # by exercise: code with the id of its answer or its check
-    extras: dict[int, list[Cell]] = {}  # by the anchor: the cell of ours after which they stand
+    extras: dict[int, list[Cell]] = {}  # by the anchor: the cell of ours that they follow
     code: list[Cell] = []  # where an answer without its id may be
     notes: list[str] = []
     seen: set[int] = set()

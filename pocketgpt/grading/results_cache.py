@@ -1,4 +1,4 @@
-"""Results found before: the same answers, chapter and version are not run again, and a stopped run goes on."""
+"""Cached results: the same answers, chapter and version are not run again, and a stopped run continues."""
 
 import hashlib
 import json

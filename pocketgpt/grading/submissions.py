@@ -46,7 +46,7 @@ def submissions(
 ) -> list[Submission]:
     """Every notebook below a folder, sorted by its path, with who handed it in; the grader's own `out` is left out.
 
-    With a class list the student is the one whose name stands in the path. Without one it is the first folder that is
+    With a class list the student is the one whose name occurs in the path. Without one it is the first folder that is
     not a chapter's, or else what the file is called beside the chapter's name. Whoever handed in no notebook, but
     another file in its place, has that file listed.
     """
@@ -150,7 +150,7 @@ def _is_chapter(part: str, chapters: Sequence[str]) -> bool:
 
 
 def _stands_in(name: str, text: str) -> bool:
-    """Whether a name stands in a text as whole words, whatever their case and what separates them."""
+    """Return True if a name occurs in a text as whole words, in any case and with any separators."""
     return f" {_words(name)} " in f" {_words(text)} "
 
 

@@ -57,7 +57,7 @@ def test_dictionaries_come_in_any_order():
             tokens = finished("merge_pair")(tokens, pair)
         return tokens
 
-    assert "in the order in which the dictionary holds them" in sentences("encode_word", answer).pop()
+    assert "in the order of the dictionary" in sentences("encode_word", answer).pop()
 
 
 def test_ranks_go_beyond_a_thousand():

@@ -145,7 +145,7 @@ SUSPICIOUS = {
     "prints a check mark, as a passed check does" + UNPARSED: ["print('✓'"],
     "tells nbval to treat the cell differently": ["# NBVAL_SKIP\nx = 1", "x = 1\n  #NBVAL_RAISES_EXCEPTION "],
     "is a very long line": ["x = '" + "a" * 1000 + "'"],
-    "holds characters that cannot be seen": ["x = 1  # \u202e", "x\u200b = 1", "x = 1\0", "x = '\ud800'"],
+    "has characters that cannot be seen": ["x = 1  # \u202e", "x\u200b = 1", "x = 1\0", "x = '\ud800'"],
     "is too long to be read to its end": ["x = 1\n" * LONGEST_CELL],
 }
 

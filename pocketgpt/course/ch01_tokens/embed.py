@@ -60,7 +60,7 @@ def one_hot_as_wide_as_the_largest_token(tokens, table):
 
 @embed.mistake(hint=3)
 def row_of_the_position(tokens, table):
-    """The rows are picked by position, 0, 1, 2, …: pick them by the token that stands there."""
+    """The rows are picked by position, 0, 1, 2, …: pick them by the token at that position."""
     return table[torch.arange(tokens.shape[1]) % len(table)].expand(len(tokens), -1, -1)
 
 

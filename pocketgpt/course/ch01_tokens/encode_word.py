@@ -203,7 +203,7 @@ def letters_of_a_string(word, ranks):
 
 @encode_word.mistake(hint=2)
 def in_the_order_of_the_dictionary(word, ranks):
-    """The merges are applied in the order in which the dictionary holds them: go by rank, the lowest first."""
+    """The merges are applied in the order of the dictionary: go by rank, the lowest first."""
     tokens = single_bytes(word)
     for pair in ranks:
         tokens = merged(tokens, pair)

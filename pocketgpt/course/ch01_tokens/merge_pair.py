@@ -30,7 +30,7 @@ def _(rng):
 
 @merge_pair.mistake(hint=3)
 def first_only(tokens, pair):
-    """Only the first occurrence of the pair is joined: go on to the end of the tokens."""
+    """Only the first occurrence of the pair is joined: continue to the end of the tokens."""
     for i in range(len(tokens) - 1):
         if (tokens[i], tokens[i + 1]) == pair:
             return [*tokens[:i], pair[0] + pair[1], *tokens[i + 2 :]]

@@ -1,4 +1,4 @@
-"""What several exercises of chapter 01 use."""
+"""Helpers of several exercises of chapter 01."""
 
 import torch
 
@@ -15,7 +15,7 @@ def single_bytes(word: str) -> list[bytes]:
 
 
 def merged(tokens, pair, *, joined=None, matches=None, step=2):
-    """Right, unless told otherwise: what stands for the pair, what counts as the pair, and how far to move on."""
+    """Merge a pair correctly, unless told otherwise: its joined token, the test for it, and the step after it."""
     matches = matches or (lambda left, right: (left, right) == pair)
     result, i = [], 0
     while i < len(tokens):

@@ -78,7 +78,7 @@ def scaled_after_softmax(q, k, v, mask):
 
 @attention.mistake(hint=3)
 def scores_for_weights(q, k, v, mask):
-    """The output is right, and the second value holds the scores: return the weights after the softmax."""
+    """The output is right, and the second value is the scores: return the weights after the softmax."""
     return _weights(q, k, mask) @ v, q @ k.mT / q.shape[-1] ** 0.5
 
 

@@ -20,7 +20,7 @@ from pocketgpt.course.checking.exercise import exercise
 def attention_scores(
     q: Float[Tensor, "*batch seq d"], k: Float[Tensor, "*batch keys d"]
 ) -> Float[Tensor, "*batch seq keys"]:
-    """How well each query matches each key: their dot product over √d."""
+    """Dot product of each query with each key, divided by √d."""
     return torch.einsum("...td,...sd->...ts", q, k) / math.sqrt(q.shape[-1])
 
 
@@ -74,7 +74,7 @@ def all_axes_turned(q, k):
 
 @attention_scores.mistake(hint=2)
 def keys_not_turned(q, k):
-    """The keys stand in rows here, and a matrix product needs them in columns: swap the last two axes of `k`."""
+    """The keys are rows here, and a matrix product needs them as columns: swap the last two axes of `k`."""
     return q @ k / q.shape[-1] ** 0.5
 
 
@@ -93,7 +93,7 @@ def axes_for_one_batch(q, k):
 
 @attention_scores.mistake(hint=2)
 def width_from_the_second_axis(q, k):
-    """The scale is made from axis 1 of q, which is d_head only if nothing stands in front: take q.shape[-1]."""
+    """The scale is made from axis 1 of q, which is d_head only without axes in front: take q.shape[-1]."""
     return q @ k.mT / q.shape[1] ** 0.5
 
 

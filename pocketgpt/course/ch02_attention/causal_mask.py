@@ -73,7 +73,7 @@ def rows_and_columns_for_positions(query_positions, key_positions):
 
 @causal_mask.mistake(hint=1)
 def aligned_to_the_end(query_positions, key_positions):
-    """This assumes that the last query stands at the last key: compare the given positions."""
+    """This assumes that the last query is at the position of the last key: compare the given positions."""
     queries, keys = len(query_positions), len(key_positions)
     return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
 

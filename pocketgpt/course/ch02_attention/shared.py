@@ -1,4 +1,4 @@
-"""What several exercises of chapter 02 use."""
+"""Helpers of several exercises of chapter 02."""
 
 import torch
 from jaxtyping import Bool

@@ -105,7 +105,7 @@ def as_a_share(weights):
 
 @entropy.mistake
 def softmax_again(weights):
-    """There is a second softmax here: the input holds weights already."""
+    """There is a second softmax here: the input is weights already."""
     return torch.special.entr(weights.softmax(-1)).sum(-1)
 
 

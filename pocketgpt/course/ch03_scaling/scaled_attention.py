@@ -36,7 +36,7 @@ def scaled_attention(
 
 @scaled_attention.inputs
 def _(rng):
-    # The products are ±100,000, more than float16 holds (65,504); scaled, they are ±12,500.
+    # The products are ±100,000, more than float16 can represent (65,504); scaled, they are ±12,500.
     direction = (100_000 / 64) ** 0.5 * torch.randn(64, generator=rng).sign()
     signs = 2.0 * torch.randint(2, (1, 3, 4, 1), generator=rng) - 1
     fits = torch.tensor([0.8, 1.0, -0.5, 0.0, -1.0])[torch.randperm(5, generator=rng)]
@@ -60,7 +60,7 @@ def _attend(q, k, v, mask, scale):
 
 @scaled_attention.mistake(hint=3)
 def no_scale_unless_given(q, k, v, mask, scale=None):
-    """Without a given scale yours uses none: None stands for 1/√d_head."""
+    """Without a given scale yours uses none: None means 1/√d_head."""
     return _attend(q, k, v, mask, 1.0 if scale is None else scale)
 
 
@@ -159,7 +159,7 @@ def scaled_without_the_mask(q, k, v, mask, scale=None):
 
 @scaled_attention.mistake(hint=3)
 def default_of_one(q, k, v, mask, scale=1.0):
-    """Without `scale` yours multiplies by its default, 1.0: the default is None, which stands for 1/√d_head."""
+    """Without `scale` yours multiplies by its default, 1.0: the default is None, which means 1/√d_head."""
     return _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else scale)
 
 

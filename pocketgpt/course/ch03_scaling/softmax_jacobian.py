@@ -102,7 +102,7 @@ def one_row_only(weights):
 
 @softmax_jacobian.mistake
 def of_a_second_softmax(weights):
-    """There is a softmax in here: the input holds weights already."""
+    """There is a softmax in here: the input is weights already."""
     return softmax_jacobian.finished_answer(weights.softmax(-1))
 
 

@@ -1,4 +1,4 @@
-"""What is no answer yet: problems that show before the returned values are compared."""
+"""Non-answers: problems that show before the returned values are compared."""
 
 import functools
 import inspect

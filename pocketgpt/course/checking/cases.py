@@ -15,12 +15,12 @@ from torch import Tensor
 
 from pocketgpt.course.checking.values import POOLS, drawn_value, is_plain
 
-OMITTED = object()  # stands for a default that is left out
+OMITTED = object()  # marks a default that is left out
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the inputs of a case look: axes in front, an axis of size 1, strides, the short form of masks, the smallest
+    """Form of the inputs of a case: axes in front, an axis of size 1, strides, the short form of masks, the smallest
     sizes, the sizes of the case before, as many keys as queries, some tokens."""
 
     leading: tuple[int, ...] = ()
@@ -35,7 +35,7 @@ class Plan:
 
 
 class Axes:
-    """The axes of an annotation such as "*#batch seq d": `leading` stands for any number of them in front."""
+    """The axes of an annotation such as "*#batch seq d": `leading` is True for any number of them in front."""
 
     def __init__(self, annotation: Any) -> None:
         words = annotation.dim_str.split()

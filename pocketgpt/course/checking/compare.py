@@ -103,7 +103,7 @@ def _tensor_difference(got: object, expected: Tensor, slack: tuple[float, float]
 
 
 def _odd(got: Tensor) -> str | None:
-    """What makes a tensor one whose values cannot be looked at like any other's."""
+    """The property of a tensor that keeps its values from being compared, in words; None for an ordinary one."""
     if got.is_meta:
         return "on the device meta, which holds shapes and no values"
     if got.is_nested:

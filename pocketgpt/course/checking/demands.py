@@ -1,4 +1,4 @@
-"""What later cells need of an answer whose values are right: memory of its own, exact values, gradients."""
+"""Demands of later cells on an answer whose values are right: memory of its own, exact values, gradients."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a wrong answer that has no name is related to the right one: the same factor everywhere, reordered, at the
+"""Relations of a wrong answer without a name to the right one: the same factor everywhere, reordered, at the
 borders, wrong for some inputs only.
 
 Every relation has to hold in every case in which the answer is wrong; a relation that holds in one case by chance says

@@ -150,7 +150,7 @@ def snapshot(value: object) -> object:
 
 
 def memory(value: object) -> set[int]:
-    """Where the changeable parts of a value are stored."""
+    """Memory addresses of the mutable parts of a value."""
     if isinstance(value, Tensor):
         try:
             return {value.untyped_storage().data_ptr()} - {0}

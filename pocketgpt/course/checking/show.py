@@ -17,7 +17,7 @@ def inputs_line(names: tuple[str, ...], inputs: tuple) -> str:
 
 
 def numbers(value: object) -> int:
-    """How much there is to read in a value."""
+    """Count the numbers and characters in a value."""
     if isinstance(value, Tensor):
         return value.numel()
     if isinstance(value, list | tuple | dict):

@@ -1,6 +1,6 @@
 """Values that are no tensors, drawn by their type: lists, tuples and dictionaries of tokens, texts and numbers.
 
-Each case draws from a small pool of tokens, so that they repeat, and stand beside each other, and are found again in
+Each case draws from a small pool of tokens, so that they repeat, are neighbors, and occur in
 another argument.
 """
 

@@ -108,7 +108,7 @@ def _lower(resource: Any, name: str, most: int) -> None:
 
 
 def _counts_alone() -> bool:
-    """Whether processes are counted in a user namespace of our own (one user in it, Linux 5.14).
+    """Return True if processes are counted in a user namespace of our own (one user in it, Linux 5.14).
 
     Elsewhere the limit would count the browser of the instructor too, and an honest notebook could start nothing.
     """

@@ -57,7 +57,7 @@ def plan(scratch: int, hidden: Sequence[Path], proc: bool, package: Path | None 
 
 
 def _places(path: Path, visible: dict[Path, Path]) -> list[Path]:
-    """Wherever a path would be seen: a folder and a link to it are two places."""
+    """List the places where a path would be seen: a folder and a link to it are two."""
     return [where / path.relative_to(what) for where, what in visible.items() if path.is_relative_to(what)]
 
 

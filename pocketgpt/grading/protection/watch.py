@@ -23,7 +23,7 @@ class Running:
     """A started command.
 
     kind     of its sandbox
-    folder   holds its files where the sandbox is none
+    folder   of its files, without a sandbox
     mark     in the environment of everything that it starts
     stopped  why the watch ended it, a sentence
     errors   the end of what it wrote to stderr

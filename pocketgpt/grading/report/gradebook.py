@@ -18,13 +18,13 @@ MOST_MESSAGE = 10_000  # characters: more is not read, and a submission must not
 MOST_CELL = 1_000
 SHOWN_FLAGS = 3
 
-# What no file of ours holds: control characters (all but tab and newline), halves of surrogate pairs and two code
-# points that XML forbids, and marks that make the text around them read in another order.
+# Characters that no file of ours contains: control characters (all but tab and newline), halves of surrogate pairs and
+# two code points that XML forbids, and marks that make the text around them read in another order.
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
 # Colors and cursor movements of a terminal, links and titles.
 ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 # Where a spreadsheet would see a formula: at the beginning, and behind a semicolon, which separates cells in half of
-# the world. Marks that are not seen may stand before it, and full-width forms count too.
+# the world. Invisible marks may precede it, and full-width forms count too.
 FORMULA = re.compile("(^|;)(?=[\\s\u200b-\u200f\u2060-\u206f\ufeff\ufffd]*[=+\\-@|%＝＋－＠｜％])")
 
 
@@ -54,7 +54,7 @@ def cut(text: str, most: int = MOST_MESSAGE) -> str:
 
 
 def defused(text: str) -> str:
-    """One line that no spreadsheet takes for a formula: an apostrophe stands where one would begin."""
+    """Format one line that no spreadsheet takes for a formula: an apostrophe precedes one."""
     return FORMULA.sub(r"\1'", line(text))
 
 

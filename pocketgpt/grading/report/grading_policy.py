@@ -49,9 +49,7 @@ class GradingPolicy:
         deadlines: dict[str, datetime] = {}
         for chapter, table in _tables(path).items():
             if not isinstance(table, dict):
-                raise PocketError(
-                    f"{path}: {chapter!r} stands outside of a chapter. Put it below a line [02_attention]."
-                )
+                raise PocketError(f"{path}: {chapter!r} is outside of a chapter. Put it below a line [02_attention].")
             _known(chapter, chapters, f"{path}: there is no chapter")
             for key in table:
                 _known(key, ("deadline", "points"), f"{path}, [{chapter}]: there is no setting")

@@ -1,6 +1,6 @@
-"""Results as pages: one a student, which may be handed to the student, and an index for whoever grades.
+"""Results as pages: one for each student, which may be handed out, and an index for the instructor.
 
-A student's page has points, the checks' own messages and notes. Flags are for a person to judge and stand in the index.
+A student's page has points, the checks' own messages and notes. Flags are in the index alone.
 Everything that comes from a submission is cleaned and escaped, and the pages forbid scripts and load nothing.
 """
 

@@ -45,7 +45,7 @@ def standings(results: Sequence[Result]) -> list[Standing]:
 
 
 def sentence(message: str) -> str:
-    """What a check says: its first line after the name of the exercise."""
+    """First line of a check's message after the name of the exercise."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith("✗")] or ["no message"]
     return lines[0]
