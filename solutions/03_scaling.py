@@ -190,7 +190,7 @@ def score_variance(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
 check.score_variance(score_variance)
 
 # %% [markdown]
-# Now measure with it, first for numbers from the standard normal distribution. Then for others: **predict** the standard
+# Now measure with it, first for standard normal numbers. Then **predict** the standard
 # deviation of the scores at d_head = 64 if the numbers in q and k are spread evenly between −1 and 1 (variance 1/3).
 
 # %%
