@@ -84,6 +84,8 @@ from pocketgpt.models.presets import preset
 from pocketgpt.inference.generate import generate
 from pocketgpt.inference.prepare import prepare_for_decoding
 
+compile = torch.nn.Module.compile  # graphs are counted, and need not become machine code
+torch.nn.Module.compile = lambda self, **options: compile(self, **options | {"backend": "eager"})
 torch._dynamo.config.recompile_limit = 1  # instead of 8 of them: the second model is over the limit of all
 for width in (16, 24, 32):
     config = preset("llama", vocab_size=31, d_model=width, n_layers=2, max_seq_len=16, mixer={"n_heads": 2})
@@ -92,7 +94,6 @@ print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 """
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="torch.compile makes C++ here: install gcc")
 def test_any_number_of_models_can_be_compiled_each_with_one_graph_for_all_its_blocks():
     done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "6\n"), done.stderr  # a block and a head each
