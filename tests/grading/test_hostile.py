@@ -176,7 +176,7 @@ case(
     answers={
         "attention_scores": right("attention_scores", after="import threading, os\n")
         + "threading.Timer(1.0, os._exit, [1]).start()\n",
-        "masked_softmax": right("masked_softmax", first="import time; time.sleep(0.3)"),
+        "masked_softmax": right("masked_softmax", first="import time; time.sleep(0.01)"),
     },
     earns=("masked_softmax", "causal_mask", "attention"),
     may=("attention_scores",),
@@ -372,7 +372,9 @@ case(
             """,
         ),
         "causal_mask": wrong("causal_mask", "cases = m.Exercise.cases\nm.Exercise.cases = lambda *_: []"),
-        "attention": wrong("attention", "m.CheckFailed = type('Fine', (Exception,), {})\nm.compared = lambda *_: None"),
+        "attention": wrong(
+            "attention", "m.CheckFailed = type('Fine', (Exception,), {})\nm._diagnosed = lambda *_: None"
+        ),
     },
     extras={
         FIRST: "import pocketgpt.course.checking.check as m",
@@ -482,7 +484,7 @@ case(
         ),
         "attention": wrong("attention"),
     },
-    says={"masked_softmax": FORGED, "causal_mask": FORGED},
+    says={"masked_softmax": "^✗ 2.2", "causal_mask": FORGED},
     flagged=True,
 )
 
@@ -707,7 +709,7 @@ def spying(folder: Path, out: Path, port: int) -> Case:
         earns=("attention",),
         says={
             "attention_scores": r"RuntimeError.*grades\d* False",
-            "masked_softmax": "ConnectionRefusedError|OSError",
+            "masked_softmax": "ConnectionRefusedError|OSError|did not finish",
             "causal_mask": "RuntimeError.*(FileNotFoundError|OSError)",
         },
         flagged=True,
