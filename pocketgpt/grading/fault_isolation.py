@@ -126,7 +126,10 @@ class Grading:
         If the kernel dies, those that are not settled are asked without the additional cells, then one by one.
         """
         extras = {i for i, piece in enumerate(self.pieces) if piece.role == "extra" and i not in self.left_out}
-        answers = {piece.exercise for i, piece in enumerate(self.pieces) if i not in self.left_out} | self.passed
+        ran = {
+            piece.exercise for i, piece in enumerate(self.pieces) if piece.role == "answer" and i not in self.left_out
+        }
+        answers = ran | self.passed
         waiting = dict.fromkeys(sorted(self.passed), "It gave no answer when it was asked again with new inputs.")
         if waiting and not self.ask(waiting, [*waiting], answers, extras, until):
             if extras and waiting:
