@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # CI runs without a terminal; one thread per test worker keeps two workers from fighting over the cores.
 TEST_THREADS ?= 1
-PYTEST = OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -n 2 --dist loadscope --durations 15
+PYTEST = OMP_NUM_THREADS=$(TEST_THREADS) POCKETGPT_PROGRESS=off $(BIN)/pytest -n 2 --dist loadscope --durations 15
 
 .PHONY: lab test check test-grading test-notebooks notebooks train bench clean
 

@@ -39,6 +39,11 @@ def shrink(part, changes: dict):
 
 
 @pytest.fixture(autouse=True)
+def no_progress_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETGPT_PROGRESS", "off")
+
+
+@pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
 

@@ -98,7 +98,7 @@ def _execute(notebook: NotebookNode, source: Path) -> None:
         on_cell_complete=lambda cell, cell_index: bar.update(),
     )
     try:
-        client.execute()
+        client.execute(env=os.environ | {"POCKETGPT_PROGRESS": "off"})
     except CellExecutionError as error:
         raise BuildError(f"solutions/{source.name}: a cell fails.\n{error}") from None
     finally:

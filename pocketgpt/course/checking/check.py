@@ -18,6 +18,7 @@ from pocketgpt.course.checking.demands import unmet
 from pocketgpt.course.checking.exercise import Exercise, Mistake
 from pocketgpt.course.checking.run import Run, blame, run, run_ours, said_by, undisturbed
 from pocketgpt.course.checking.show import inputs_line, numbers, picture, side_by_side
+from pocketgpt.course.progress import record
 from pocketgpt.course.syllabus import exercise_names, find_exercise
 
 seconds = 10.0  # time limit of one call; check.seconds = 60 changes it
@@ -65,6 +66,7 @@ def check(exercise: Exercise, answer: object) -> None:
         diagnosis = diagnose(exercise, answer)
     except KeyboardInterrupt:
         raise Interrupted(f"The check of {exercise.name} was interrupted.") from None
+    record(exercise=exercise.name, passed=diagnosis is None, mistake=_mistake_in(diagnosis))
     if diagnosis is None:
         _examples.pop(exercise.name, None)
         print(exercise.success)
@@ -79,6 +81,10 @@ def check(exercise: Exercise, answer: object) -> None:
         _examples[exercise.name] = diagnosis.inputs
         message.append(f'check.example("{exercise.name}") returns these inputs.')
     raise CheckFailed(message[0] + ("\n\n" + "\n".join(message[1:]) if message[1:] else ""))
+
+
+def _mistake_in(diagnosis: Diagnosis | None) -> str | None:
+    return diagnosis.mistake.name if diagnosis and diagnosis.mistake else None
 
 
 def example(name: str) -> tuple:

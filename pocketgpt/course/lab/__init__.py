@@ -8,12 +8,18 @@ from importlib import import_module
 
 _REPORTING = "pocketgpt.course.lab.reporting"
 _TRANSPLANTING = "pocketgpt.course.lab.transplanting"
+_SIBLINGS = "pocketgpt.course.siblings.family"
 _MODULES = {
     "check": "pocketgpt.course.checking.check",
     "yours": "pocketgpt.course.lab.finished",
     "sliders": "pocketgpt.course.lab.controls",
     "HEADS": "pocketgpt.course.lab.heads",
     "predict": "pocketgpt.course.lab.predictions",
+    "recall": "pocketgpt.course.lab.recalling",
+    "symptoms": "pocketgpt.course.lab.symptom_table",
+    "sibling": _SIBLINGS,
+    "sibling_losses": _SIBLINGS,
+    "character_tokenizer": _SIBLINGS,
     "model_map": "pocketgpt.course.figures.model_map",
     "attention_weights": _TRANSPLANTING,
     "before_and_after": _REPORTING,

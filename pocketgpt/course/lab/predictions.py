@@ -2,6 +2,8 @@
 
 from types import EllipsisType
 
+from pocketgpt.course.progress import record
+
 
 class Prediction:
     """A guess, and its outcome once a cell has computed it."""
@@ -11,8 +13,10 @@ class Prediction:
         self.outcome: object = None
 
     def compare(self, outcome: object) -> None:
-        """Keep the outcome and print it below the guess."""
+        """Keep the outcome, print it below the guess, and add both to the progress record."""
         self.outcome = outcome
+        if not isinstance(self.guess, EllipsisType):
+            record(guess=str(self.guess), outcome=str(outcome))
         guess = "none yet; write it in place of the dots" if isinstance(self.guess, EllipsisType) else self.guess
         print(f"Your prediction: {guess}\nThe outcome:     {outcome}")
 

@@ -1,12 +1,13 @@
 """Report of a transplant: loss, causality probe and text, of the trained model and of the copy with your functions.
 
-before_and_after(attention=my_attention)     # both, one below the other
-earlier_changes(model, tokens)               # the causality probe alone: 0 in a causal model
+before_and_after(attention=my_attention)                   # both, one below the other
+before_and_after(model="post_norm", attention=...)         # the same with a sibling
+earlier_changes(model, tokens)                             # the causality probe alone: 0 in a causal model
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from jaxtyping import Int
@@ -15,12 +16,31 @@ from torch.nn import functional as F
 
 from pocketgpt.assets import asset
 from pocketgpt.course.lab.predictions import Prediction
-from pocketgpt.course.lab.transplanting import pocket_model, pocket_tokenizer, transplant
+from pocketgpt.course.lab.transplanting import pocket_model, pocket_tokenizer, replaceable_part, transplant
+from pocketgpt.course.siblings.family import TRAINED_LENGTH, CharacterTokenizer, character_tokenizer, sibling
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.models.gpt import GPT
 from pocketgpt.text.tokenizer import Tokenizer
 
-WINDOW = 256  # tokens that the model reads at once
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, its tokenizer, and the held-out passage in windows of the length it was trained on."""
+
+    model: GPT
+    tokenizer: Tokenizer | CharacterTokenizer
+    windows: Int[Tensor, "windows seq"]
+
+
+@cache
+def trained(name: str = "pocket") -> Trained:
+    """Load a trained model of the course: "pocket", or a sibling. Raises PocketError for another name."""
+    if name == "pocket":
+        model, tokenizer, length = pocket_model(), pocket_tokenizer(), pocket_model().config.max_seq_len
+    else:
+        model, tokenizer, length = sibling(name), character_tokenizer(), TRAINED_LENGTH
+    passage = torch.tensor(tokenizer.encode(asset("held-out.txt").read_text(encoding="utf-8")))
+    return Trained(model, tokenizer, passage[: len(passage) // length * length].view(-1, length))
 
 
 @torch.inference_mode()
@@ -36,6 +56,13 @@ def earlier_changes(model: GPT, tokens: Int[Tensor, "batch seq"]) -> int:
     return int((~same.all(dim=-1))[:, :-1].sum())
 
 
+@torch.inference_mode()
+def loss_and_leaks(model: GPT, windows: Int[Tensor, "windows seq"]) -> tuple[float, int]:
+    """Mean loss in nats per token, and the causality probe of the first window."""
+    loss = F.cross_entropy(model(windows)[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
+    return loss.item(), earlier_changes(model, windows[:1])
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Measurements of a model: loss and causality probe on a held-out passage, and the continuation of a prompt."""
@@ -44,29 +71,29 @@ class Outcome:
     """Mean negative log-likelihood, in nats per token."""
     changes: int
     """Earlier positions of the first window that change with its last token."""
+    window: int
+    """Tokens in a window."""
     text: str
 
     def __str__(self) -> str:
         text = "\n".join("    " + line for line in self.text.rstrip().splitlines())
-        return f"loss {self.loss:.2f}, positions that see a later token: {self.changes} of {WINDOW - 1}\n{text}\n"
+        return f"loss {self.loss:.2f}, positions that see a later token: {self.changes} of {self.window - 1}\n{text}\n"
 
 
 @torch.inference_mode()
-def outcome(
-    model: GPT, tokenizer: Tokenizer, prompt: str, new_tokens: int, choose: Callable[[Tensor], Tensor]
-) -> Outcome:
+def outcome(model: GPT, subject: Trained, prompt: str, new_tokens: int, choose: Callable[[Tensor], Tensor]) -> Outcome:
     """Measure a model on the held-out passage, and continue the prompt by `new_tokens` without a cache."""
-    passage = torch.tensor(tokenizer.encode(asset("held-out.txt").read_text()))
-    windows = passage[: len(passage) // WINDOW * WINDOW].view(-1, WINDOW)
-    loss = F.cross_entropy(model(windows)[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
-    tokens = torch.tensor([tokenizer.encode(prompt)])
+    loss, changes = loss_and_leaks(model, subject.windows)
+    tokens = torch.tensor([subject.tokenizer.encode(prompt)])
+    window = subject.windows.shape[1]
     for _ in range(new_tokens):
-        tokens = torch.cat((tokens, choose(model(tokens)[:, -1])[:, None]), dim=1)
-    return Outcome(loss.item(), earlier_changes(model, windows[:1]), tokenizer.decode(tokens[0].tolist()))
+        tokens = torch.cat((tokens, choose(model(tokens[:, -window:])[:, -1])[:, None]), dim=1)
+    return Outcome(loss, changes, window, subject.tokenizer.decode(tokens[0].tolist()))
 
 
 def before_and_after(
     *,
+    model: str | None = None,
     guess: Prediction | None = None,
     prompt: str = "ROMEO:\n",
     new_tokens: int = 40,
@@ -74,18 +101,20 @@ def before_and_after(
     choose: Callable[[Tensor], Tensor] | None = None,
     **functions: Callable,
 ) -> None:
-    """Print loss, causality probe and text of the trained model, first with its own parts, then with your functions.
+    """Print loss, causality probe and text of a trained model, first with its own parts, then with your functions.
 
-    `guess` is a prediction to print beside the outcome. `choose` picks the next token from logits of shape
-    (batch, vocab); by default a seeded draw from the 40 most probable, at temperature 0.8.
+    `model` is "pocket" or the name of a sibling; by default one that has the part. `guess` is a prediction to print
+    beside the outcome. `choose` picks the next token from logits of shape (batch, vocab); by default a seeded draw from
+    the 40 most probable, at temperature 0.8.
     """
-    model, tokenizer = pocket_model(), pocket_tokenizer()
+    parts = [part for part in map(replaceable_part, functions) if part]
+    subject = trained(model or (parts[0].model if parts else "pocket"))
 
     def seeded() -> Callable[[Tensor], Tensor]:
         return partial(Sampler(temperature=0.8, top_k=40), generator=torch.Generator().manual_seed(seed))
 
-    before = outcome(model, tokenizer, prompt, new_tokens, seeded())
-    after = outcome(transplant(model, **functions), tokenizer, prompt, new_tokens, choose or seeded())
+    before = outcome(subject.model, subject, prompt, new_tokens, seeded())
+    after = outcome(transplant(subject.model, **functions), subject, prompt, new_tokens, choose or seeded())
     names = ", ".join([*functions, *(["choose"] if choose else [])])
     print(f"Original model: {before}\nWith your {names}: {after}")
     if guess is None:

@@ -111,11 +111,13 @@ class ReplaceablePart:
     signature   the function's signature
     place       parts with the same place cannot be replaced together
     insert      makes a model compute with the function
+    model       a trained model that has the part: "pocket", or the name of a sibling
     """
 
     signature: str
     place: str
     insert: Callable[[GPT, Callable], object]
+    model: str = "pocket"
 
 
 def _in_attention(signature: str, adapt: Callable[[Callable], Callable]) -> ReplaceablePart:
@@ -145,7 +147,7 @@ def transplant(model: GPT, **functions: Callable) -> GPT:
     The keyword is the name of a replaceable part, or of an exercise that declares which part it replaces.
     Raises PocketError for a name that is not a replaceable part, and for two functions that would take the same place.
     """
-    parts = {name: REPLACEABLE_PARTS.get(_part_of(name)) for name in functions}
+    parts = {name: replaceable_part(name) for name in functions}
     if unknown := sorted(name for name, part in parts.items() if part is None):
         known = ", ".join(part.signature for part in REPLACEABLE_PARTS.values())
         raise PocketError(f"{', '.join(unknown)} cannot replace a part of the model. These can: {known}.")
@@ -157,9 +159,10 @@ def transplant(model: GPT, **functions: Callable) -> GPT:
     return copy
 
 
-def _part_of(name: str) -> str | None:
-    """The replaceable part behind a keyword: the one an exercise declares, or the keyword itself."""
-    return find_exercise(name).replaces if name in exercise_names() else name
+def replaceable_part(name: str) -> ReplaceablePart | None:
+    """The replaceable part of that name, or the one that the exercise of that name replaces; None if there is none."""
+    part = find_exercise(name).replaces if name in exercise_names() else name
+    return REPLACEABLE_PARTS.get(part)
 
 
 @torch.inference_mode()

@@ -104,6 +104,7 @@ def environment(writable: str, package: Path | None = None) -> dict[str, str]:
         # Notebooks run side by side, and threads count as processes.
         **{f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")},
         "CUDA_VISIBLE_DEVICES": "",  # the same result on every machine
+        "POCKETGPT_PROGRESS": "off",  # the instructor's own
     }
     # Packages installed for the instructor alone are looked for in the home, which is another one now.
     if site.ENABLE_USER_SITE and site.getusersitepackages() in sys.path:

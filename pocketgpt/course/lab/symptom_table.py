@@ -1,0 +1,77 @@
+"""The symptom table: what a trained model shows when one of its parts has a known mistake.
+
+    symptoms("causal_mask")                                     # print the rows of an exercise
+    python -m pocketgpt.course.lab.symptom_table                # measure all rows again, after new weights or mistakes
+
+A row is measured by putting the mistake from an exercise's catalogue into the trained model: the loss on the held-out
+passage, and the causality probe.
+"""
+
+import json
+import math
+import textwrap
+from collections.abc import Callable
+
+import torch
+from tqdm import tqdm
+
+from pocketgpt.assets import asset
+from pocketgpt.course.checking.exercise import Exercise
+from pocketgpt.course.lab.reporting import Trained, loss_and_leaks, trained
+from pocketgpt.course.lab.transplanting import replaceable_part, transplant
+from pocketgpt.course.syllabus import all_exercises, find_exercise
+from pocketgpt.files import write_json
+
+FILE = "symptoms.json"
+RIGHT = "right"
+
+Row = tuple[float | None, int | None]
+"""Loss, or None if it is not a number; earlier positions that change, or None if the model stops with an error."""
+
+
+def symptoms(*exercises: str) -> None:
+    """Print the measured symptoms of the known mistakes of these exercises, sorted by loss."""
+    stored = json.loads(asset(FILE).read_text(encoding="utf-8"))
+    print("  loss  leaks  mistake")
+    rows = []
+    for name in exercises:
+        exercise = find_exercise(name)
+        sentences = {mistake.name: f"{name}: {mistake.sentence}" for mistake in exercise.mistakes}
+        rows += [(*row, sentences[mistake]) for mistake, row in stored[name].items() if mistake != RIGHT]
+    right = stored[exercises[0]][RIGHT]
+    for loss, leaks, sentence in [(*right, "none: the right function"), *sorted(rows, key=_order)]:
+        result = "error" if leaks is None else "NaN" if loss is None else f"{loss:.2f}"
+        shown = f"{result:>6}  {'–' if leaks is None else leaks:>5}  "
+        print(textwrap.fill(sentence, width=92, initial_indent=shown, subsequent_indent=" " * len(shown)))
+
+
+def _order(row: tuple) -> tuple[bool, bool, float]:
+    loss, leaks, _ = row
+    return leaks is None, loss is None, loss or 0.0
+
+
+def measure(exercise: Exercise) -> dict[str, Row]:
+    """The rows of an exercise: the right answer and each mistake, inside a trained model that has the part."""
+    subject = trained(replaceable_part(exercise.name).model)
+    functions = {RIGHT: exercise.finished_answer} | {mistake.name: mistake.function for mistake in exercise.mistakes}
+    return {name: row(subject, exercise, function) for name, function in functions.items()}
+
+
+def row(subject: Trained, exercise: Exercise, function: Callable) -> Row:
+    """The row of one function in place of an exercise's part."""
+    try:
+        loss, leaks = loss_and_leaks(transplant(subject.model, **{exercise.name: function}), subject.windows)
+    except Exception:  # a mistake may raise anything
+        return None, None
+    return None if math.isnan(loss) else round(loss, 3), leaks
+
+
+def main() -> None:
+    """Measure the exercises that replace a part of a model, and store the rows in assets/."""
+    torch.set_num_threads(1)
+    shown = [exercise for exercise in all_exercises().values() if exercise.replaces]
+    write_json(asset(FILE), {exercise.name: measure(exercise) for exercise in tqdm(shown, unit="exercise")})
+
+
+if __name__ == "__main__":
+    main()

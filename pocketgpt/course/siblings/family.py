@@ -1,0 +1,99 @@
+"""The siblings: their configs, their characters, and loading the trained ones.
+
+    model = sibling("post_norm")                  # a GPT with trained weights
+    tokens = character_tokenizer().encode("ROMEO:")
+    sibling_losses()["post_norm"][64]             # held-out loss of each of three seeds, windows of 64 characters
+
+All have the same number of parameters (except for a table of learned positions), the same text, and the same steps;
+`train.py` trains them.
+"""
+
+import json
+from collections.abc import Iterable
+from functools import cache
+
+from pocketgpt.assets import asset
+from pocketgpt.errors import PocketError
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
+
+CHARACTERS = "\n !\"&'(),-.0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz"
+TRAINED_LENGTH = 64  # characters in a training window
+LONGEST = 256  # characters that a sibling without learned positions accepts
+
+
+def _config(n_kv_heads: int = 4, d_ff: int = 192, activation: str = "gelu", **others: object) -> ModelConfig:
+    return ModelConfig(
+        vocab_size=len(CHARACTERS),
+        d_model=48,
+        n_layers=3,
+        max_seq_len=TRAINED_LENGTH if others.get("positions") == "learned" else LONGEST,
+        mixer=AttentionConfig(n_heads=4, n_kv_heads=n_kv_heads),
+        feedforward=FeedForwardConfig(activation=activation, d_ff=d_ff),
+        **others,
+    )
+
+
+# A narrower feed-forward for the third matrix of SwiGLU, and a wider one for the heads that GQA and MQA leave out, keep
+# the number of parameters equal.
+SIBLINGS: dict[str, ModelConfig] = {
+    "base": _config(),
+    "no_positions": _config(positions="none"),
+    "learned": _config(positions="learned"),
+    "sinusoidal": _config(positions="sinusoidal"),
+    "post_norm": _config(norm_order="post"),
+    "relu_squared": _config(activation="relu2"),
+    "swiglu": _config(activation="swiglu", d_ff=128),
+    "gqa": _config(n_kv_heads=2, d_ff=216),
+    "mqa": _config(n_kv_heads=1, d_ff=228),
+}
+"""Config of each sibling by name. "base" has rotary positions, pre-norm, GELU and four heads; the name of another says
+which one part is different."""
+
+
+class CharacterTokenizer:
+    """One token per character: the tokenizer of the siblings."""
+
+    vocab_size = len(CHARACTERS)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`. Raises PocketError for a character that the siblings have not seen."""
+        if unknown := sorted(set(text) - set(CHARACTERS)):
+            raise PocketError(f"The siblings have never seen {unknown[0]!r}: use {CHARACTERS!r}.")
+        return [CHARACTERS.index(character) for character in text]
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Text of `tokens`."""
+        return "".join(CHARACTERS[token] for token in tokens)
+
+
+@cache
+def character_tokenizer() -> CharacterTokenizer:
+    """The tokenizer of the siblings."""
+    return CharacterTokenizer()
+
+
+@cache
+def sibling(name: str) -> GPT:
+    """Load a trained sibling. Raises PocketError if there is none of that name."""
+    _require_sibling(name)
+    return GPT.load(asset(f"siblings/{name}"))
+
+
+def sibling_losses() -> dict[str, dict[int, list[float]]]:
+    """Held-out loss of every sibling, by name and by window length: one number per seed, in nats per character.
+
+    A model with learned positions has none beyond its trained length.
+    """
+    stored = json.loads(asset("siblings/losses.json").read_text())
+    return {
+        name: {int(length): [losses[length] for losses in seeds.values()] for length in next(iter(seeds.values()))}
+        for name, seeds in stored.items()
+    }
+
+
+def _require_sibling(name: str) -> None:
+    if name not in SIBLINGS:
+        raise PocketError(f"There is no sibling {name!r}: use one of {', '.join(SIBLINGS)}.")

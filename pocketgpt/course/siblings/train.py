@@ -1,0 +1,98 @@
+"""Train the siblings: `python -m pocketgpt.course.siblings.train` trains all that are missing in assets/siblings.
+
+Three seeds each, on the training plays of Shakespeare, one thread: about an hour in all. The first seed is
+shipped in bfloat16; losses.json has the held-out losses of all three. Stop it when you like: what is finished is kept,
+and the same command continues.
+"""
+
+import argparse
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from pocketgpt.course.siblings.family import LONGEST, SIBLINGS, TRAINED_LENGTH, character_tokenizer
+from pocketgpt.files import write_json
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
+from pocketgpt.text.batches import ShuffledWindows
+from pocketgpt.text.corpora import load_corpus
+from pocketgpt.training.optimizer import build_optimizers
+from pocketgpt.training.recipes import TrainConfig
+from pocketgpt.training.schedule import warmup_cosine
+
+FOLDER = Path(__file__).parents[3] / "assets" / "siblings"
+SEEDS = (0, 1, 2)
+LENGTHS = (64, 128, 256)
+RECIPE = TrainConfig(
+    steps=2000, batch_size=32, seq_len=TRAINED_LENGTH, optimizer="adamw", lr=3e-3, warmup=0.05, final_lr=0.1
+)
+HELD_OUT_WINDOWS = 400  # of 256 characters
+
+
+def train(config: ModelConfig, text: np.ndarray, seed: int, label: str) -> GPT:
+    """Train one sibling with `RECIPE`, and show progress."""
+    torch.manual_seed(seed)
+    model = GPT(config)
+    (optimizer,) = build_optimizers(model, RECIPE)
+    windows = ShuffledWindows(text, RECIPE.batch_size, RECIPE.seq_len, seed)
+    warmup = int(RECIPE.warmup * RECIPE.steps)
+    floor = RECIPE.final_lr * RECIPE.lr
+    for step in tqdm(range(RECIPE.steps), desc=label, unit="step"):
+        rate = warmup_cosine(step, peak=RECIPE.lr, floor=floor, warmup_steps=warmup, steps=RECIPE.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        tokens, targets = windows.batch(step)
+        loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), RECIPE.clip)
+        optimizer.step()
+    return model.eval()
+
+
+@torch.inference_mode()
+def held_out_losses(model: GPT, text: Int[Tensor, " characters"]) -> dict[int, float]:
+    """Loss in nats per character on the same text, cut into windows of each length that the model accepts."""
+    text = text[: HELD_OUT_WINDOWS * LONGEST + 1]
+    losses = {}
+    for length in LENGTHS:
+        if length <= model.config.max_seq_len:
+            inputs, targets = text[:-1].view(-1, length), text[1:].view(-1, length)
+            logits = torch.cat([model(rows) for rows in inputs.split(64)])
+            losses[length] = round(F.cross_entropy(logits.flatten(0, 1), targets.flatten()).item(), 4)
+    return losses
+
+
+def text_of(split: str) -> np.ndarray:
+    """Characters of the training or the held-out plays, as tokens."""
+    return np.array(character_tokenizer().encode("\n".join(load_corpus("shakespeare", split))), dtype=np.uint16)
+
+
+def main(folder: Path = FOLDER) -> None:
+    """Train every sibling and seed whose losses are not in the folder yet."""
+    torch.set_num_threads(1)
+    training, held_out = text_of("train"), torch.from_numpy(text_of("validation").astype(np.int64))
+    record = folder / "losses.json"
+    losses = json.loads(record.read_text()) if record.exists() else {name: {} for name in SIBLINGS}
+    for seed, (name, config) in product(SEEDS, SIBLINGS.items()):
+        if str(seed) in losses[name]:
+            continue
+        model = train(config, training, seed, f"{name}, seed {seed}")
+        if seed == SEEDS[0]:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            model.save(folder / name, torch.bfloat16)
+            model = GPT.load(folder / name)  # measured as shipped
+        losses[name][str(seed)] = held_out_losses(model, held_out)
+        write_json(record, losses)
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    main()

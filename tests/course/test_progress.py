@@ -1,0 +1,77 @@
+"""The progress record keeps checks and predictions, can be switched off, and never disturbs a notebook."""
+
+import pytest
+
+from pocketgpt.course.lab import check, predict, recall
+from pocketgpt.course.lab.recalling import code_of
+from pocketgpt.course.progress import events, record, record_file
+from pocketgpt.course.syllabus import find_exercise
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    file = tmp_path / "new folder" / "progress.jsonl"
+    monkeypatch.setenv("POCKETGPT_PROGRESS", str(file))
+    return file
+
+
+def mistake(exercise: str, name: str):
+    return next(each for each in find_exercise(exercise).mistakes if each.name == name)
+
+
+def test_checks_and_predictions_are_recorded_in_order(file):
+    with pytest.raises(check.CheckFailed):
+        check.masked_softmax(mistake("masked_softmax", "mask_ignored").function)
+    check.masked_softmax(find_exercise("masked_softmax").finished_answer)
+    predict(3).compare(4)
+    predict(...).compare(4)  # no guess
+    wrong, right, guess = events()
+    assert (wrong["exercise"], wrong["passed"], wrong["mistake"]) == ("masked_softmax", False, "mask_ignored")
+    assert (right["passed"], right["mistake"]) == (True, None)
+    assert (guess["guess"], guess["outcome"]) == ("3", "4")
+
+
+def test_off_means_off(monkeypatch, tmp_path):
+    monkeypatch.setenv("POCKETGPT_PROGRESS", "off")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    record(exercise="softmax")
+    assert record_file() is None and events() == [] and list(tmp_path.iterdir()) == []
+
+
+def test_the_record_is_in_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("POCKETGPT_PROGRESS")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert record_file() == tmp_path / ".pocketgpt" / "progress.jsonl"
+
+
+def test_a_folder_that_cannot_be_written_and_damaged_lines_disturb_nobody(file, monkeypatch):
+    record(exercise="softmax")
+    with file.open("a") as opened:
+        opened.write('{"exercise": "sof\n[]\n')
+    record(exercise="decode")
+    assert [event["exercise"] for event in events()] == ["softmax", "decode"]
+    monkeypatch.setenv("POCKETGPT_PROGRESS", str(file / "below a file"))
+    record(exercise="decode")
+    assert events() == []
+
+
+def shown(capsys) -> str:
+    return capsys.readouterr().out
+
+
+def test_recall_asks_about_a_mistake_that_was_made(file, monkeypatch):
+    pages = []
+    monkeypatch.setattr("pocketgpt.course.lab.recalling.display", lambda page: pages.append(page.data))
+    record(exercise="masked_softmax", passed=False, mistake="mask_ignored")
+    recall(4)
+    made = mistake("masked_softmax", "mask_ignored")
+    assert "in your answer" in pages[0] and made.sentence in pages[0] and "def masked_softmax(" in pages[0]
+    recall(2)  # an exercise of chapter 2 is not an earlier one
+    assert "a common mistake" in pages[1] and made.sentence not in pages[1]
+
+
+def test_a_mistake_is_shown_without_the_sentence_that_names_it():
+    exercise = find_exercise("masked_softmax")
+    for each in exercise.mistakes:
+        code = code_of(exercise, each)
+        assert code.startswith("def masked_softmax(scores, mask):") and each.sentence[:20] not in code
