@@ -38,6 +38,7 @@ COMMANDS = {
     "fetch": "pocketgpt.commands.fetch",
     "bench": "pocketgpt.commands.bench",
     "tokenizer": "pocketgpt.commands.tokenizer",
+    "progress": "pocketgpt.commands.progress",
 }
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 
+from pocketgpt.commands.progress import describe
 from pocketgpt.course.lab import check, predict, recall
 from pocketgpt.course.lab.recalling import code_of
 from pocketgpt.course.progress import events, record, record_file
-from pocketgpt.course.syllabus import find_exercise
+from pocketgpt.course.syllabus import exercise_names, find_exercise
 
 
 @pytest.fixture
@@ -75,3 +76,20 @@ def test_a_mistake_is_shown_without_the_sentence_that_names_it():
     for each in exercise.mistakes:
         code = code_of(exercise, each)
         assert code.startswith("def masked_softmax(scores, mask):") and each.sentence[:20] not in code
+
+
+def test_the_command_counts_tries_up_to_the_solution_and_lists_mistakes(file):
+    for passed, name in ((False, "mask_ignored"), (False, None), (True, None), (False, "mask_ignored")):
+        record(exercise="masked_softmax", passed=passed, mistake=name)
+    record(exercise="decode", passed=False, mistake=None)
+    record(exercise="an exercise that is gone", passed=True)
+    printed = describe()
+    assert "mask ignored" in printed and "not yet" in printed and f"1 of {len(exercise_names())}" in printed
+    row = next(line for line in printed.splitlines() if "masked_softmax" in line)
+    assert "✓" in row and " 3 " in row
+
+
+def test_the_command_says_when_there_is_nothing(file, monkeypatch):
+    assert "No exercise has been checked yet" in describe()
+    monkeypatch.setenv("POCKETGPT_PROGRESS", "off")
+    assert "switched off" in describe()
