@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from pocketgpt.errors import PocketError
 
 try:
-    from pocketgpt.course.building.build import ROOT
+    from pocketgpt.course.building import ROOT
     from pocketgpt.grading.grade import Grader, grade_all
     from pocketgpt.grading.master import masters
     from pocketgpt.grading.protection.limits import Limits

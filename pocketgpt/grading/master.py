@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 
 from pocketgpt.assets import asset
-from pocketgpt.course.building.build import ROOT
+from pocketgpt.course.building import ROOT
 from pocketgpt.course.building.cells import without_answers
 from pocketgpt.errors import PocketError
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from pocketgpt.course.building.build import ROOT
+from pocketgpt.course.building import ROOT
 from pocketgpt.grading.attempt import Task, attempt
 from pocketgpt.grading.fault_isolation import BEGIN
 from pocketgpt.grading.grade import Grader, grade_all

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from pocketgpt.course import syllabus
-from pocketgpt.course.building.build import ROOT, solution_notebook
+from pocketgpt.course.building import ROOT
+from pocketgpt.course.building.build import solution_notebook
 from pocketgpt.course.figures.model_map import NUMBERS
 from pocketgpt.course.syllabus import CHAPTERS, all_exercises, exercise_names, find_exercise
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pocketgpt.course.building.build import ROOT
+from pocketgpt.course.building import ROOT
 from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading.flag_rules import MARK, PASTED
 from pocketgpt.grading.flags import LONGEST_CELL, MOST_FLAGS, flags

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pocketgpt.cli import main
-from pocketgpt.course.building.build import ROOT
+from pocketgpt.course.building import ROOT
 from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading.grade import Grader, _compared, grade_all
 from pocketgpt.grading.master import masters

@@ -21,7 +21,7 @@ import nbformat
 import psutil
 import pytest
 
-from pocketgpt.course.building.build import ROOT
+from pocketgpt.course.building import ROOT
 from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading import attempt as attempts
 from pocketgpt.grading.grade import Grader, grade_all

@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from pocketgpt.course.building.build import ROOT
+from pocketgpt.course.building import ROOT
 
 PYTHON = os.environ.get("POCKETGPT_NBGRADER")
 CHAPTERS = sorted(path.stem for path in (ROOT / "chapters").glob("*.ipynb"))

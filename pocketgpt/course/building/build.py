@@ -15,9 +15,9 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from pocketgpt.course.building import ROOT
 from pocketgpt.course.building.cells import BuildError, mark, without_answers
 
-ROOT = Path(__file__).parents[3]
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},

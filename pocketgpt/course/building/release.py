@@ -14,7 +14,8 @@ from string import Template
 import nbformat
 from nbformat import NotebookNode
 
-from pocketgpt.course.building.build import ROOT, build
+from pocketgpt.course.building import ROOT
+from pocketgpt.course.building.build import build
 from pocketgpt.course.building.cells import BEGIN, END, STUB, BuildError
 from pocketgpt.course.syllabus import chapter_of, exercise_names
 from pocketgpt.errors import PocketError

@@ -34,6 +34,22 @@ RECIPE = TrainConfig(
     steps=2000, batch_size=32, seq_len=TRAINED_LENGTH, optimizer="adamw", lr=3e-3, warmup=0.05, final_lr=0.1
 )
 HELD_OUT_WINDOWS = 400  # of 256 characters
+CARD = f"""# Siblings
+
+Tiny character models of 87,000 parameters (3 layers, d_model 48, 4 heads), trained on Shakespeare to be compared: each
+differs from `base` (rotary positions, pre-norm RMSNorm, GELU, four key/value heads) in the part that it is named after.
+They are for the course, and too small to be of use elsewhere.
+
+Trained with `python -m pocketgpt.course.siblings.train`: AdamW, learning rate {RECIPE.lr:g} with warm-up and cosine,
+{RECIPE.steps:,} steps of {RECIPE.batch_size} × {TRAINED_LENGTH} characters of the training plays. The weights are
+those of seed 0.
+
+Held-out loss in nats per character, for the seeds {SEEDS}, on the first {HELD_OUT_WINDOWS * LONGEST:,} characters
+of *King John* in windows of three lengths. The models have learned from windows of {TRAINED_LENGTH}; a table of learned
+positions ends there.
+
+| | 64 | 128 | 256 |
+|---|---|---|---|"""
 
 
 def train(config: ModelConfig, text: np.ndarray, seed: int, label: str) -> GPT:
@@ -75,6 +91,17 @@ def text_of(split: str) -> np.ndarray:
     return np.array(character_tokenizer().encode("\n".join(load_corpus("shakespeare", split))), dtype=np.uint16)
 
 
+def card(losses: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The card of the siblings in Markdown: what they are, how they were trained, and every seed's losses."""
+    rows = [
+        f"| {name} | "
+        + " | ".join(" · ".join(f"{seed[str(n)]:.3f}" for seed in seeds.values() if str(n) in seed) for n in LENGTHS)
+        + " |"
+        for name, seeds in losses.items()
+    ]
+    return "\n".join([CARD, *rows]) + "\n"
+
+
 def main(folder: Path = FOLDER) -> None:
     """Train every sibling and seed whose losses are not in the folder yet."""
     torch.set_num_threads(1)
@@ -91,6 +118,7 @@ def main(folder: Path = FOLDER) -> None:
             model = GPT.load(folder / name)  # measured as shipped
         losses[name][str(seed)] = held_out_losses(model, held_out)
         write_json(record, losses)
+        (folder / "README.md").write_text(card(losses), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import re
 import nbformat
 import pytest
 
-from pocketgpt.course.building.build import ROOT, build
+from pocketgpt.course.building import ROOT
+from pocketgpt.course.building.build import build
 from pocketgpt.course.building.cells import BuildError
 from pocketgpt.course.syllabus import all_exercises as exercises
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from pocketgpt.course.building.build import ROOT, solution_notebook
+from pocketgpt.course.building import ROOT
+from pocketgpt.course.building.build import solution_notebook
 from pocketgpt.course.building.cells import BuildError, without_answers
 from pocketgpt.course.building.release import FOLDER, release
 from pocketgpt.course.syllabus import CHAPTERS

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_hex
 
-from pocketgpt.course.building.build import ROOT
+from pocketgpt.course.building import ROOT
 from pocketgpt.course.figures.model_map import HERE, NUMBERS, TOPICS, model_map
 from pocketgpt.errors import PocketError
 from pocketgpt.models.presets import preset
