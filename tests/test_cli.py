@@ -4,6 +4,8 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pocketgpt.cli import COMMANDS, load, main
 from pocketgpt.models.gpt import GPT
@@ -392,3 +394,39 @@ def test_a_prompt_is_read_from_standard_input(checkpoint):
         [*command, "--max-new-tokens", "3"], input=b"Full fathom", capture_output=True, env=environment
     )
     assert done.returncode == 0 and done.stdout.startswith(b"Full fathom")
+
+
+def test_a_prompt_is_read_from_a_file(capsys, checkpoint, tmp_path):
+    file = tmp_path / "prompt.txt"
+    file.write_text("Full fathom – five", encoding="utf-8")
+    argv = ["generate", "--model", str(checkpoint), "--max-new-tokens", "2", "--prompt-file", str(file)]
+    assert run(capsys, *argv)[1].startswith("Full fathom – five")
+    assert "two prompts" in run(capsys, *argv[:1], "Ay", *argv[1:])[2]
+    file.write_bytes("caf\xe9".encode("latin1"))
+    assert "is not UTF-8" in run(capsys, *argv)[2]
+    assert "prompt.txt" in run(capsys, *argv[:-1], str(tmp_path / "no" / "prompt.txt"))[2]
+
+
+def test_samples_are_those_of_consecutive_seeds(capsys, checkpoint):
+    argv = ["generate", "Ay", "--model", str(checkpoint), "--top-k", "None", "--max-new-tokens", "20"]
+    alone = [run(capsys, *argv, "--seed", seed)[1] for seed in ("4", "5")]
+    together = run(capsys, *argv, "--seed", "4", "--samples", "2")[1]
+    assert together == f"── sample 1 of 2 ──\n{alone[0]}── sample 2 of 2 ──\n{alone[1]}"
+    assert "use 1 or more" in run(capsys, *argv, "--samples", "0")[2]
+
+
+def test_a_stop_string_ends_the_text(capsys, checkpoint):
+    argv = ["generate", "Ay", "--model", str(checkpoint), "--top-k", "None", "--max-new-tokens", "40", "--seed", "4"]
+    text = run(capsys, *argv)[1]
+    stop = text[12:15]
+    assert run(capsys, *argv, "--stop", "never there", stop)[1] == text[: text.index(stop, 2)] + "\n"
+    assert "empty stop string" in run(capsys, *argv, "--stop", "")[2]
+
+
+@given(st.text("ab", max_size=12), st.lists(st.text("ab", min_size=1, max_size=3), max_size=3), st.integers(1, 5))
+def test_a_stop_string_is_found_however_the_text_arrives(text, stops, step):
+    from pocketgpt.commands.generate import until
+
+    arriving = [text[i : i + step] for i in range(0, len(text), step)]
+    ends = [text.index(stop) for stop in stops if stop in text]
+    assert "".join(until(stops, arriving)) == text[: min(ends, default=len(text))]

@@ -2,7 +2,7 @@
 
 import codecs
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -24,8 +24,11 @@ from pocketgpt.training.prepare import check_compiler, compiler_failure
 def generate(
     prompt: Positional[str] = "",
     *,
+    prompt_file: Path | None = None,
     model: Path | None = None,
     max_new_tokens: int = 200,
+    stop: tuple[str, ...] = (),
+    samples: int = 1,
     temperature: float = 0.8,
     top_k: int | None = 40,
     top_p: float | None = None,
@@ -40,8 +43,11 @@ def generate(
 
     Args:
         prompt: Text to continue; an empty prompt begins a new text, and - reads it from standard input.
+        prompt_file: Read the prompt from this text file.
         model: Folder written by `pocketgpt train`, such as runs/pocket-shakespeare; by default the shipped model.
         max_new_tokens: Maximum number of new tokens; the model may end its text earlier.
+        stop: End the text before any of these strings, such as --stop "HAMLET:" "EXIT".
+        samples: Number of texts to generate, one after the other; sample i uses seed + i − 1.
         temperature: 0 always takes the most probable token; 1 samples from the model's distribution; higher values
             are more random.
         top_k: Sample only from this many most probable tokens; None for all.
@@ -59,8 +65,11 @@ def generate(
             f"max_new_tokens = {max_new_tokens} cannot work: use 0 or more, such as 200, "
             f"and at most {LARGEST_INTEGER:,}."
         )
-    if prompt == "-":
-        prompt = sys.stdin.buffer.read().decode(errors="replace")
+    if samples < 1:
+        raise PocketError(f"samples = {samples} cannot work: use 1 or more.")
+    if "" in stop:
+        raise PocketError("An empty stop string would end every text before it begins: give it at least one character.")
+    prompt = read_prompt(prompt, prompt_file)
     chosen = choose_device(device)
     checkpoint = load_checkpoint(model, chosen) if model else load_shipped(chosen)
     tokenizer, gpt = checkpoint.tokenizer, checkpoint.model
@@ -72,28 +81,61 @@ def generate(
     longest = gpt.config.max_seq_len
     if len(prompt_tokens) > longest:
         print(f"The prompt has {len(prompt_tokens)} tokens; the model reads the last {longest}.", file=sys.stderr)
-    stopwatch = Stopwatch()
-    tokens = stream(
-        gpt,
-        prompt_tokens,
-        max_new_tokens=max_new_tokens,
-        sampler=sampler,
-        stop_tokens=(tokenizer.end_of_text,),
-        seed=seed,
-    )
-    print(prompt, end="", flush=True)
+    for number in range(samples):
+        if samples > 1:
+            print(f"── sample {number + 1} of {samples} ──")
+        stopwatch = Stopwatch()
+        tokens = stream(
+            gpt,
+            prompt_tokens,
+            max_new_tokens=max_new_tokens,
+            sampler=sampler,
+            stop_tokens=(tokenizer.end_of_text,),
+            seed=None if seed is None else seed + number,
+        )
+        print(prompt, end="", flush=True)
+        try:
+            for text in until(stop, decode_stream(stopwatch.watch(tokens), tokenizer)):
+                print(text, end="", flush=True)
+                if output_failure():
+                    return
+        except RuntimeError as error:
+            if failure := compiler_failure(error):
+                raise PocketError(failure) from error
+            raise
+        print()
+        if report:
+            print(stopwatch.report(gpt, len(prompt_tokens)), file=sys.stderr)
+
+
+def read_prompt(prompt: str, file: Path | None) -> str:
+    """The prompt itself, or the one in a file or on standard input. Raises PocketError for a file without UTF-8 text,
+    and for two prompts."""
+    if prompt and file:
+        raise PocketError(f"There are two prompts, {prompt!r} and the file {file}: give one of them.")
+    if prompt == "-":
+        return sys.stdin.buffer.read().decode(errors="replace")
+    if file is None:
+        return prompt
     try:
-        for text in decode_stream(stopwatch.watch(tokens), tokenizer):
-            print(text, end="", flush=True)
-            if output_failure():
-                return
-    except RuntimeError as error:
-        if failure := compiler_failure(error):
-            raise PocketError(failure) from error
-        raise
-    print()
-    if report:
-        print(stopwatch.report(gpt, len(prompt_tokens)), file=sys.stderr)
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise PocketError(f"{file} is not UTF-8: convert it, for instance with `iconv -f latin1 -t utf-8`.") from error
+
+
+def until(stops: Collection[str], texts: Iterable[str]) -> Iterator[str]:
+    """Pass text on up to the first stop string. The end of a text that may begin one waits for the next."""
+    waiting = ""
+    for text in texts:
+        waiting += text
+        if found := [waiting.index(stop) for stop in stops if stop in waiting]:
+            yield waiting[: min(found)]
+            return
+        begun = [n for stop in stops for n in range(1, len(stop)) if waiting.endswith(stop[:n])]
+        ready = len(waiting) - max(begun, default=0)
+        yield waiting[:ready]
+        waiting = waiting[ready:]
+    yield waiting
 
 
 def decode_stream(tokens: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
