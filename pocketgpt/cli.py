@@ -21,7 +21,8 @@ from pocketgpt.errors import PocketError
 from pocketgpt.output import output_failure, steady_output
 
 DESCRIPTION = "PocketGPT: train a small GPT, generate text, and look inside the model. Start with: pocketgpt doctor. \
-Downloads and tokens are in ~/.cache/pocketgpt, or the folder that the variable POCKETGPT_CACHE names."
+Learners use progress, instructors release and grade, authors of chapters build; the other commands are for models and \
+text. Downloads and tokens are in ~/.cache/pocketgpt, or the folder that the variable POCKETGPT_CACHE names."
 
 NARROWEST = 40
 """Columns of the narrowest terminal that help is formatted for: below about ten, the formatter never ends."""
@@ -31,14 +32,14 @@ COMMANDS = {
     "generate": "pocketgpt.commands.generate",
     "eval": "pocketgpt.commands.eval",
     "info": "pocketgpt.commands.info",
+    "bench": "pocketgpt.commands.bench",
+    "fetch": "pocketgpt.commands.fetch",
+    "tokenizer": "pocketgpt.commands.tokenizer",
     "doctor": "pocketgpt.commands.doctor",
-    "build": "pocketgpt.commands.build",
+    "progress": "pocketgpt.commands.progress",
     "release": "pocketgpt.commands.release",
     "grade": "pocketgpt.commands.grade",
-    "fetch": "pocketgpt.commands.fetch",
-    "bench": "pocketgpt.commands.bench",
-    "tokenizer": "pocketgpt.commands.tokenizer",
-    "progress": "pocketgpt.commands.progress",
+    "build": "pocketgpt.commands.build",
 }
 
 

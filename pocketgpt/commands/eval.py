@@ -19,6 +19,7 @@ def eval(
     corpus: Positional[str] = "shakespeare",
     *,
     split: Literal["train", "validation"] = "validation",
+    text_field: str = "text",
     max_tokens: int | None = 100_000,
     batch_size: int = 8,
     device: str = "auto",
@@ -27,8 +28,9 @@ def eval(
 
     Args:
         model: Folder of a run or a checkpoint; by default the shipped model.
-        corpus: shakespeare, wikitext-103, fineweb-edu, tinystories, or a path to your own .txt, .jsonl or .parquet.
+        corpus: shakespeare, wikitext-103, fineweb-edu, tinystories, or a path to your own text file or folder.
         split: Part of the corpus; validation is what training has not seen.
+        text_field: Field of .jsonl, or column of .parquet, that contains the text.
         max_tokens: Tokens to read, from the beginning; None for all.
         batch_size: Windows of text in one forward pass.
         device: auto, cpu, cuda or mps.
@@ -39,7 +41,7 @@ def eval(
     chosen = choose_device(device)
     shipped = model == "pocket-shakespeare" and not Path(model).exists()
     checkpoint = load_shipped(chosen) if shipped else load_checkpoint(model, chosen)
-    text = tokenize_corpus(corpus, checkpoint.tokenizer, split)
+    text = tokenize_corpus(corpus, checkpoint.tokenizer, split, text_field=text_field)
     result = evaluate(
         checkpoint.model,
         np.asarray(text.tokens[:max_tokens]),

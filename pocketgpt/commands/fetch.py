@@ -7,18 +7,25 @@ from pocketgpt.text.tokenize_corpus import tokenize_corpus
 from pocketgpt.text.tokenizer import load_tokenizer
 
 
-def fetch(corpus: Positional[str] = "shakespeare", *, tokenizer: str = "shakespeare", verify: bool = False) -> None:
+def fetch(
+    corpus: Positional[str] = "shakespeare",
+    *,
+    tokenizer: str = "shakespeare",
+    text_field: str = "text",
+    verify: bool = False,
+) -> None:
     """Download a corpus, tokenize it and cache the tokens. After an interruption, it continues where it stopped.
 
     Args:
-        corpus: shakespeare, wikitext-103, fineweb-edu, tinystories, or a path to your own .txt, .jsonl or .parquet.
+        corpus: shakespeare, wikitext-103, fineweb-edu, tinystories, or a path to your own text file or folder.
         tokenizer: shakespeare, gpt2, or a path to a tokenizer.json.
+        text_field: Field of .jsonl, or column of .parquet, that contains the text.
         verify: Check every cached byte against its checksum; by default only a sample.
     """
     loaded = load_tokenizer(tokenizer)
     rows = []
     for split in ("train", "validation"):
-        tokens = tokenize_corpus(corpus, loaded, split, verify=verify)
+        tokens = tokenize_corpus(corpus, loaded, split, text_field=text_field, verify=verify)
         counts = [f"{n:,}" for n in (tokens.n_documents, tokens.n_bytes, len(tokens), len(tokens.headers))]
         rows.append([split, *counts, f"{tokens.n_bytes / len(tokens):.2f}", str(tokens.path)])
     print(table(["split", "documents", "bytes", "tokens", "shards", "bytes/token", "folder"], rows))

@@ -24,26 +24,30 @@ def tokenizer(
     vocab_size: int = 4096,
     out: Path = Path("tokenizer.json"),
     kind: Literal["bytes", "words"] = "bytes",
+    text_field: str = "text",
 ) -> None:
     """Train a tokenizer on a corpus: pocketgpt tokenizer wikitext-103 --vocab-size 32000 --out my.json
 
     Args:
-        corpus: shakespeare, wikitext-103, fineweb-edu, tinystories, or a path to your own .txt, .jsonl or .parquet.
+        corpus: shakespeare, wikitext-103, fineweb-edu, tinystories, or a path to your own text file or folder.
         vocab_size: Number of tokens, special ones included.
         out: New file to write; pass it to `pocketgpt train --tokenizer`.
         kind: bytes: byte-level BPE, which encodes any text without loss. words: BPE inside words separated by white
             space, with [PAD] [UNK] [CLS] [SEP] [MASK] [BOS] [EOS]; white space is lost.
+        text_field: Field of .jsonl, or column of .parquet, that contains the text.
     """
     if out.exists():  # a model trained with the old file needs it
         raise PocketError(f"{out} exists already: choose another --out, such as {unused_path(out)}.")
     if not out.parent.is_dir():
         raise PocketError(f"There is no folder {out.parent} to write {out.name} to: create it first.")
     check_writable(out.parent)
-    texts = read_texts(load_corpus(corpus, "train"), "reading", then="finding the pairs…", report_long_words=True)
+    texts = read_texts(
+        load_corpus(corpus, "train", text_field), "reading", then="finding the pairs…", report_long_words=True
+    )
     trained = TRAINERS[kind](texts, vocab_size)
     trained.save(out)
     n_bytes = n_tokens = 0
-    for text in read_texts(load_corpus(corpus, "validation"), "measuring on held-out text"):
+    for text in read_texts(load_corpus(corpus, "validation", text_field), "measuring on held-out text"):
         n_bytes += len(text.encode(errors="surrogatepass"))
         n_tokens += len(trained.encode(text))
     print(

@@ -42,15 +42,16 @@ def cache_dir() -> Path:
     return folder
 
 
-def load_corpus(name_or_path: str | Path, split: Split = "train") -> Corpus:
+def load_corpus(name_or_path: str | Path, split: Split = "train", text_field: str = "text") -> Corpus:
     """Load one split of a corpus; its text is read lazily.
 
     `name_or_path` is one of NAMES, or a path to your own text:
-        data.jsonl      one document a line, under "text"
-        data.parquet    one document a row, in the column "text"
-        folder/         each .txt in it a document, sorted by name
-        story.txt       one document, or several with a line <|endoftext|> between them
-    Every tenth document is held out for validation; of a single document, the last tenth from a line break.
+        data.jsonl      one document a line, in the field `text_field`; also data.jsonl.gz
+        data.parquet    one document a row, in the column `text_field`
+        story.txt       one document, or several with a line <|endoftext|> between them; also story.txt.gz
+        folder/         all such files in it, sorted by name
+    Every tenth document is held out for validation; of a single document, the last tenth from a line break. A folder
+    may have validation text of its own, in files whose names begin with "validation".
 
     Raises PocketError for an unknown name and, once it is read, for text that cannot be read or fetched.
     """
@@ -69,12 +70,15 @@ def load_corpus(name_or_path: str | Path, split: Split = "train") -> Corpus:
         raise PocketError(
             f"{str(name_or_path)!r} is neither a corpus ({', '.join(NAMES)}) nor a file or folder that exists."
         )
-    if not path.is_dir() and path.suffix.lower() not in local_files.ENDINGS:
+    if not path.is_dir() and local_files.ending(path) not in local_files.ENDINGS:
         raise PocketError(
             f"{path} is a {path.suffix or 'file without ending'}; text is read from {', '.join(local_files.ENDINGS)}."
         )
+    digest = _hash_of_files(path)
     return Corpus(
-        name=path.stem, hash=_hash_of_files(path), read=lambda skip: islice(local_files.read(path, split), skip, None)
+        name=path.name.removesuffix(".gz").rpartition(".")[0] or path.name,
+        hash=digest if text_field == "text" else _hash_of([digest.encode(), text_field.encode()]),
+        read=lambda skip: islice(local_files.read(path, split, text_field), skip, None),
     )
 
 

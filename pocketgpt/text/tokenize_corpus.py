@@ -28,7 +28,9 @@ from pocketgpt.text.shards import (
 from pocketgpt.text.tokenizer import Tokenizer
 
 
-def tokenize_corpus(corpus: str | Path, tokenizer: Tokenizer, split: Split, *, verify: bool = False) -> TokenFolder:
+def tokenize_corpus(
+    corpus: str | Path, tokenizer: Tokenizer, split: Split, *, text_field: str = "text", verify: bool = False
+) -> TokenFolder:
     """Load the tokens of one split of a corpus (a name or a path), tokenized once and cached in `cache_dir()`.
 
     The cache folder is named by hashes of the text and the vocabulary, so that tokens are never mixed up. With
@@ -36,7 +38,7 @@ def tokenize_corpus(corpus: str | Path, tokenizer: Tokenizer, split: Split, *, v
 
     Raises PocketError if the corpus cannot be read, TokenFileError if the cached tokens are damaged.
     """
-    text = load_corpus(corpus, split)
+    text = load_corpus(corpus, split, text_field)
     folder = cache_dir() / f"{text.name}-{text.hash[:12]}-{split}-{tokenizer.hash[:12]}.tokens"
     if not (folder / INDEX).exists():
         write_tokens(text, tokenizer, folder, description=f"tokenize {text.name} ({split})")

@@ -16,7 +16,10 @@ class TrainConfig(Checked):
     """Settings of a training run, apart from the model; validated on creation."""
 
     corpus: str = "shakespeare"
-    """Text to train on: the name of a corpus, or a path to your own .txt, .jsonl or .parquet."""
+    """Text to train on: the name of a corpus, or a path to your own .txt, .jsonl or .parquet, or a folder of them; in a
+    folder, files whose names begin with "validation" are the validation text."""
+    text_field: str = "text"
+    """Field of your .jsonl, or column of your .parquet, that contains the text."""
     tokenizer: str = "shakespeare"
     """Tokenizer: shakespeare, gpt2, or a path to a tokenizer.json."""
     steps: int = 2000

@@ -31,7 +31,7 @@ MAY_CHANGE = {"device", "compile", "activation_checkpointing", "head_chunk", "fs
 MAY_CHANGE |= {"eval_every", "save_every", "keep_every", "prompt", "batch_size", "accumulation"}
 # Settings that may change too, with another result from there on.
 CHANGES_RESULT = {"steps", "schedule", "warmup", "decay", "lr", "muon_lr", "final_lr", "weight_decay", "beta1", "beta2"}
-CHANGES_RESULT |= {"clip", "repeats", "corpus", "eval_tokens"}
+CHANGES_RESULT |= {"clip", "repeats", "corpus", "text_field", "eval_tokens"}
 
 
 def train(
@@ -59,7 +59,7 @@ def train(
             "the max_seq_len of the model."
         )
     with owned(folder):
-        data = prepare_both(config.corpus, tokenizer)
+        data = prepare_both(config.corpus, config.text_field, tokenizer)
         torch.manual_seed(config.seed)
         model = GPT(model_config)
         metadata = {"preset": preset_name, "data": fingerprints(data)}
@@ -91,9 +91,10 @@ def resume(
         check_changes(saved, config, loaded.training["processes"], loaded.training["step"])
         device = device or choose_device(config.device)
         check_machine(config, device)
-        data = prepare_both(config.corpus, loaded.tokenizer)
+        data = prepare_both(config.corpus, config.text_field, loaded.tokenizer)
         now, before = fingerprints(data), loaded.training.get("data")
-        if before not in (now, None) and config.corpus == with_absolute_paths(saved).corpus:
+        same_place = (config.corpus, config.text_field) == (with_absolute_paths(saved).corpus, saved.text_field)
+        if before not in (now, None) and same_place:
             raise PocketError(
                 f"The text of corpus {config.corpus!r} has changed since {checkpoint.parent} began to train on it. "
                 "Restore the old text, or train from the beginning into another folder."
@@ -195,11 +196,13 @@ def build_trainer(
     )
 
 
-def prepare_both(corpus: str, tokenizer: Tokenizer) -> dict[str, TokenFolder]:
+def prepare_both(corpus: str, text_field: str, tokenizer: Tokenizer) -> dict[str, TokenFolder]:
     """Load both splits; the main rank writes the token files, and the others open them."""
     if not is_main():
         barrier()
-    data = {split: tokenize_corpus(corpus, tokenizer, split) for split in ("train", "validation")}
+    data = {
+        split: tokenize_corpus(corpus, tokenizer, split, text_field=text_field) for split in ("train", "validation")
+    }
     if is_main():
         barrier()
     return data

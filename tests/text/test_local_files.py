@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import pyarrow
@@ -171,10 +172,10 @@ def _write(path, content):
         ("marked.txt", "café\n".encode("utf-16"), "marked.txt is not UTF-8 but UTF-16.*iconv -f utf-16"),
         ("unmarked.txt", "cafe\n".encode("utf-16-le"), "unmarked.txt is not UTF-8 but UTF-16"),
         ("unmarked.jsonl", '{"text": "a"}\n'.encode("utf-16-le"), "unmarked.jsonl is not UTF-8 but UTF-16"),
-        ("packed.txt", b"\x1f\x8b\x08\x00abc", "packed.txt is compressed.*gunzip"),
-        ("packed.jsonl", b"\x1f\x8b\x08\x00abc", "packed.jsonl is compressed.*gunzip"),
+        ("packed.txt", b"\x1f\x8b\x08\x00abc", "packed.txt is compressed.*end in .gz"),
+        ("packed.jsonl", b"\x1f\x8b\x08\x00abc", "packed.jsonl is compressed.*end in .gz"),
         ("latin.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}', "is not UTF-8: byte 0xe9 at 27"),
-        ("data.csv", b"a,b", r"data\.csv is a \.csv; text is read from \.txt, \.jsonl, \.parquet"),
+        ("data.csv", b"a,b", r"data\.csv is a \.csv; text is read from \.txt, \.txt\.gz, \.jsonl"),
         ("torn.jsonl", b'{"text": "a"}\n{"text": ', "line 2, is not an object like"),
         ("other.jsonl", b'{"body": "a"}', 'line 1, is not an object like {"text"'),
         ("number.jsonl", b'{"text": 3}', "line 1, is not an object like"),
@@ -200,7 +201,7 @@ def test_a_parquet_without_text_names_its_columns(tmp_path):
 
 
 def test_a_folder_without_text_is_refused(tmp_path):
-    with pytest.raises(PocketError, match=r"contains no \.txt files"):
+    with pytest.raises(PocketError, match=r"contains no text \(\.txt"):
         list(load_corpus(tmp_path))
 
 
@@ -228,3 +229,48 @@ def test_a_parquet_column_that_is_no_text_names_its_type(tmp_path, values):
         list(load_corpus(tmp_path / "own.parquet"))
     kind = str(table.schema.field("text").type).partition("<")[0]
     assert f'the column "text" contains {kind}' in str(error.value) and "and not string" in str(error.value)
+
+
+def test_packed_files_are_the_same_text(tmp_path):
+    lines = "\n".join(json.dumps({"text": text}) for text in TEXTS)
+    (tmp_path / "data.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "story.TXT.GZ").write_bytes(gzip.compress("<|endoftext|>\n".join(TEXTS).encode()))
+    assert _both(tmp_path / "data.jsonl.gz") == _both(tmp_path / "story.TXT.GZ") == (TRAINED_ON, HELD_OUT)
+    chunks = list(load_corpus(tmp_path / "data.jsonl.gz").read(0))
+    assert chunks[-1].done == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("damage", [lambda packed: packed[:-9], lambda packed: b"text", lambda packed: packed[:30] * 2])
+def test_a_damaged_packed_file_is_named(tmp_path, damage):
+    packed = gzip.compress("\n".join(json.dumps({"text": text}) for text in TEXTS).encode())
+    (tmp_path / "data.jsonl.gz").write_bytes(damage(packed))
+    with pytest.raises(PocketError, match=r"data\.jsonl\.gz"):
+        _both(tmp_path / "data.jsonl.gz")
+
+
+def test_a_folder_may_have_files_of_all_kinds(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.jsonl").write_text('{"text": "b"}\n{"text": "c"}')
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["d", "e"]}), tmp_path / "d.parquet")
+    (tmp_path / "f.jsonl.gz").write_bytes(gzip.compress(b'{"text": "f"}'))
+    train, validation = _both(tmp_path)
+    assert sorted(train + validation) == list("abcdef") and validation == ["b"]
+
+
+def test_validation_files_of_a_folder_are_the_validation_text(tmp_path):
+    (tmp_path / "train.txt").write_text("long text to train on\n" * 9)
+    (tmp_path / "validation-1.txt").write_text("held out")
+    (tmp_path / "validation-2.jsonl").write_text('{"text": "too"}')
+    assert _both(tmp_path) == (["long text to train on\n" * 9], ["held out", "too"])
+
+
+def test_the_text_may_be_in_another_field(tmp_path):
+    (tmp_path / "data.jsonl").write_text('{"body": "a", "text": "x"}\n{"body": "b", "text": "y"}')
+    pyarrow.parquet.write_table(pyarrow.table({"body": ["a", "b"]}), tmp_path / "data.parquet")
+    for name in ("data.jsonl", "data.parquet"):
+        splits = [list(load_corpus(tmp_path / name, split, "body")) for split in ("train", "validation")]
+        assert splits == [["a"], ["b"]]
+        with pytest.raises(PocketError, match="--text-field"):
+            list(load_corpus(tmp_path / name, "train", "content"))
+    hashes = {load_corpus(tmp_path / "data.jsonl", text_field=field).hash for field in ("text", "body")}
+    assert len(hashes) == 2  # cached tokens of one field are not those of another
