@@ -15,7 +15,14 @@ try:
     from pocketgpt.grading.master import masters
     from pocketgpt.grading.protection.limits import Limits
     from pocketgpt.grading.protection.sandbox import Sandbox, choose
-    from pocketgpt.grading.report.gradebook import handed_in_nothing, line, write_csv, write_junit, write_results
+    from pocketgpt.grading.report.gradebook import (
+        handed_in_nothing,
+        line,
+        write_csv,
+        write_junit,
+        write_results,
+        write_students_csv,
+    )
     from pocketgpt.grading.report.grading_policy import GradingPolicy, amount
     from pocketgpt.grading.report.pages import write_pages
     from pocketgpt.grading.results import Result
@@ -48,7 +55,7 @@ def grade(
 
     Args:
         submissions: A folder with notebooks, of any names, in any sub-folders; or one notebook.
-        out: Folder for gradebook.csv, index.html, a page for each student, junit.xml and results.json.
+        out: Folder for gradebook.csv, students.csv, index.html, a page for each student, junit.xml and results.json.
         class_list: CSV file with a column `student`, whose entries occur in the paths of the notebooks.
         policy: TOML file with points and deadlines of chapters.
         jobs: Notebooks at a time; without it one for each core.
@@ -125,6 +132,7 @@ def grade_folder(
         raise
     results += _missing(results, names)
     write_csv(out / "gradebook.csv", results, policy)
+    write_students_csv(out / "students.csv", results, policy)
     write_junit(out / "junit.xml", results, policy)
     write_results(out / "results.json", results, policy, inside.lines, versions())
     write_pages(out, results, policy, inside.lines)

@@ -587,7 +587,7 @@ def test_an_out_that_cannot_be_written_is_a_mistake(handed_in, tmp_path, capsys,
     assert code == 2 and "a file" in error and (tmp_path / "a file").read_text() == "mine"
 
 
-FILES = {"gradebook.csv", "index.html", "junit.xml", "results.json"}
+FILES = {"gradebook.csv", "students.csv", "index.html", "junit.xml", "results.json"}
 
 
 def test_a_graded_folder_is_exit_code_0_and_has_a_gradebook(handed_in, tmp_path, capsys):
