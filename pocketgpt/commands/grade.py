@@ -54,7 +54,8 @@ def grade(
     Ctrl-C, the same command continues.
 
     Args:
-        submissions: A folder with notebooks, of any names, in any sub-folders; or one notebook.
+        submissions: A folder with notebooks, of any names, in any sub-folders; the zip file that Moodle or Canvas
+            exports; or one notebook.
         out: Folder for gradebook.csv, students.csv, index.html, a page for each student, junit.xml and results.json.
         class_list: CSV file with a column `student`, whose entries occur in the paths of the notebooks.
         policy: TOML file with points and deadlines of chapters.
@@ -69,15 +70,21 @@ def grade(
     try:
         from pocketgpt.commands.grade import grade_folder, grade_one
         from pocketgpt.grading.protection.limits import Limits
+        from pocketgpt.grading.unpack import unpack
     except ImportError as error:
         raise PocketError(f"Grading needs {error.name}: pip install 'pocketgpt[course]'") from error
     limits = Limits(memory=int(memory * 2**30), cell_seconds=cell_seconds, notebook_seconds=notebook_seconds)
     how = {"sandbox": None if sandbox == "auto" else sandbox, "docker": docker, "verify": verify}
+    whole = {"students": class_list, "policy_file": policy, "jobs": jobs, **how}
+    if submissions.suffix.lower() == ".zip" and submissions.is_file():
+        with tempfile.TemporaryDirectory(prefix="pocketgpt-submissions-") as folder:
+            unpack(submissions, Path(folder))
+            return grade_folder(Path(folder), out, limits, **whole)
     if submissions.is_file():
         return grade_one(submissions, limits, **how)
     if not submissions.is_dir():
-        raise PocketError(f"There is no folder or notebook {submissions}.")
-    return grade_folder(submissions, out, limits, students=class_list, policy_file=policy, jobs=jobs, **how)
+        raise PocketError(f"There is no folder, zip file or notebook {submissions}.")
+    return grade_folder(submissions, out, limits, **whole)
 
 
 def grade_one(path: Path, limits: Limits, *, sandbox: str | None, docker: str | None, verify: bool) -> int:
