@@ -138,6 +138,8 @@ def grade_folder(
         print(f"\nStopped. Results so far are in {out / 'results_cache'}: the same command continues from there.")
         raise
     results += _missing(results, names)
+    if strangers := sorted(policy.by_hand.keys() - {each.student for each in results}):
+        print(f"{policy_file} gives points to students who are not here: {', '.join(strangers)}.")
     write_csv(out / "gradebook.csv", results, policy)
     write_students_csv(out / "students.csv", results, policy)
     write_junit(out / "junit.xml", results, policy)

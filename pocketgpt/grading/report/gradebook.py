@@ -81,7 +81,7 @@ def write_csv(path: Path, results: Sequence[Result], policy: GradingPolicy) -> N
                     amount(policy.possible(result.chapter)) if result.chapter else "",
                     duration(late) if late else "",
                     defused(_summary(result.flags)),
-                    defused(" · ".join(result.notes)),
+                    defused(" · ".join((*result.notes, *policy.notes(result)))),
                     f"{result.seconds:.1f}",
                 ]
             )
