@@ -128,8 +128,14 @@ def grade_folder(
     found = submissions(folder, list(chapters), names, out)
     if not found:
         raise PocketError(f"There is no notebook (.ipynb) in {folder}.")
-    _make(out)
     inside = _sandbox(limits, sandbox, docker, (folder, out))
+    if inside.kind == "none" and sandbox != "none":
+        raise PocketError(
+            "No sandbox works on this system, so a notebook could read and change your files. Grade in a container "
+            "(--docker IMAGE) or on Linux with bubblewrap; --sandbox none runs the notebooks all the same.\n"
+            + "\n".join(inside.lines[2:])
+        )
+    _make(out)
     print("\n".join(inside.lines))
     grader = Grader(masters=chapters, sandbox=inside, limits=limits, verify=verify, memory=out / "results_cache")
     try:
