@@ -31,11 +31,14 @@ from pocketgpt.course.lab import (
     attention_weights,
     before_and_after,
     check,
+    earlier_changes,
     model_map,
     pocket_model,
     pocket_tokenizer,
     predict,
+    recall,
     sliders,
+    symptoms,
     transplant,
     yours,
 )
@@ -66,7 +69,8 @@ model_map(preset("pocket-shakespeare"), highlight="multi_head_attention")
 # </details>
 
 # %%
-# RECALL
+# NBVAL_IGNORE_OUTPUT
+recall(4)
 
 # %% [markdown]
 # ## 1 · The smallest example: two wishes
@@ -100,8 +104,8 @@ print("head 1:", head_1.tolist())
 
 # %% [markdown]
 # The shape is the one asked for, and nothing complains. But head 0 now holds (1, 2) and (3, 4): two halves of **one**
-# token, which pose as two tokens. `view` gives the numbers, in the order in which they lie in memory, other coordinates; it never
-# moves one past another. This is the most common mistake of this chapter, and it has been made in published code.
+# token, which pose as two tokens. `view` gives new coordinates to numbers in the order in which they lie in memory, and never
+# moves one past another. Published code has made this mistake (see the end of the chapter).
 
 # %% [markdown]
 # ## 2 · The equation
@@ -479,7 +483,14 @@ for n_heads in (1, 6, 48):
 guess.compare(f"{taken[48] / taken[1]:.0f}")
 
 # %% [markdown]
-# XXX explain.
+# When this page was made, 48 heads took about forty times as long as one, with the same count of multiply-adds. The time goes into
+# the weights: 48 · 512² = 12.6 million numbers, which are written to memory and read again for the scale, the mask, the
+# softmax and the mean, against 0.26 million for one head. Products of rows of four numbers are also too short to keep a
+# processor busy. The fused operator never stores the weights, so six heads cost it little more than one. It still has
+# to raise e to 12.6 million scores, and at 48 heads that shows.
+#
+# So neither "many heads cost more" nor "heads are free" is the whole truth. Most published models choose a d_head between 64 and
+# 128 and take as many heads as fit. That is a convention which suits the hardware, not a law about language.
 
 # %% [markdown]
 # ## 6 · Yours in the real model
@@ -498,16 +509,30 @@ before_and_after(split_heads=split_heads, merge_heads=merge_heads)
 # %%
 guess = predict(...)  # 0 to 255
 
-before_and_after(merge_heads=bare_merge, guess=guess)
+before_and_after(merge_heads=bare_merge)
+wrong = transplant(pocket_model(), merge_heads=bare_merge)
+passage = torch.tensor(pocket_tokenizer().encode(asset("held-out.txt").read_text()))
+windows = passage[: len(passage) // 256 * 256].view(-1, 256)  # the page behind every loss here
+guess.compare(earlier_changes(wrong, windows[:1]))
 
 # %% [markdown]
-# All 255, although the mask was right in every head. ...
+# All of them, although every head masked correctly. In the first layer, the pieces of the last token land in 6 rows, of which 5
+# belong to earlier tokens: one row in each sixth of the text. The next layer spreads these rows in the same way, and we found
+# 6, then 71, 199 and 256 changed positions after the four layers. A causal mask guarantees nothing if the rows that leave
+# attention are not the rows that entered it.
+#
+# The loss of 5.72 is still far below the 8.32 of a model that knows nothing. Such a model would even **train**, if it were
+# trained with this merge: it gets worse and says nothing. Here are all catalogued mistakes of both exercises, measured in
+# the same way:
 
 # %%
-# SYMPTOMS
+symptoms("split_heads", "merge_heads")
 
 # %% [markdown]
-# **What the model does not notice**: the order of the heads, as long as split and merge agree. Reversed in both:
+# The mistakes that stop with an error are the harmless ones. Those with the right shape cost 1.1 to 2.2 nats, and the loss tells
+# them apart badly. The causality probe sorts them better: a wrong merge mostly leaks, numbers shuffled inside a token do not.
+#
+# **What the model does not notice** is the order of the heads, as long as split and merge agree on it. Reversed in both:
 
 # %%
 before_and_after(
@@ -516,6 +541,10 @@ before_and_after(
 )
 
 # %% [markdown]
+# A head's number is only a name: heads compute alone and their contributions are added, in any order. (Reversed queries still
+# meet their own keys, because keys and values are reversed, too.) The check insists on head 0 first, since the stored
+# `o_proj` does.
+#
 # ### All 24 heads
 #
 # Here is what each head looks at, in the model that splits and merges with your functions. Change the text as you like; one that
@@ -542,7 +571,12 @@ def enlarge(layer: int, head: int) -> None:
 sliders(enlarge, layer=(0, 3), head=(0, 5))
 
 # %% [markdown]
-# named
+# The picture shows head 3.2 on two lines that are spoken twice. In the second half of the text it has a diagonal of its own: at
+# *·burn* it looks at the *,* that followed the first *·burn*, which is what comes next.
+#
+# Eight heads have names in this course (chapter 2), given for what they did on a page of *Macbeth*. A name is a claim, so measure it
+# on **your** text: which share of a head's weight falls on the tokens of its name, over all queries that have such a
+# token? `BEHAVIORS` marks these tokens, and `share` adds up.
 
 # %%
 shares = {}
@@ -552,13 +586,15 @@ for (layer, head), name in HEADS.items():
 named_heads(shares)
 
 # %% [markdown]
-# ### Silencing heads
+# Every named head is above the mean of all heads, by factors from about 2 to 6. But even an induction head spends most of its
+# weight elsewhere. That a head *looks* somewhere does not say that the model needs it. So take heads away, one at a time.
+#
+# ### Silence
+#
+# A head adds $y_h W_{o,h}^\top$ to the stream. Set its columns of $W_o$ to zero, and it adds nothing, while all others go on
+# as before. The difference in loss on the held-out page is what the model misses.
 
 # %%
-passage = torch.tensor(tokenizer.encode(asset("held-out.txt").read_text()))
-windows = passage[: len(passage) // 256 * 256].view(-1, 256)
-
-
 @torch.no_grad()
 def loss_of(model: torch.nn.Module) -> float:
     logits = model(windows)[:, :-1]
@@ -581,7 +617,7 @@ rises = {head: loss_of(without([head])) - base for head in every}
 print(f"all heads at work: {base:.2f}; the 24 rises added up: {sum(rises.values()):.2f}")
 
 # %% [markdown]
-# predict
+# One at a time, the 24 heads cost 0.48 nats together. **Predict** the rise when all 24 are silent at once.
 
 # %%
 guess = predict(...)  # the rise, in nats
@@ -589,10 +625,22 @@ guess = predict(...)  # the rise, in nats
 rise = loss_of(without(every)) - base
 guess.compare(f"{rise:.2f}")
 
+# %% [markdown]
+# More than three times the sum. While one head is silent, 23 others are there, and some of them do nearly the same work: four have
+# the name *previous token*. Only when the substitutes are gone as well does their work count. The map shows it layer by
+# layer.
+
 # %%
 deltas = torch.tensor(list(rises.values())).view(4, 6)
 layers = [loss_of(without([(layer, head) for head in range(6)])) - base for layer in range(4)]
 importance_map(deltas, HEADS, torch.tensor(layers))
+
+# %% [markdown]
+# On the left, the head that is missed most is 3.0, which has the name *induction*; one head, 0.2, is in the way on this page, and 3.5 is not
+# missed at all. On the right, layer 1 looks unimportant head by head (0.09) and is the layer that costs most as a whole (0.60).
+# **An importance measured one at a time is a lower bound on what a group does**, in this model and on this page.
+#
+# How many heads can go? Take the order of the map, least important first, and for comparison the other way around.
 
 # %%
 order = sorted(every, key=rises.get)
@@ -603,6 +651,14 @@ for n, loss in curves["least important first"].items():
     print(f"{n:2} silenced: {loss:.2f}")
 heads_dropped(curves, base)
 
+# %% [markdown]
+# Four of 24 heads can go for less than 0.01 nats, eight for 0.07; the last eight cost more than the first sixteen. With all 24
+# gone the loss is 5.76: what the model knows about the next token from the current one alone. Compare the symptom table:
+# **heads that are split wrongly are worth as much as no attention at all**, 5.76 as well.
+#
+# Attention is not all of the model, either. **Predict**: what hurts more, silencing all 24 heads, or only the feed-forward layer of
+# block 0, one of four such layers?
+
 # %%
 guess = predict(...)  # "heads" or "feed-forward"
 
@@ -611,6 +667,14 @@ silent.blocks[0].feedforward.down_proj.weight.data.zero_()
 print(f"24 heads silenced: {loss_of(without(every)):.2f}")
 print(f"the feed-forward layer of block 0 silenced: {loss_of(silent):.2f}")
 guess.compare("feed-forward")
+
+# %% [markdown]
+# The single feed-forward layer, by far: 8.58 is worse than the 8.32 of knowing nothing. Everything later was trained on what this
+# layer writes (chapter 6), and silencing takes a layer away from a model that was never trained without it. It does not
+# measure what a model without that layer could learn.
+#
+# One last question about heads: is a head that **writes much** also one that is missed? Your `head_contributions` gives the vector
+# that each head adds, for every token of the page; we take its mean length.
 
 # %%
 recorded = []
@@ -629,6 +693,57 @@ lengths = torch.stack([each.norm(dim=-1).mean(dim=(0, 2)) for each in added])  #
 loudness(lengths, deltas, [(3, 0), (3, 3), (3, 5), (0, 2)])
 
 # %% [markdown]
+# In layer 3 all heads write long vectors, between 1.2 and 1.9. Head 3.0 is missed most of all 24, and 3.5, hardly shorter than its
+# neighbors, not at all. So neither a bright map nor a long vector shows importance. Taking the head away does, with the
+# caveat about groups.
+
+# %% [markdown]
 # ## 7 · What to remember
 #
-# **Next**: chapter 5
+# - A head is a run of d_head neighbors in the width. Split the last axis, **then** exchange tokens and heads; merge in the opposite
+#   order.
+# - The right shape proves nothing: a bare `view` gives the same shape with tokens mixed, and a bare merge leaks the future past a
+#   correct mask.
+# - Heads compute alone, and o_proj **adds** what they write: the layer is the sum of its heads' contributions.
+# - The number of heads changes neither parameters nor multiply-adds, only the number of weights, H · T².
+# - Silenced one at a time, hardly a head of the pocket model is missed; all together they are worth 1.66 nats.
+#
+# ### Three questions
+#
+# <details><summary>1. d_model = 768 and 12 heads. How many parameters has the layer, and how many with 24 heads?</summary>
+#
+# 4 · 768² = 2,359,296 both times. d_head goes from 64 to 32.
+#
+# </details>
+# <details><summary>2. Your merge is wrong, and your test says merge(split(x)) = x. How can that be, and which test would have told you?</summary>
+#
+# The split is wrong in the opposite way, and the two cancel. Test each alone on numbers that spell their own place, such as
+# 100 · token + number, or change the last token and count the earlier outputs that change.
+#
+# </details>
+# <details><summary>3. You silence a head and the loss does not move. May you remove it together with nine others of that kind?</summary>
+#
+# Not without measuring all ten together: other heads may have stood in for it. Here the 24 single rises add up to 0.48, and
+# together they are 1.66.
+#
+# </details>
+#
+# ### Where the finished code lives
+#
+# `pocketgpt/layers/attention.py`: `split_heads`, `merge_heads` and `forward` of `Attention`. Behaviors of heads:
+# `pocketgpt/course/lab/heads.py`. In PyTorch: `nn.MultiheadAttention`, and `F.multi_head_attention_forward`, with which your
+# function was compared.
+#
+# ### Papers
+#
+# - Vaswani et al. 2017, *Attention Is All You Need*, [arXiv 1706.03762](https://arxiv.org/abs/1706.03762): section 3.2.2.
+# - Michel, Levy and Neubig 2019, *Are Sixteen Heads Really Better than One?*,
+#   [arXiv 1905.10650](https://arxiv.org/abs/1905.10650): heads silenced one at a time and many at once, in models that translate.
+# - Voita et al. 2019, *Analyzing Multi-Head Self-Attention: Specialized Heads Do the Heavy Lifting, the Rest Can Be Pruned*,
+#   [arXiv 1905.09418](https://arxiv.org/abs/1905.09418).
+# - Olsson et al. 2022, *In-context Learning and Induction Heads*, [arXiv 2209.11895](https://arxiv.org/abs/2209.11895).
+# - The mistakes of this chapter in published code: heads split without the exchange,
+#   [FuxiCTR #30](https://github.com/reczoo/FuxiCTR/issues/30); merged without it, in a repository whose training test still
+#   passed, [transformer-from-scratch #6](https://github.com/jsbaan/transformer-from-scratch/pull/6).
+#
+# **Next**: chapter 5 asks what the layers add their vectors to, the residual stream, and what keeps its size in bounds.

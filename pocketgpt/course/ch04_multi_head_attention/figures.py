@@ -40,7 +40,7 @@ def heads_of_tokens(
         axes.tick_params(length=0)
         for side in axes.spines.values():
             side.set_visible(False)
-    figure.suptitle("A head must have one color in each row, and both colors", x=0.01, ha="left", fontsize=11)
+    figure.suptitle("In a head, each row is one token: one color a row, and all colors", x=0.01, ha="left", fontsize=11)
     plt.show()
 
 
@@ -58,7 +58,7 @@ def heads_and_one(
     for layer in range(layers):
         for head in range(heads):
             axes, name = figure.add_subplot(cells[layer, head]), names.get((layer, head))
-            _map(axes, weights[layer, head])
+            _map(axes, weights[layer, head], aspect="auto")
             axes.set(xticks=[], yticks=[])
             axes.set_title(f"{layer}.{head}", fontsize=8, color=COLORS["yours"] if name else INK, loc="center")
             if (layer, head) == chosen:
@@ -104,7 +104,7 @@ def importance_map(deltas: Float[Tensor, "layers heads"], names: Names, together
         for head in range(heads):
             delta, name = float(deltas[layer, head]), names.get((layer, head), "")
             look = {"ha": "center", "color": "white" if delta > 0.6 * most else INK}
-            left.text(head, layer + (0.0 if not name else -0.12), f"{delta:+.3f}", va="center", fontsize=9, **look)
+            left.text(head, layer - (0.12 if name else 0.0), _signed(delta), va="center", fontsize=9, **look)
             left.text(head, layer + 0.26, name, va="center", fontsize=6.8, **look)
     left.set(xlabel="head", ylabel="layer", xticks=range(heads), yticks=range(layers))
     left.set_title(f"One head silenced: the loss rises by {most:.2f} at most", fontsize=10)
@@ -115,7 +115,7 @@ def importance_map(deltas: Float[Tensor, "layers heads"], names: Names, together
     right.set(yticks=range(layers), xlabel="rise of the loss (nats)", xlim=(0, 1.25 * float(together.max())))
     right.set_title("A whole layer: more than the sum", fontsize=10)
     right.invert_yaxis()
-    right.legend(fontsize=7, loc="lower right")
+    right.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.24))
     plt.show()
 
 
@@ -127,7 +127,7 @@ def heads_dropped(curves: Mapping[str, Mapping[int, float]], base: float) -> Non
         axes.plot(list(losses), list(losses.values()), "o-", color=color, markersize=5, label=label)
     axes.axhline(base, color=COLORS["quiet"], linestyle=":", linewidth=1, label="all heads at work")
     axes.set(xlabel="heads silenced, of 24", ylabel="loss (nats per token)", xticks=range(0, 25, 4))
-    axes.set_title("A few heads can go unnoticed; nearly all of them can't")
+    axes.set_title("A few heads go unnoticed, half of them do not")
     axes.legend(fontsize=8)
     plt.show()
 
@@ -138,18 +138,25 @@ def loudness(
     """Draw the rise of the loss without a head against the length of what it writes, a mark for each layer."""
     _, axes = canvas(width=6.5, height=3.4)
     for layer, (x, y) in enumerate(zip(lengths.tolist(), deltas.tolist(), strict=True)):
-        axes.plot(x, y, LAYER_MARKS[layer % len(LAYER_MARKS)], markersize=7, label=f"layer {layer}")
+        mark, depth = LAYER_MARKS[layer % len(LAYER_MARKS)], layer / len(lengths)
+        axes.plot(x, y, mark, color=plt.get_cmap(WEIGHTS)(depth), markersize=7, label=f"layer {layer}")
     for layer, head in marked:
         place = (float(lengths[layer, head]), float(deltas[layer, head]))
         axes.annotate(f"{layer}.{head}", place, xytext=(7, 4), textcoords="offset points", fontsize=9)
     axes.axhline(0, color=COLORS["quiet"], linestyle=":", linewidth=1)
     axes.set(xlabel="mean length of what the head adds to the stream", ylabel="rise of the loss without it (nats)")
-    axes.set_title("Loud is not important: heads that write as much are missed more, or not at all")
+    axes.set_title("Heads that write equally much are missed very differently")
     axes.legend(fontsize=8)
     plt.show()
 
 
-def _map(axes: Axes, weights: Float[Tensor, "seq keys"]):
+def _map(axes: Axes, weights: Float[Tensor, "seq keys"], aspect: str = "equal"):
     for side in axes.spines.values():
         side.set_visible(False)
-    return axes.imshow(weights.detach().cpu().numpy(), cmap=WEIGHTS, vmin=0, vmax=1, interpolation="nearest")
+    look = {"cmap": WEIGHTS, "vmin": 0, "vmax": 1, "interpolation": "nearest", "aspect": aspect}
+    return axes.imshow(weights.detach().cpu().numpy(), **look)
+
+
+def _signed(number: float) -> str:
+    """Format a difference to three decimals, with a minus sign, and no sign for zero."""
+    return "0.000" if abs(number) < 5e-4 else f"{number:+.3f}".replace("-", "−")
