@@ -12,6 +12,7 @@
 import time
 from copy import deepcopy
 from functools import partial
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -468,7 +469,7 @@ def milliseconds(function, *inputs: torch.Tensor) -> float:
     for _ in range(6):
         function(*inputs)
         times.append(time.perf_counter())
-    return 1000 * min(b - a for a, b in zip(times, times[1:], strict=False))
+    return 1000 * min(end - start for start, end in pairwise(times))
 
 
 # %%
@@ -485,12 +486,11 @@ guess.compare(f"{taken[48] / taken[1]:.0f}")
 # %% [markdown]
 # When this page was made, 48 heads took about forty times as long as one, with the same count of multiply-adds. The time goes into
 # the weights: 48 · 512² = 12.6 million numbers, which are written to memory and read again for the scale, the mask, the
-# softmax and the mean, against 0.26 million for one head. Products of rows of four numbers are also too short to keep a
-# processor busy. The fused operator never stores the weights, so six heads cost it little more than one. It still has
-# to raise e to 12.6 million scores, and at 48 heads that shows.
+# softmax and the mean, against 0.26 million for one head. The fused operator never stores the weights, and was six to seven times
+# as fast at 48 heads. It still has to raise e to 12.6 million scores.
 #
-# So neither "many heads cost more" nor "heads are free" is the whole truth. Most published models choose a d_head between 64 and
-# 128 and take as many heads as fit. That is a convention which suits the hardware, not a law about language.
+# So neither "more heads cost more" nor "heads are free" is the whole truth. GPT-2 chose d_head = 64 and Llama 128, and as many
+# heads as fit. That is a convention which suits the hardware, not a law about language.
 
 # %% [markdown]
 # ## 6 · Yours in the real model
@@ -517,20 +517,21 @@ guess.compare(earlier_changes(wrong, windows[:1]))
 
 # %% [markdown]
 # All of them, although every head masked correctly. In the first layer, the pieces of the last token land in 6 rows, of which 5
-# belong to earlier tokens: one row in each sixth of the text. The next layer spreads these rows in the same way, and we found
-# 6, then 71, 199 and 256 changed positions after the four layers. A causal mask guarantees nothing if the rows that leave
+# belong to earlier tokens: one row in each sixth of the text. The next layer spreads each of these rows in the same way: we
+# found 6, then 71, then 199 changed rows after the first three layers. A causal mask guarantees nothing if the rows that leave
 # attention are not the rows that entered it.
 #
-# The loss of 5.72 is still far below the 8.32 of a model that knows nothing. Such a model would even **train**, if it were
-# trained with this merge: it gets worse and says nothing. Here are all catalogued mistakes of both exercises, measured in
-# the same way:
+# The loss of 5.72 is still far below the 8.32 of a model that knows nothing. Training does not have to reveal such a merge,
+# either: one published repository had it, and its training test passed (see the end). Here are all catalogued mistakes
+# of both exercises, measured in the same way:
 
 # %%
 symptoms("split_heads", "merge_heads")
 
 # %% [markdown]
 # The mistakes that stop with an error are the harmless ones. Those with the right shape cost 1.1 to 2.2 nats, and the loss tells
-# them apart badly. The causality probe sorts them better: a wrong merge mostly leaks, numbers shuffled inside a token do not.
+# them apart badly. The second column sorts them better: where tokens are mixed, the future leaks; where numbers are shuffled inside
+# a token, it does not. (The 6.31 mixes the texts of a batch, and the probe reads a single text.)
 #
 # **What the model does not notice** is the order of the heads, as long as split and merge agree on it. Reversed in both:
 
@@ -572,7 +573,7 @@ sliders(enlarge, layer=(0, 3), head=(0, 5))
 
 # %% [markdown]
 # The picture shows head 3.2 on two lines that are spoken twice. In the second half of the text it has a diagonal of its own: at
-# *·burn* it looks at the *,* that followed the first *·burn*, which is what comes next.
+# *·burn* it looks at the comma that followed the first *·burn*, and a comma is what comes next.
 #
 # Eight heads have names in this course (chapter 2), given for what they did on a page of *Macbeth*. A name is a claim, so measure it
 # on **your** text: which share of a head's weight falls on the tokens of its name, over all queries that have such a
@@ -586,13 +587,15 @@ for (layer, head), name in HEADS.items():
 named_heads(shares)
 
 # %% [markdown]
-# Every named head is above the mean of all heads, by factors from about 2 to 6. But even an induction head spends most of its
-# weight elsewhere. That a head *looks* somewhere does not say that the model needs it. So take heads away, one at a time.
+# In our two lines every named head is above the mean of all heads, by factors of 1.8 to 6.2. The names are not the whole
+# story: head 1.1 has none, and is ahead of 1.2 and 2.2 at previous tokens here; the two induction heads spend most of
+# their weight elsewhere. And that a head *looks* somewhere does not say that the model needs it. So take heads away, one at a time.
 #
 # ### Silence
 #
 # A head adds $y_h W_{o,h}^\top$ to the stream. Set its columns of $W_o$ to zero, and it adds nothing, while all others go on
 # as before. The difference in loss on the held-out page is what the model misses.
+
 
 # %%
 @torch.no_grad()
@@ -626,9 +629,8 @@ rise = loss_of(without(every)) - base
 guess.compare(f"{rise:.2f}")
 
 # %% [markdown]
-# More than three times the sum. While one head is silent, 23 others are there, and some of them do nearly the same work: four have
-# the name *previous token*. Only when the substitutes are gone as well does their work count. The map shows it layer by
-# layer.
+# More than three times the sum. While one head is silent, 23 others are at work, and some look at the same tokens: four have the
+# name *previous token*. What one of them fails to write, another may, until it is gone as well. The map shows it layer by layer.
 
 # %%
 deltas = torch.tensor(list(rises.values())).view(4, 6)
@@ -636,9 +638,9 @@ layers = [loss_of(without([(layer, head) for head in range(6)])) - base for laye
 importance_map(deltas, HEADS, torch.tensor(layers))
 
 # %% [markdown]
-# On the left, the head that is missed most is 3.0, which has the name *induction*; one head, 0.2, is in the way on this page, and 3.5 is not
-# missed at all. On the right, layer 1 looks unimportant head by head (0.09) and is the layer that costs most as a whole (0.60).
-# **An importance measured one at a time is a lower bound on what a group does**, in this model and on this page.
+# On the left, head 3.0 is missed most, which has the name *induction*. Head 3.5 is not missed at all, and without 0.2 this page goes a
+# little better. On the right, layer 1 loses less than 0.1 nats when its heads are silenced one by one, added up (gray), and
+# 0.60 as a whole, more than any other layer. **Importance measured one at a time says little about a group.**
 #
 # How many heads can go? Take the order of the map, least important first, and for comparison the other way around.
 
@@ -653,8 +655,8 @@ heads_dropped(curves, base)
 
 # %% [markdown]
 # Four of 24 heads can go for less than 0.01 nats, eight for 0.07; the last eight cost more than the first sixteen. With all 24
-# gone the loss is 5.76: what the model knows about the next token from the current one alone. Compare the symptom table:
-# **heads that are split wrongly are worth as much as no attention at all**, 5.76 as well.
+# gone the loss is 5.76: what the model knows about the next token from the current one alone. Compare the table of mistakes:
+# **in this model, wrongly split heads are worth no more than no attention at all**, 5.76 as well.
 #
 # Attention is not all of the model, either. **Predict**: what hurts more, silencing all 24 heads, or only the feed-forward layer of
 # block 0, one of four such layers?
@@ -693,8 +695,8 @@ lengths = torch.stack([each.norm(dim=-1).mean(dim=(0, 2)) for each in added])  #
 loudness(lengths, deltas, [(3, 0), (3, 3), (3, 5), (0, 2)])
 
 # %% [markdown]
-# In layer 3 all heads write long vectors, between 1.2 and 1.9. Head 3.0 is missed most of all 24, and 3.5, hardly shorter than its
-# neighbors, not at all. So neither a bright map nor a long vector shows importance. Taking the head away does, with the
+# Look at layer 3: its heads write the longest vectors, 1.2 to 1.9. Head 3.0 is missed most of all 24; head 3.5, in the middle of
+# that range, is not missed. So neither a bright map nor a long vector shows importance. Taking the head away does, with the
 # caveat about groups.
 
 # %% [markdown]
