@@ -26,6 +26,8 @@ def n_heads(rng, width):
 def _(rng):
     for batch, seq, heads, d_head in [(3, 4, 2, 5), (2, 6, 4, 3), (2, 4, 1, 3), (2, 4, 3, 1)]:
         yield torch.randn(batch, seq, heads * d_head, generator=rng), heads
+    # Tokens that are not neighbors in memory, and not as many as heads: `view` cannot rearrange them.
+    yield torch.randn(4, 2, 12, generator=rng).transpose(0, 1), 3
     # Numbers that spell their own place: 1000 · batch + 100 · token + number.
     b, t, c = torch.meshgrid(torch.arange(2), torch.arange(3), torch.arange(8), indexing="ij")
     yield (1000 * b + 100 * t + c).float(), 2
