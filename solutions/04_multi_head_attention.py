@@ -124,7 +124,7 @@ print("head 1:", head_1.tolist())
 # | $[\,\cdots]$ | the heads side by side | (T, d_model) |
 # | $W_o$ | the output matrix, `o_proj` in code | (d_model, d_model) |
 #
-# A product with side-by-side pieces is a sum of products. Let $W_{o,h}$ be the d_head **columns** of $W_o$ that meet head h:
+# The heads side by side, times a matrix, are a sum with a term for each head. Let $W_{o,h}$ be the d_head **columns** of $W_o$ that meet head h:
 #
 # $$\text{MultiHead}(x) = \sum_{h=0}^{H-1} y_h\, W_{o,h}^\top$$
 #
@@ -593,8 +593,8 @@ named_heads(shares)
 #
 # ### Silence
 #
-# A head adds $y_h W_{o,h}^\top$ to the stream. Set its columns of $W_o$ to zero, and it adds nothing, while all others go on
-# as before. The difference in loss on the held-out page is what the model misses.
+# A head adds $y_h W_{o,h}^\top$ to the output of its layer. Set its columns of $W_o$ to zero, and it adds nothing, while all
+# others work as before. The rise of the loss on the held-out page measures how much the model misses it.
 
 
 # %%
@@ -666,9 +666,9 @@ guess = predict(...)  # "heads" or "feed-forward"
 
 silent = deepcopy(model)
 silent.blocks[0].feedforward.down_proj.weight.data.zero_()
-print(f"24 heads silenced: {loss_of(without(every)):.2f}")
-print(f"the feed-forward layer of block 0 silenced: {loss_of(silent):.2f}")
-guess.compare("feed-forward")
+losses = {"heads": loss_of(without(every)), "feed-forward": loss_of(silent)}
+print({name: round(loss, 2) for name, loss in losses.items()})
+guess.compare(max(losses, key=losses.get))
 
 # %% [markdown]
 # The single feed-forward layer, by far: 8.58 is worse than the 8.32 of knowing nothing. Everything later was trained on what this
@@ -740,7 +740,8 @@ loudness(lengths, deltas, [(3, 0), (3, 3), (3, 5), (0, 2)])
 #
 # - Vaswani et al. 2017, *Attention Is All You Need*, [arXiv 1706.03762](https://arxiv.org/abs/1706.03762): section 3.2.2.
 # - Michel, Levy and Neubig 2019, *Are Sixteen Heads Really Better than One?*,
-#   [arXiv 1905.10650](https://arxiv.org/abs/1905.10650): heads silenced one at a time and many at once, in models that translate.
+#   [arXiv 1905.10650](https://arxiv.org/abs/1905.10650): heads silenced one at a
+#   time and many at once, in a translation model and in BERT.
 # - Voita et al. 2019, *Analyzing Multi-Head Self-Attention: Specialized Heads Do the Heavy Lifting, the Rest Can Be Pruned*,
 #   [arXiv 1905.09418](https://arxiv.org/abs/1905.09418).
 # - Olsson et al. 2022, *In-context Learning and Induction Heads*, [arXiv 2209.11895](https://arxiv.org/abs/2209.11895).

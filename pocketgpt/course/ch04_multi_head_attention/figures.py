@@ -144,7 +144,7 @@ def loudness(
         place = (float(lengths[layer, head]), float(deltas[layer, head]))
         axes.annotate(f"{layer}.{head}", place, xytext=(7, 4), textcoords="offset points", fontsize=9)
     axes.axhline(0, color=COLORS["quiet"], linestyle=":", linewidth=1)
-    axes.set(xlabel="mean length of what the head adds to the stream", ylabel="rise of the loss without it (nats)")
+    axes.set(xlabel="mean length of what the head adds to its layer's output", ylabel="rise of the loss without it (nats)")
     axes.set_title("Heads that write equally much are missed very differently")
     axes.legend(fontsize=8)
     plt.show()
