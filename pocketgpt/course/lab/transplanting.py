@@ -86,6 +86,21 @@ def with_softmax(softmax: Callable[[Tensor, int], Tensor]) -> Callable[..., Tens
     return backend(partial(assembled_attention, masked_softmax=partial(softmax_of_visible, softmax=softmax)))
 
 
+def split_with(model: GPT, function: Callable) -> None:
+    """Queries have n_heads heads, keys and values n_kv_heads: each call passes the number that its width holds."""
+    for mixer in model.mixers():
+        mixer.split_heads = partial(_split, function, mixer.d_head)
+
+
+def _split(function: Callable, d_head: int, x: Float[Tensor, "batch seq width"]) -> Tensor:
+    return function(x, x.shape[-1] // d_head)
+
+
+def merge_with(model: GPT, function: Callable) -> None:
+    for mixer in model.mixers():
+        mixer.merge_heads = function
+
+
 def rotate_with(model: GPT, function: Callable) -> None:
     for mixer in model.mixers():
         mixer.rotate = function
@@ -134,6 +149,8 @@ REPLACEABLE_PARTS = {
     ),
     "causal_mask": _in_attention("causal_mask(query_positions, key_positions)", lambda f: backend(mask_of=f)),
     "attention": _in_attention("attention(q, k, v, mask) -> (output, weights)", backend),
+    "split_heads": ReplaceablePart("split_heads(x, n_heads)", "splitting heads", split_with),
+    "merge_heads": ReplaceablePart("merge_heads(x)", "merging heads", merge_with),
     "apply_rope": ReplaceablePart("apply_rope(x, cos, sin)", "rotation", rotate_with),
     "rms_norm": ReplaceablePart("rms_norm(x, weight, eps)", "norm", normalize_with),
     "swiglu": ReplaceablePart("swiglu(x, gate, up, down)", "feed-forward", feed_forward_with),

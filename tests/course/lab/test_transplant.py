@@ -42,6 +42,8 @@ RIGHT = {
     "masked_softmax": lambda scores, mask: torch.where(mask, scores, -torch.inf).softmax(-1),
     "causal_mask": lambda queries, keys: torch.ones(len(queries), len(keys), dtype=torch.bool).tril(),
     "attention": lambda q, k, v, mask: tuple(fused(q, k, v, mask)),
+    "split_heads": lambda x, n_heads: torch.stack(x.chunk(n_heads, dim=-1), dim=1),
+    "merge_heads": lambda x: torch.cat(x.unbind(1), dim=-1),
     "apply_rope": complex_rotation,
     "rms_norm": lambda x, weight, eps: F.rms_norm(x, weight.shape, weight, eps),
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down),
@@ -52,6 +54,8 @@ WRONG = {
     "masked_softmax": lambda scores, mask: scores.softmax(-1),
     "causal_mask": lambda queries, keys: torch.ones(len(queries), len(keys), dtype=torch.bool),
     "attention": lambda q, k, v, mask: (v, None),
+    "split_heads": lambda x, n_heads: x.reshape(len(x), n_heads, x.shape[1], -1),
+    "merge_heads": lambda x: x.reshape(len(x), x.shape[2], -1),
     "apply_rope": lambda x, cos, sin: x,
     "rms_norm": lambda x, weight, eps: x,
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, up)) * F.linear(x, gate), down),
@@ -118,8 +122,21 @@ def test_two_functions_for_one_place_are_refused_and_not_one_of_them_dropped(mod
 
 @torch.inference_mode()
 def test_functions_for_different_places_go_in_together(model):
-    all_four = {name: RIGHT[name] for name in ("attention", "apply_rope", "rms_norm", "swiglu")}
-    torch.testing.assert_close(transplant(model, **all_four)(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
+    names = ("split_heads", "merge_heads", "attention", "apply_rope", "rms_norm", "swiglu")
+    together = {name: RIGHT[name] for name in names}
+    torch.testing.assert_close(transplant(model, **together)(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_split_heads_is_told_how_many_heads_queries_have_and_how_many_keys_and_values(model):
+    asked = []
+
+    def recording(x, n_heads):
+        asked.append(n_heads)
+        return RIGHT["split_heads"](x, n_heads)
+
+    transplant(model, split_heads=recording)(TOKENS)
+    assert asked == [6, 2, 2] * model.config.n_layers
 
 
 def test_attention_weights_are_those_of_pytorch_s_operator(model):
