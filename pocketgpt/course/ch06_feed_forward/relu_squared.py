@@ -8,7 +8,7 @@ from torch import Tensor
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, returns=("y",), gradients=("x", "up", "down"))
+@exercise(points=1, returns=("y",), replaces="feed_forward", gradients=("x", "up", "down"))
 def relu_squared(
     x: Float[Tensor, "*batch d_model"], up: Float[Tensor, "d_ff d_model"], down: Float[Tensor, "d_model d_ff"]
 ) -> Float[Tensor, "*batch d_model"]:

@@ -167,8 +167,8 @@ REPLACEABLE_PARTS = {
     "apply_rope": ReplaceablePart("apply_rope(x, cos, sin)", "rotation", rotate_with),
     "rms_norm": ReplaceablePart("rms_norm(x, weight, eps)", "norm", normalize_with),
     "swiglu": ReplaceablePart("swiglu(x, gate, up, down)", "feed-forward", swiglu_with),
-    "feed_forward": ReplaceablePart("feed_forward(x, up, down)", "feed-forward", feed_forward_with),
-    "activation": ReplaceablePart("activation(x)", "feed-forward", activate_with),
+    "feed_forward": ReplaceablePart("feed_forward(x, up, down)", "feed-forward", feed_forward_with, "relu_squared"),
+    "activation": ReplaceablePart("activation(x)", "feed-forward", activate_with, "base"),
     "hidden": ReplaceablePart("hidden(hidden_numbers)", "feed-forward", change_hidden_with),
 }
 """Replaceable parts, by the keyword that `transplant` accepts."""
