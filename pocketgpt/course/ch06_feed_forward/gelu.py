@@ -12,6 +12,7 @@ from pocketgpt.course.checking.exercise import exercise
 
 @exercise(
     points=1,
+    hints=("a nudge", "the two cases", "pseudocode"),
     returns=("y",),
     forbidden=("gelu",),
     replaces="activation",
