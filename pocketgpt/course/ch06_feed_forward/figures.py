@@ -58,12 +58,12 @@ def hidden_histograms(hidden: Mapping[str, Float[Tensor, "layers *tokens d_ff"]]
             zeros = 100 * (sizes == 0).float().mean().item()
             exponents = sizes[sizes > 0].log10().clamp(-6.1, 2)
             percent = 100 * torch.histogram(exponents, powers).hist / sizes.numel()
-            axes.bar(powers[:-1], percent, width=0.25, align="edge", color=OTHER)
+            axes.bar(powers[:-1].tolist(), percent.tolist(), width=0.25, align="edge", color=OTHER)
             axes.bar(-8, zeros, width=0.9, color=ZERO)
             axes.annotate(
                 f"{zeros:.0f} %", (-8, zeros), (0, 3), textcoords="offset points", ha="center", fontsize=8, color=ZERO
             )
-            axes.set_xticks([-8, -6, -4, -2, 0, 2], ["0", "10⁻⁶", "10⁻⁴", "0.01", "1", "100"], fontsize=7.5)
+            axes.set_xticks([-8, -6, -4, -2, 0, 2], ["0", "≤10⁻⁶", "10⁻⁴", "0.01", "1", "100"], fontsize=7.5)
             axes.margins(y=0.2)
             axes.set_title(f"{name}, layer {i}", fontsize=9)
         row[0].set_ylabel("% of the numbers")
@@ -85,7 +85,7 @@ def loss_against_share(
     axes.set(
         xscale="log", xlabel="share of hidden numbers kept, for each token and layer", ylabel="loss (nats per token)"
     )
-    axes.set_xticks(shares, [f"{100 * share:.2g} %" if share < 1 else "all" for share in shares])
+    axes.set_xticks(shares, [f"{100 * share:.3g} %" if share < 1 else "all" for share in shares])
     axes.minorticks_off()
     axes.set_title(title)
     axes.legend(fontsize=8)
