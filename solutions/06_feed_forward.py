@@ -43,6 +43,7 @@ from pocketgpt.course.lab import (
 )
 from pocketgpt.models.presets import preset
 
+torch.set_num_threads(1)  # models this small are faster on one thread
 model_map(preset("pocket-shakespeare"), highlight="feed_forward")
 
 # %% [markdown]

@@ -30,7 +30,7 @@ def activation_curves(activations: Mapping[str, Callable[[Tensor], Tensor]], mar
         axes.axvline(0, color="#BBBBBB", linewidth=0.8, zorder=0)
         axes.set(xlabel="x", ylabel=label, xlim=(-4, 3))
     left.set(ylim=(-0.6, 4), title="Negative inputs nearly vanish")
-    right.set(ylim=(-0.4, 4), title="The slope of ReLU² grows, the others' stays near 1")
+    right.set(ylim=(-0.4, 4), title="The slope of ReLU² grows, the others' goes to 1")
     left.legend(fontsize=8, loc="upper left")
     plt.show()
 
