@@ -580,10 +580,13 @@ seeds_by_model(losses, "XXX ReLU² and SwiGLU are ahead of GELU, with every seed
 # %% [markdown]
 # ## 6 · Yours in the real model
 #
-# Your `swiglu` in all four layers:
+# Your `swiglu` in all four layers, and your `relu_squared` in the sibling that was trained with it:
 
 # %%
 before_and_after(swiglu=swiglu)
+
+# %%
+before_and_after(relu_squared=relu_squared, new_tokens=80)
 
 # %% [markdown]
 # Now mistakes. Each row is an answer that the check of `swiglu` refuses, measured inside the model: the loss on the page, and how
