@@ -456,7 +456,7 @@ print("units that never reach 0.001, by layer:", unused.tolist())
 hidden_histograms({"pocket": hidden}, "No exact zeros, and sizes over many powers of ten")
 
 # %% [markdown]
-# Nothing is exactly zero, but look at the small bar at the left of layers 1 to 3: there, one unit in seven is unused, on
+# Nothing is exactly zero, but look at the separate bar at the left of layers 1 to 3: there, one unit in seven is unused, on
 # this page and on 15,360 other tokens that we tried. Its rows and its column are less than a hundredth as long as a typical
 # unit's. The likely cause is weight decay (chapter 14), which shrinks every weight that no gradient holds in place.
 #
@@ -596,7 +596,7 @@ before_and_after(relu_squared=relu_squared, new_tokens=80)
 symptoms("swiglu")
 
 # %% [markdown]
-# **What the model notices**: gate and up exchanged, SiLU around the product, a sigmoid, a missing factor, each by a nat or much more.
+# **What the model notices**: gate and up exchanged, SiLU around the product, a sigmoid, a missing factor: about a nat, or much more.
 # **What it hardly notices**: GELU in place of SiLU, 0.02, although the two curves differ by up to 0.2. Such a loss would not tell you
 # that the activation is the wrong one. Your `gelu` in the gate:
 
