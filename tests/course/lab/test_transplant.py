@@ -5,21 +5,31 @@ import torch
 from torch.nn import functional as F
 
 from pocketgpt.course.lab.finished import yours
-from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, transplant
+from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, hidden_numbers, transplant
 from pocketgpt.course.syllabus import all_exercises, find_exercise
 from pocketgpt.errors import PocketError
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
 
 
-@pytest.fixture
-def model() -> GPT:
+def model_with(activation: str) -> GPT:
     torch.manual_seed(0)
-    shape = dict(vocab_size=50, d_model=24, n_layers=2, max_seq_len=16, feedforward={"d_ff": 32})
+    feedforward = {"d_ff": 32, "activation": activation}
+    shape = dict(vocab_size=50, d_model=24, n_layers=2, max_seq_len=16, feedforward=feedforward)
     model = GPT(preset("pocket-shakespeare", **shape)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)  # far from uniform attention, so that a wrong function shows
     return model
+
+
+@pytest.fixture
+def model() -> GPT:
+    return model_with("swiglu")
+
+
+def model_for(part: str) -> GPT:
+    """A model that has the part which the right function of that name computes."""
+    return model_with({"activation": "gelu", "feed_forward": "relu2"}.get(part, "swiglu"))
 
 
 TOKENS = torch.arange(24).view(2, 12)
@@ -47,6 +57,9 @@ RIGHT = {
     "apply_rope": complex_rotation,
     "rms_norm": lambda x, weight, eps: F.rms_norm(x, weight.shape, weight, eps),
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down),
+    "feed_forward": lambda x, up, down: F.linear(F.relu(F.linear(x, up)) ** 2, down),
+    "activation": lambda x: x * torch.special.ndtr(x),
+    "hidden": lambda hidden: hidden.clone(),
 }
 WRONG = {
     "softmax": lambda x, dim: x.exp(),
@@ -59,6 +72,9 @@ WRONG = {
     "apply_rope": lambda x, cos, sin: x,
     "rms_norm": lambda x, weight, eps: x,
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, up)) * F.linear(x, gate), down),
+    "feed_forward": lambda x, up, down: F.linear(F.relu(F.linear(x, up)), down),
+    "activation": torch.sigmoid,
+    "hidden": lambda hidden: hidden.relu(),
 }
 
 
@@ -68,14 +84,16 @@ def test_every_replaceable_part_has_a_right_and_a_wrong_function_here():
 
 @pytest.mark.parametrize("name", REPLACEABLE_PARTS)
 @torch.inference_mode()
-def test_a_right_function_changes_no_logit(model, name):
+def test_a_right_function_changes_no_logit(name):
+    model = model_for(name)
     changed = transplant(model, **{name: RIGHT[name]})
     torch.testing.assert_close(changed(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", REPLACEABLE_PARTS)
 @torch.inference_mode()
-def test_a_wrong_function_changes_the_logits_of_the_copy_only(model, name):
+def test_a_wrong_function_changes_the_logits_of_the_copy_only(name):
+    model = model_for(name)
     own = model(TOKENS)
     changed = transplant(model, **{name: WRONG[name]})
     assert not torch.allclose(changed(TOKENS), own, rtol=1e-2, atol=1e-2)
@@ -97,7 +115,8 @@ def test_exercises_that_replace_a_part_are_found():
 
 @pytest.mark.parametrize("name", REPLACING)
 @torch.inference_mode()
-def test_the_finished_answer_of_an_exercise_runs_in_the_place_that_it_declares(model, name):
+def test_the_finished_answer_of_an_exercise_runs_in_the_place_that_it_declares(name):
+    model = model_for(find_exercise(name).replaces)
     changed = transplant(model, **{name: find_exercise(name).finished_answer})
     torch.testing.assert_close(changed(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
     wrong = transplant(model, **{name: WRONG[find_exercise(name).replaces]})
@@ -137,6 +156,27 @@ def test_split_heads_is_told_how_many_heads_queries_have_and_how_many_keys_and_v
 
     transplant(model, split_heads=recording)(TOKENS)
     assert asked == [6, 2, 2] * model.config.n_layers
+
+
+@torch.inference_mode()
+def test_the_activation_of_a_gated_layer_is_that_of_its_gate(model):
+    torch.testing.assert_close(transplant(model, activation=F.silu)(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_layer_without_a_gate_cannot_run_a_gated_function():
+    with pytest.raises(PocketError, match="This model has no SwiGLU layer"):
+        transplant(model_with("relu2"), swiglu=RIGHT["swiglu"])
+
+
+@pytest.mark.parametrize("activation", ["swiglu", "relu2"])
+@torch.inference_mode()
+def test_hidden_numbers_are_what_enters_the_down_projections(activation):
+    model, entered = model_with(activation), []
+    for block in model.blocks:
+        block.feedforward.down_proj.register_forward_hook(lambda _, inputs, output: entered.append(inputs[0]))
+    model(TOKENS)
+    assert torch.equal(hidden_numbers(model, TOKENS), torch.stack(entered[:2]))
 
 
 def test_attention_weights_are_those_of_pytorch_s_operator(model):
