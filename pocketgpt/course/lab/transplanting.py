@@ -97,6 +97,11 @@ def normalize_with(model: GPT, function: Callable) -> None:
             norm.forward = partial(function, weight=norm.weight, eps=norm.eps)
 
 
+def order_with(model: GPT, function: Callable) -> None:
+    for block in model.blocks:
+        block.order = function
+
+
 def feed_forward_with(model: GPT, function: Callable) -> None:
     for layer in model.modules():
         if isinstance(layer, SwiGLU):
@@ -136,6 +141,7 @@ REPLACEABLE_PARTS = {
     "attention": _in_attention("attention(q, k, v, mask) -> (output, weights)", backend),
     "apply_rope": ReplaceablePart("apply_rope(x, cos, sin)", "rotation", rotate_with),
     "rms_norm": ReplaceablePart("rms_norm(x, weight, eps)", "norm", normalize_with),
+    "block_order": ReplaceablePart("block_order(x, norm, layer)", "order", order_with),
     "swiglu": ReplaceablePart("swiglu(x, gate, up, down)", "feed-forward", feed_forward_with),
 }
 """Replaceable parts, by the keyword that `transplant` accepts."""

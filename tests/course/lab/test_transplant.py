@@ -44,6 +44,7 @@ RIGHT = {
     "attention": lambda q, k, v, mask: tuple(fused(q, k, v, mask)),
     "apply_rope": complex_rotation,
     "rms_norm": lambda x, weight, eps: F.rms_norm(x, weight.shape, weight, eps),
+    "block_order": lambda x, norm, layer: layer(norm(x)) + x,
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down),
 }
 WRONG = {
@@ -54,6 +55,7 @@ WRONG = {
     "attention": lambda q, k, v, mask: (v, None),
     "apply_rope": lambda x, cos, sin: x,
     "rms_norm": lambda x, weight, eps: x,
+    "block_order": lambda x, norm, layer: norm(x + layer(x)),
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, up)) * F.linear(x, gate), down),
 }
 
@@ -120,6 +122,18 @@ def test_two_functions_for_one_place_are_refused_and_not_one_of_them_dropped(mod
 def test_functions_for_different_places_go_in_together(model):
     all_four = {name: RIGHT[name] for name in ("attention", "apply_rope", "rms_norm", "swiglu")}
     torch.testing.assert_close(transplant(model, **all_four)(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_an_order_of_the_block_acts_on_every_layer_of_both_kinds_of_models(model):
+    shape = dict(vocab_size=50, d_model=24, n_layers=2, max_seq_len=16, feedforward={"d_ff": 32})
+    post = GPT(preset("pocket-shakespeare", norm_order="post", **shape)).eval()
+    right = transplant(post, block_order=lambda x, norm, layer: norm(layer(x) + x))
+    torch.testing.assert_close(right(TOKENS), post(TOKENS), rtol=1e-5, atol=1e-5)
+    for each in (model, post):
+        called = []
+        transplant(each, block_order=lambda x, norm, layer, called=called: called.append(norm) or x)(TOKENS)
+        assert len(called) == len(set(map(id, called))) == 4  # two layers, each with two norms of its own
 
 
 def test_attention_weights_are_those_of_pytorch_s_operator(model):
