@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from pocketgpt.course.siblings.family import character_tokenizer
 from pocketgpt.files import write_json
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
@@ -34,9 +35,10 @@ WARMUPS = (0, 40)
 STEPS, EVERY = 100, 10
 BATCH, SEQ = 12, 48
 LEARNING_RATE = 3e-3
+CHARACTERS = character_tokenizer().vocab_size
 
 
-def new_model(order: str, start: str, n_layers: int, vocab_size: int = 78, seed: int = 0) -> GPT:
+def new_model(order: str, start: str, n_layers: int, seed: int = 0) -> GPT:
     """A character model of width 48 with LayerNorm; `order` is pre or post, `start` gpt2 or xavier.
 
     gpt2: normal with standard deviation 0.02, projections into the residual stream divided by √(2 · n_layers).
@@ -44,7 +46,7 @@ def new_model(order: str, start: str, n_layers: int, vocab_size: int = 78, seed:
     """
     torch.manual_seed(seed)
     config = ModelConfig(
-        vocab_size=vocab_size,
+        vocab_size=CHARACTERS,
         d_model=48,
         n_layers=n_layers,
         max_seq_len=SEQ,
@@ -83,28 +85,26 @@ class Point:
 
 
 def train(
-    model: GPT, text: Int[Tensor, " characters"], held_out: Int[Tensor, "n seq_plus_1"], warmup: int = 0
+    model: GPT,
+    text: Int[Tensor, " characters"],
+    held_out: Int[Tensor, "n seq_plus_1"],
+    warmup: int = 0,
+    steps: int = STEPS,
 ) -> Iterator[Point]:
     """Train with AdamW at a constant rate, which grows linearly during the first `warmup` steps; yield a point before
     the first step and after every EVERY steps."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
-    for step in range(STEPS + 1):
+    for step in range(steps + 1):
         if step % EVERY == 0:
             with torch.no_grad():
                 yield Point(step, next_character_loss(model, held_out).item())
-        if step == STEPS:
+        if step == steps:
             return
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * min(1.0, (step + 1) / max(1, warmup))
         loss = next_character_loss(model, random_windows(text, BATCH))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-
-
-def encode(text: str, characters: str) -> Int[Tensor, " characters"]:
-    """The place of each character in `characters`."""
-    ids = {character: i for i, character in enumerate(characters)}
-    return torch.tensor([ids[character] for character in text])
 
 
 def run_name(start: str, order: str, n_layers: int, warmup: int, seed: int) -> str:
@@ -122,21 +122,27 @@ def stored_curves(n_layers: int, warmup: int) -> Float[Tensor, "starts orders se
     return torch.tensor(curves).view(len(STARTS), len(ORDERS), SEEDS[n_layers], -1)
 
 
+def frequencies_loss() -> float:
+    """The stored loss of a model that knows how frequent each character is, and nothing else."""
+    return json.loads(RESULTS.read_text())["frequencies_loss"]
+
+
 def main() -> None:
     torch.set_num_threads(1)
     text, held_out_text = ("\n".join(load_corpus("shakespeare", split)) for split in ("train", "validation"))
-    characters = "".join(sorted(set(text + held_out_text)))
-    text, held_out_text = encode(text, characters), encode(held_out_text, characters)
+    text, held_out_text = (torch.tensor(character_tokenizer().encode(each)) for each in (text, held_out_text))
     torch.manual_seed(0)
     held_out = random_windows(held_out_text, 64)
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"characters": characters, "runs": {}}
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": {}}
+    frequencies = torch.bincount(text, minlength=CHARACTERS) / len(text)
+    results["frequencies_loss"] = round(-frequencies[held_out[:, 1:]].log().mean().item(), 4)
     depths_and_seeds = [(n_layers, seed) for n_layers, seeds in SEEDS.items() for seed in range(seeds)]
     grid = list(itertools.product(depths_and_seeds, STARTS, ORDERS, WARMUPS))
     for (n_layers, seed), start, order, warmup in tqdm(grid, unit="run"):
         name = run_name(start, order, n_layers, warmup, seed)
         if name in results["runs"]:
             continue
-        model = new_model(order, start, n_layers, len(characters), seed)
+        model = new_model(order, start, n_layers, seed)
         points = train(model, text, held_out, warmup)
         results["runs"][name] = [round(point.loss, 4) for point in points]
         write_json(RESULTS, results)
