@@ -139,7 +139,7 @@ def sizes_added_up(loss, blocks):
 
 @gradient_norms.mistake(hint=1)
 def earlier_gradient_kept(loss, blocks):
-    """`backward` adds to what an earlier one left in .grad: clear it first, with `blocks.zero_grad()`."""
+    """The call of `backward` adds to what an earlier one left in .grad: clear it first, with `blocks.zero_grad()`."""
     loss.backward()
     return _norms_of_grad(blocks)
 

@@ -34,7 +34,7 @@ def unbiased_variance(x, weight, bias, eps):
 
 @layer_norm.mistake(hint=1)
 def eps_outside(x, weight, bias, eps):
-    """eps is added to the standard deviation: it belongs inside the root, beside the variance."""
+    """The eps is added to the standard deviation: it belongs inside the root, beside the variance."""
     return _centered(x) / (_variance(x).sqrt() + eps) * weight + bias
 
 
@@ -121,7 +121,7 @@ def only_centered(x, weight, bias, eps):
 
 @layer_norm.mistake(hint=3)
 def eps_forgotten(x, weight, bias, eps):
-    """eps is missing: add it to the variance, inside the root. Without it a token of equal numbers becomes 0/0."""
+    """The eps is missing: add it to the variance, inside the root. Without it a token of equal numbers becomes 0/0."""
     return _centered(x) / _variance(x).sqrt() * weight + bias
 
 

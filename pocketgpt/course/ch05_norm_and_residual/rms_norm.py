@@ -78,19 +78,19 @@ def root_forgotten(x, weight, eps):
 
 @rms_norm.mistake(hint=2)
 def eps_outside(x, weight, eps):
-    """eps is added to the root: it belongs inside, beside the mean of the squares."""
+    """The eps is added to the root: it belongs inside, beside the mean of the squares."""
     return _divided(x, _mean_square(x).sqrt() + eps, weight)
 
 
 @rms_norm.mistake(hint=3)
 def eps_forgotten(x, weight, eps):
-    """eps is missing: add it inside the root. Without it a token of zeros becomes 0/0."""
+    """The eps is missing: add it inside the root. Without it a token of zeros becomes 0/0."""
     return _divided(x, _mean_square(x).sqrt(), weight)
 
 
 @rms_norm.mistake
 def eps_as_a_floor(x, weight, eps):
-    """eps is used as a smallest value here: it is added, always."""
+    """The eps is used as a smallest value here: it is added, always."""
     return _divided(x, _mean_square(x).clamp_min(eps).sqrt(), weight)
 
 
