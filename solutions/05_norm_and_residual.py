@@ -416,20 +416,27 @@ def norms_in_loops(row: list[float], eps: float) -> tuple[list[float], list[floa
 # %%
 torch.manual_seed(0)
 x, one, zero = torch.randn(5, 16) + 1, torch.ones(16), torch.zeros(16)
-loops = [torch.tensor(each) for each in zip(*(norms_in_loops(r, 1e-5) for r in x.tolist()))]
+loops = torch.tensor([norms_in_loops(row, 1e-5) for row in x.tolist()]).transpose(0, 1)
 mine = layer_norm(x, one, zero, 1e-5), rms_norm(x, one, 1e-5)
 fused = F.layer_norm(x, (16,), one, zero, 1e-5), F.rms_norm(x, (16,), one, 1e-5)
-for name, a, b, c in zip(("LayerNorm", "RMSNorm"), mine, loops, fused):
-    print(f"{name}: yours = loops", torch.allclose(a, b, atol=1e-5), end=", ")
-    print("yours = PyTorch", torch.allclose(a, c, atol=1e-5))
+for i, name in enumerate(("LayerNorm", "RMSNorm")):
+    print(f"{name}: yours = loops", torch.allclose(mine[i], loops[i], atol=1e-5), end=", ")
+    print("yours = PyTorch", torch.allclose(mine[i], fused[i], atol=1e-5))
+
 
 # %%
+def with_your_order(x: torch.Tensor, order, theirs: nn.TransformerEncoderLayer) -> torch.Tensor:
+    """PyTorch's block, its parts put together by your function."""
+    x = order(x, theirs.norm1, lambda h: theirs.self_attn(h, h, h, need_weights=False)[0])
+    return order(x, theirs.norm2, lambda h: theirs.linear2(F.relu(theirs.linear1(h))))
+
+
+# %%
+x = torch.randn(3, 5, 16)
 for order, first in ((pre_norm, True), (post_norm, False)):
     theirs = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True, norm_first=first)
-    x, parts = torch.randn(3, 5, 16), theirs
-    h = order(x, parts.norm1, lambda h: parts.self_attn(h, h, h, need_weights=False)[0])
-    y = order(h, parts.norm2, lambda h: parts.linear2(F.relu(parts.linear1(h))))
-    print(f"norm_first={first}: two of yours = theirs", torch.allclose(y, theirs(x), atol=1e-5))
+    same = torch.allclose(with_your_order(x, order, theirs), theirs(x), atol=1e-5)
+    print(f"norm_first={first}: two of yours = theirs", same)
 
 # %% [markdown]
 # ## 5 · Predict, then run: two popular sentences
@@ -470,21 +477,22 @@ guess.compare(f"{first[48] / first[2]:.1f}")
 gradients_by_depth(gradients)
 
 # %% [markdown]
-# XXX
+# Look at the right column. With GPT-2's start, post-norm's gradient is small, about a fifteenth of pre-norm's, but it is the
+# same in every block and at every depth. A constant factor is not vanishing, and Adam divides it away. With Xavier's start
+# it is between 0.5 and 4 in every block, at every depth. (Two other seeds gave the same picture.)
 #
-# Look at the right column. With GPT-2's start, post-norm's gradient is small, about a twentieth of pre-norm's, and it is as small with 2
-# layers as with 48: a constant factor, which Adam divides away. It does not vanish with depth. With Xavier's start it stays near 1
-# in the last block at every depth. Xiong et al. (2020) derived just this: in post-norm the gradient near the **output** is large, whatever the depth, in pre-norm it falls
-# like 1/√(layers). That is the bottom left panel. Their argument for warm-up is that first steps with such a gradient
-# are too large, not too small.
+# The gradient that does fall with depth is pre-norm's, bottom left: in the last block from above 1 with 2 layers to 0.2 with 48.
+# Xiong et al. (2020) derived this: near the output it falls like 1/√(layers) in pre-norm, and stays large in post-norm. Their
+# argument for warm-up is that post-norm's first steps are too **large** there, not too small.
 
 # %% [markdown]
 # ### Which of the four learns?
 #
 # Now training: 12 layers, AdamW with a rate of 3e-3 from the first step on, 100 steps of 12 × 48 characters, on Shakespeare's
-# plays. We ran each combination with three seeds, with and without warm-up, and stored the losses
-# (`experiments.py` beside this chapter's figures trains them again in about ten minutes). A model that
-# knows nothing but how frequent each character is has a loss of 3.37.
+# plays. Warm-up means that the rate grows from 0 to 3e-3 during the first 40 steps. We ran each combination with three seeds,
+# with and without it, and stored the losses (`python -m pocketgpt.course.ch05_norm_and_residual.experiments` trains all of
+# them again, in about ten minutes on an idle core). A model that knows how frequent each character is, and nothing
+# else, has the loss 3.37.
 #
 # **Predict** the order of these four without warm-up, from the smallest loss to the largest:
 #
@@ -508,8 +516,7 @@ guess.compare("".join("abcd"[i] for i in medians.argsort()))
 # %%
 def show_curves(depth: int) -> None:
     curves = {warmup: stored_curves(depth, warmup) for warmup in (0, 40)}
-    title = f"{depth} layers, the four combinations (dashed: 40 steps of warm-up)"
-    training_curves(curves, EVERY, frequencies_loss(), title)
+    training_curves(curves, EVERY, frequencies_loss(), depth)
 
 
 show_curves(12)
@@ -519,12 +526,26 @@ show_curves(12)
 sliders(show_curves, depth=[12, 4, 8, 24])
 
 # %% [markdown]
-# XXX So neither sentence holds as it stands. **Post-norm from GPT-2's start** trains without warm-up, at 12 layers and at 24, and within these
-# 100 steps faster than pre-norm. **Post-norm from Xavier's start** is stuck at 12 layers and
-# warm-up does not free it, at 4 layers it trains. It is the order **and** the start. And where does warm-up
-# help here? In pre-norm from GPT-2's start.
+# Neither sentence holds as it stands.
 #
-# All of this is 100 steps of a small model at one learning rate.
+# - **Post-norm from GPT-2's start** trains without warm-up, at 4, 8, 12 and 24 layers, and in these 100 steps it is ahead of
+#   pre-norm: 2.42 against 2.60 to 2.74 at 12 layers, 2.43 against 3.00 at 24.
+# - **Post-norm from Xavier's start** trains with 4 layers (2.45). With 8, 12 and 24 it has learned how frequent characters
+#   are, 3.38, and nothing else, with warm-up and without.
+# - **Warm-up** helps in one place only: pre-norm from GPT-2's start with 8 layers or more (3.00 becomes 2.64 at 24). Everywhere
+#   else it costs a little, as 40 of 100 steps are smaller.
+#
+# So it is the order *and* the start. And this is 100 steps of a small model at one rate; one seed at 8 and 24 layers, three
+# at 4 and 12. The end of training is another question: the course's two siblings of three layers, trained for 2,000
+# steps with warm-up from GPT-2's start, differ in the order alone.
+
+# %%
+for name in ("base", "post_norm"):
+    losses = sibling_losses()[name][64]
+    print(f"{name:9}: {min(losses):.1f} nats per character on held-out plays")
+
+# %% [markdown]
+# There *base*, the one with pre-norm, is ahead.
 
 # %% [markdown]
 # ### What is stuck?
@@ -554,9 +575,8 @@ loss = trained_on_the_page(stuck)
 print(f"after:  spread {prediction_spread(stuck):.2f}, loss {loss:.1f}")
 
 # %% [markdown]
-# It predicts the same at **every** position: it has learned how frequent letters are, and stopped reading. Why? Measure with your `stream_share` how
-# much each layer of a new post-norm model adds, and how much of the embedding is left at the end (their cosine: 1 is the same
-# direction, 0 none of it).
+# It says the same at **every** position: it has learned how frequent characters are, and stopped reading. Why? Measure with your
+# `stream_share` how much the first and the last layer of a *new* model add beside the stream.
 
 
 # %%
@@ -574,21 +594,24 @@ def follow(model: nn.Module, order) -> tuple[list, list]:
 
 
 # %%
-for start in ("gpt2", "xavier"):
-    streams, additions = follow(new_model("post", start, 12), post_norm)
-    share = stream_share(streams[-1], additions[-1]).median()
-    left = F.cosine_similarity(streams[0], streams[-1], dim=-1).mean()
-    print(f"{start:6}: a late layer adds {share:.3f} of the stream, cosine {left:.2f}")
+for start, name in (("gpt2", "post"), ("xavier", "post"), ("xavier", "pre")):
+    order = pre_norm if name == "pre" else post_norm
+    streams, additions = follow(new_model(name, start, 12), order)
+    shares = [stream_share(streams[i], additions[i]).median().item() for i in (0, -1)]
+    print(f"{start:6} {name:4}: the first layer adds {shares[0]:.3f}, the last {shares[1]:.3f}")
 
 # %% [markdown]
-# XXX With Xavier's start each layer adds about half of what is there, or as much, and the norm then shrinks the sum: after 24 of these steps
-# hardly anything of the token is left. With GPT-2's start a layer adds a few thousandths, and the token passes.
+# With Xavier's start and post-norm, every one of 24 layers adds a third of what is there or more, and the norm shrinks the
+# sum back to size 1, the old part included: each layer rewrites the stream. With GPT-2's start it adds a few thousandths.
+# In pre-norm the first layer overwhelms the embedding, but the stream grows, and by the last layer the share is small. Liu et
+# al. (2020) argue that large shares are what makes post-norm hard to train: a step changes all layers at once, and each
+# passes on, amplified, what the layers before it changed.
 #
-# If that is the reason, then making the additions smaller must free the stuck model, with everything else left as it was. **Predict** its
+# If that is the reason, then smaller additions must free the stuck model, with everything else left as it was. **Predict** its
 # loss if o_proj and down_proj, the projections that write into the stream, start at a fifth of Xavier's size.
 
 # %%
-guess = predict(...)  # a loss; frequencies alone give about 3.2 on this page
+guess = predict(...)  # a loss; frequencies alone give 3.3 on this page
 
 freed = transplant(new_model("post", "xavier", 12), block_order=post_norm)
 for part in freed.parts():
@@ -598,10 +621,10 @@ guess.compare(f"{trained_on_the_page(freed):.1f}")
 print(f"spread {prediction_spread(freed):.1f}")
 
 # %% [markdown]
-# It learns. So the order alone decides little: what counts is how much a layer adds **beside what is there** when training begins. Pre-norm takes care
-# of that by itself, because its stream grows and each addition becomes a smaller share. Post-norm shrinks the stream back to size 1
-# each time and needs a start that is small enough. (DeepNet, Wang et al. 2022, trains post-norm with 1,000 layers
-# in this way: a factor on the stream, and smaller starting weights.)
+# It learns (and so do two other seeds: 2.5 each, with spread 0.5). What counts is how much a layer adds **beside what is there**
+# when training begins. Pre-norm takes care of that by itself: its stream grows, and later additions are a smaller share.
+# Post-norm shrinks the stream each time and needs a start that is small enough. DeepNet (Wang et al. 2022) trains post-norm
+# with 1,000 layers this way: a factor on the stream, and smaller starting weights.
 
 # %% [markdown]
 # ## 6 · Yours in the real model
@@ -618,43 +641,50 @@ before_and_after(rms_norm=rms_norm, block_order=pre_norm)
 before_and_after(model="post_norm", block_order=post_norm, prompt="ROMEO:\nWhat ", new_tokens=60)
 
 # %% [markdown]
-# XXX sibling losses
-#
-# Now your `layer_norm` goes where RMSNorm was, in a model that was trained with RMSNorm. It also subtracts the mean, which no weight is prepared for.
-# **Predict** the loss.
+# Now your `layer_norm` goes where RMSNorm was, in the shipped model, which has never met it: it subtracts the mean, for
+# which no weight is prepared. **Predict** by how much the loss of 4.10 on the page of *Macbeth* rises.
 
 # %%
-guess = predict(...)  # a loss; it is 4.10 as trained
+guess = predict(...)  # a difference
+
+tokens = torch.tensor(pocket_tokenizer().encode(asset("held-out.txt").read_text()))
+held_out = tokens[: len(tokens) // 257 * 257].view(-1, 257)
+
+
+def loss_of(model: nn.Module) -> float:
+    with torch.no_grad():
+        return next_character_loss(model, held_out).item()
 
 
 def with_mean_removed(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     return layer_norm(x, weight, torch.zeros_like(weight), eps)
 
 
-before_and_after(rms_norm=with_mean_removed, guess=guess)
+as_trained = loss_of(pocket_model())
+rise = loss_of(transplant(pocket_model(), rms_norm=with_mean_removed)) - as_trained
+guess.compare(f"{rise:.2f}")
 
 # %% [markdown]
-# Nearly nothing happens. The mean of a token's 192 numbers is small beside their size, so there is little to remove; the next cell measures it.
-# That is the case for RMSNorm (Zhang and Sennrich 2019): the same effect for less work. What do other mistakes do?
+# Nearly nothing happens. The mean of a token's 192 numbers turns out to be 0.07 of their size (printed below), so there is
+# little to remove. That is the case for RMSNorm: the same effect for less work. What do other mistakes do?
 
 # %%
 symptoms("rms_norm", "pre_norm")
 
 # %% [markdown]
-# **What the model does not notice**: eps outside the root, or missing; the mean removed; squares in float16, as this model computes in
-# float32. **What it does**: everything that changes the size of what a layer reads, or the order.
+# **What the model does not notice**: eps outside the root or missing, the mean removed, the deviation for the RMS, and squares in
+# float16, as it computes in float32. **What it does**: nearly every other order of norm, layer and addition costs more than
+# 1 nat, and two norms leak: with a mean over the tokens, each position sees all later ones.
 #
 # ### The stream, layer by layer
 #
-# `follow` records the stream of the shipped model on the page of *Macbeth*.
+# `follow` records the stream of the shipped model on the page.
 
 # %%
-tokens = torch.tensor(pocket_tokenizer().encode(asset("held-out.txt").read_text()))
-held_out = tokens[: len(tokens) // 257 * 257].view(-1, 257)  # `follow` and the losses read these
 streams, additions = follow(pocket_model(), pre_norm)
 streams.append(streams[-1] + additions[-1])
 sizes = torch.stack([x.square().mean(-1).sqrt().mean() for x in streams])
-shares = torch.stack([stream_share(x, y).mean() for x, y in zip(streams, additions)])
+shares = torch.stack([stream_share(x, y).mean() for x, y in zip(streams, additions, strict=False)])
 means = torch.stack([(x.mean(-1).abs() / x.square().mean(-1).sqrt()).mean() for x in streams])
 total = streams[0] + sum(additions)
 print("embedding + all additions = stream:", torch.allclose(total, streams[-1], atol=1e-4))
@@ -664,8 +694,10 @@ print(f"the mean of a token is {means.mean():.2f} of its size")
 stream_growth(sizes, shares)
 
 # %% [markdown]
-# XXX The stream is never normalized, whatever "pre-norm" may suggest: it grows fivefold. The first feed-forward
-# layer adds about twice as much as was there, so it nearly makes the stream; every later layer adds between a third and a half of it.
+# The stream is never normalized, whatever the word "pre-norm" may suggest: it grows fivefold. The feed-forward layer of block 0
+# adds about twice as much as was there, every other layer between a third and a half. You may read that in pre-norm the
+# later layers count less, as the stream has grown. That holds for a new model (above, 3.1 and 0.15). In this trained one
+# the additions have grown with the stream.
 #
 # ### Blocks as edits
 #
@@ -692,17 +724,17 @@ losses = {}
 for name, order in rearranged.items():
     model = transplant(pocket_model())  # a copy with the same weights
     model.blocks = nn.ModuleList(model.blocks[i] for i in order)
-    with torch.no_grad():
-        losses[name] = next_character_loss(model, held_out).item()
+    losses[name] = loss_of(model)
 guess.compare((round(losses["without 1"], 2), round(losses["1 twice"], 2)))
 
 # %%
-with torch.no_grad():
-    as_trained = next_character_loss(pocket_model(), held_out).item()
 rearranged_blocks(losses, as_trained, math.log(4096))
 
 # %% [markdown]
-# XXX
+# Any block may make its correction twice, for less than 0.2 nats, although no training has prepared the model for that. Blocks 1
+# and 2, or 2 and 3, can trade places for 0.4 to 0.6 nats. Leaving out one of these three costs 0.4 to 1.0. Block 0 is the
+# exception. It turns the embedding into what all others read: without it, or after block 1, the model does worse than
+# guessing.
 #
 # ## 7 · What to remember
 #
@@ -712,7 +744,7 @@ rearranged_blocks(losses, as_trained, math.log(4096))
 # - pre-norm: x + layer(norm(x)). post-norm: norm(x + layer(x)).
 # - Post-norm's gradient does not vanish with depth. Whether a deep post-norm model trains depends on the start: how much
 #   a layer adds beside what is there.
-# - Pre-norm never normalizes the stream. It grows, so that later layers count less.
+# - Pre-norm never normalizes the stream: it grows with depth, and each layer's share depends on how much it adds.
 #
 # ### Three questions
 #

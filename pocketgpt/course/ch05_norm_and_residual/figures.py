@@ -23,13 +23,15 @@ def two_norms(
     names: Sequence[str],
 ) -> None:
     """Plot vectors, and below each one what RMSNorm and LayerNorm make of it."""
-    figure, grid = canvas(len(inputs), 3, width=2.3 * len(inputs) + 0.9, height=4.2, sharey="row", squeeze=False)
+    figure, grid = canvas(len(inputs), 3, width=2.3 * len(inputs) + 0.9, height=4.2, squeeze=False)
     rows = (inputs, COLORS["quiet"], "x"), (by_rms, PRE, "RMSNorm"), (by_layer, POST, "LayerNorm")
     for axes_row, (vectors, color, label) in zip(grid, rows, strict=True):
         for axes, vector in zip(axes_row, vectors, strict=True):
             axes.bar(range(len(vector)), vector.tolist(), color=color)
             axes.axhline(0, color=INK, linewidth=0.8)
             axes.set_xticks(range(len(vector)))
+            if vectors is not inputs:  # what the norms give is compared; the inputs are of any size
+                axes.set_ylim(min(0, 1.1 * vectors.min().item()), 1.1 * vectors.max().item())
         axes_row[0].set_ylabel(label)
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name, fontsize=9)
@@ -50,10 +52,10 @@ def block_orders() -> None:
         axes.annotate("", (3, 9.9), (3, 9.0), arrowprops={"arrowstyle": "-|>", "color": PRE if pre else POST, "lw": 3})
         axes.plot([3, 7, 7, 3], [1.2, 1.2, 6.3, 6.3], color=INK, linewidth=1.3, zorder=0)
         if pre:
-            _box(axes, 7, 2.6, "norm", COLORS["key"])
-        _box(axes, 7, 4.4, "layer", "#DDDDDD")
+            _box(axes, 7.0, 2.6, "norm", COLORS["key"])
+        _box(axes, 7.0, 4.4, "layer", "#DDDDDD")
         if not pre:
-            _box(axes, 3, 7.9, "norm", COLORS["key"])
+            _box(axes, 3.0, 7.9, "norm", COLORS["key"])
         axes.plot(3, 6.3, "o", color="white", markeredgecolor=INK, markersize=15, zorder=3)
         axes.text(3, 6.3, "+", ha="center", va="center", fontsize=12, zorder=4)
         axes.text(2.4, 0.5, "x", ha="right", va="center", style="italic")
@@ -74,7 +76,7 @@ def _box(axes: Axes, x: float, y: float, label: str, color: str) -> None:
 def gradients_by_depth(gradients: Mapping[tuple[str, str], Mapping[int, Float[Tensor, " n_layers"]]]) -> None:
     """Plot the size of the gradient in each block, a line for each depth; `gradients` by (start, order) and depth."""
     starts = list(dict.fromkeys(start for start, _ in gradients))
-    figure, grid = canvas(2, len(starts), width=8.4, height=2.5 * len(starts), sharex=True, sharey=True, squeeze=False)
+    figure, grid = canvas(2, len(starts), width=8.4, height=2.7 * len(starts), sharex=True, sharey=True, squeeze=False)
     for (start, order), by_depth in gradients.items():
         axes = grid[starts.index(start), ("pre", "post").index(order)]
         for i, (depth, norms) in enumerate(by_depth.items()):
@@ -82,26 +84,34 @@ def gradients_by_depth(gradients: Mapping[tuple[str, str], Mapping[int, Float[Te
             place = torch.linspace(0, 1, len(norms))
             axes.plot(place, norms, ".-", color=shade, linewidth=1.3, markersize=4, label=f"{depth} layers")
         ends = [norms[-1].item() for norms in by_depth.values()]
-        what = f"last block {ends[0]:.2g} → {ends[-1]:.2g}"
-        axes.set_title(f"{START_NAMES[start]}, {ORDER_NAMES[order]}: {what}", fontsize=9)
+        what = f"last block: {ends[0]:.2g} → {ends[-1]:.2g}"
+        axes.set_title(f"{START_NAMES[start]}, {ORDER_NAMES[order]}\n{what}", fontsize=9)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     grid[0, -1].legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5))
     for axes in grid[:, 0]:
         axes.set_ylabel("size of the gradient")
     for axes in grid[-1]:
         axes.set_xticks([0, 1], ["first", "last"])
         axes.set_xlabel("block")
-    _title(figure, "At initialization: post-norm's gradient does not fall with depth, from neither start")
+    _title(figure, "New models: post-norm's gradient does not fall with depth, whichever the start")
     plt.show()
 
 
 def training_curves(
-    curves: Mapping[int, Float[Tensor, "starts orders seeds points"]], every: int, frequencies: float, title: str
+    curves: Mapping[int, Float[Tensor, "starts orders seeds points"]], every: int, frequencies: float, depth: int
 ) -> None:
     """Plot held-out loss against steps, a panel for each start; `curves` by the number of warm-up steps.
 
-    A line is the median of the seeds, the band around it their range.
+    A line is the median of the seeds, the band around it their range; `frequencies` is the loss of a model that knows
+    how frequent each character is.
     """
+    stuck = [
+        f"{ORDER_NAMES[order]} from {START_NAMES[start]}"
+        for i, start in enumerate(START_NAMES)
+        for j, order in enumerate(ORDER_NAMES)
+        if all(of_all[i, j, :, -1].min() > frequencies - 0.1 for of_all in curves.values())
+    ]
     figure, row = canvas(2, width=8.8, height=3.4, sharey=True)
     for start, axes in enumerate(row):
         for warmup, of_all in curves.items():
@@ -113,11 +123,11 @@ def training_curves(
                 axes.plot(steps, seeds.median(0).values, line, color=color, linewidth=1.8, label=label)
                 axes.fill_between(steps, seeds.amin(0), seeds.amax(0), color=color, alpha=0.2, linewidth=0)
         axes.axhline(frequencies, color=COLORS["theory"], linestyle=":", linewidth=1.2)
-        axes.text(axes.get_xlim()[1], frequencies, "letter\nfrequencies", fontsize=7.5, va="center")
+        axes.text(axes.get_xlim()[1], frequencies, "frequencies\nalone", fontsize=7.5, va="center")
         axes.set(xlabel="step", title=list(START_NAMES.values())[start])
     row[0].set(ylabel="held-out loss (nats per character)", ylim=(2.2, 4.2))
     row[0].legend(fontsize=8, loc="upper right")
-    _title(figure, title)
+    _title(figure, f"{depth} layers: {'stuck is ' + ' and '.join(stuck) if stuck else 'all four learn'}")
     plt.show()
 
 
@@ -157,7 +167,7 @@ def rearranged_blocks(losses: Mapping[str, float], as_trained: float, guessing: 
     axes.axvline(guessing, color=COLORS["quiet"], linewidth=1, linestyle=":")
     axes.invert_yaxis()
     axes.set(xlabel="loss (nats per token); solid: as trained, dotted: guessing")
-    _title(figure, "Running a block twice costs little, exchanging two more, leaving one out most")
+    _title(figure, "Any block may run twice; block 0 must run, and must run first")
     plt.show()
 
 
