@@ -471,7 +471,7 @@ def gradients_at_start(start: str, name: str, n_layers: int) -> torch.Tensor:
 depths, cases = (2, 4, 8, 16, 48), [(s, o) for s in ("gpt2", "xavier") for o in ("pre", "post")]
 gradients = {case: {n: gradients_at_start(*case, n) for n in depths} for case in cases}
 first = {n: norms[0].item() for n, norms in gradients["gpt2", "post"].items()}
-guess.compare(f"{first[48] / first[2]:.1f}")
+guess.compare(f"{first[48] / first[2]:.2f}")
 
 # %%
 gradients_by_depth(gradients)
@@ -601,8 +601,8 @@ for start, name in (("gpt2", "post"), ("xavier", "post"), ("xavier", "pre")):
     print(f"{start:6} {name:4}: the first layer adds {shares[0]:.3f}, the last {shares[1]:.3f}")
 
 # %% [markdown]
-# With Xavier's start and post-norm, every one of 24 layers adds a third of what is there or more, and the norm shrinks the
-# sum back to size 1, the old part included: each layer rewrites the stream. With GPT-2's start it adds a few thousandths.
+# With Xavier's start and post-norm, every one of 24 layers adds a quarter of what is there or more (most of them half), and
+# the norm shrinks the sum back to size 1, the old part included: each layer rewrites the stream. With GPT-2's start it adds a few thousandths.
 # In pre-norm the first layer overwhelms the embedding, but the stream grows, and by the last layer the share is small. Liu et
 # al. (2020) argue that large shares are what makes post-norm hard to train: a step changes all layers at once, and each
 # passes on, amplified, what the layers before it changed.

@@ -127,7 +127,8 @@ def training_curves(
         axes.set(xlabel="step", title=list(START_NAMES.values())[start])
     row[0].set(ylabel="held-out loss (nats per character)", ylim=(2.2, 4.2))
     row[0].legend(fontsize=8, loc="upper right")
-    _title(figure, f"{depth} layers: {'stuck is ' + ' and '.join(stuck) if stuck else 'all four learn'}")
+    said = f"{' and '.join(stuck)} {'is' if len(stuck) == 1 else 'are'} stuck" if stuck else "all four learn"
+    _title(figure, f"{depth} layers: {said}")
     plt.show()
 
 

@@ -53,6 +53,6 @@ def test_the_title_of_the_curves_names_what_is_stuck_and_nothing_else(drawn):
     stuck = curves.clone()
     stuck[1, 1] = 3.32
     figures.training_curves({0: stuck, 40: stuck}, 10, 3.3, 12)
-    assert drawn().get_suptitle() == "12 layers: stuck is post-norm from Xavier's start"
+    assert drawn().get_suptitle() == "12 layers: post-norm from Xavier's start is stuck"
     figures.training_curves({0: stuck, 40: curves}, 10, 3.3, 12)  # warm-up frees it
     assert drawn().get_suptitle() == "12 layers: all four learn"
