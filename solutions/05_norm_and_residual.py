@@ -446,14 +446,14 @@ for order, first in ((pre_norm, True), (post_norm, False)):
 #
 # - **GPT-2's start**: weights with standard deviation 0.02; the projections that write into the stream are smaller by
 #   1/√(number of layers that write).
-# - **Xavier's start**: each matrix with variance 2 / (rows + columns), as was usual with the model of 2017. At this width
-#   that is 0.14 for a square matrix: seven times as large.
+# - **Xavier's start**: each matrix with variance 2 / (rows + columns), the usual start of models in the order of 2017 (Xiong et
+#   al. 2020). At this width a square matrix gets the standard deviation 0.14: seven times as large.
 #
-# First, new models that have learned nothing. Your `pre_norm` and `post_norm` are in all blocks, your `gradient_norms` measures.
-# The text is our page of *Macbeth*, as notebooks run offline.
+# First, new models that have learned nothing. Your `pre_norm` and `post_norm` are in all blocks, your `gradient_norms`
+# measures. The text is our page of *Macbeth*, as notebooks run offline.
 #
-# **Predict**: GPT-2's start, post-norm. By what factor does the gradient in the *first* block change from 2 layers to 48? (1: not at
-# all; 0.01: it falls to a hundredth.)
+# **Predict**: GPT-2's start, post-norm. By what factor does the gradient in the *first* block change from 2 layers to 48?
+# (1: not at all; 0.01: it falls to a hundredth.)
 
 # %%
 guess = predict(...)  # a factor
@@ -533,7 +533,7 @@ sliders(show_curves, depth=[12, 4, 8, 24])
 # - **Post-norm from Xavier's start** trains with 4 layers (2.45). With 8, 12 and 24 it has learned how frequent characters
 #   are, 3.38, and nothing else, with warm-up and without.
 # - **Warm-up** helps in one place only: pre-norm from GPT-2's start with 8 layers or more (3.00 becomes 2.64 at 24). Everywhere
-#   else it costs a little, as 40 of 100 steps are smaller.
+#   else it costs a little, as 40 of 100 steps are smaller, or changes nothing.
 #
 # So it is the order *and* the start. And this is 100 steps of a small model at one rate; one seed at 8 and 24 layers, three
 # at 4 and 12. The end of training is another question: the course's two siblings of three layers, trained for 2,000
@@ -550,8 +550,8 @@ for name in ("base", "post_norm"):
 # %% [markdown]
 # ### What is stuck?
 #
-# Train the stuck one here, for 60 steps on our page of *Macbeth* (its last tenth held out), and look inside. How much do its predictions
-# differ from one position to another? 0 means that it says the same everywhere, whatever it reads.
+# Train the stuck one here, for 60 steps on our page of *Macbeth* (its last tenth held out), and look inside. How much do
+# its predictions differ from one position to another? 0 means that it says the same everywhere, whatever it reads.
 
 
 # %%
@@ -575,8 +575,8 @@ loss = trained_on_the_page(stuck)
 print(f"after:  spread {prediction_spread(stuck):.2f}, loss {loss:.1f}")
 
 # %% [markdown]
-# It says the same at **every** position: it has learned how frequent characters are, and stopped reading. Why? Measure with your
-# `stream_share` how much the first and the last layer of a *new* model add beside the stream.
+# It says the same at **every** position: it has learned how frequent characters are, and stopped reading. Why? Measure
+# with your `stream_share` how much the first and the last layer of a *new* model add beside the stream.
 
 
 # %%
@@ -602,8 +602,8 @@ for start, name in (("gpt2", "post"), ("xavier", "post"), ("xavier", "pre")):
 
 # %% [markdown]
 # With Xavier's start and post-norm, every one of 24 layers adds a quarter of what is there or more (most of them half), and
-# the norm shrinks the sum back to size 1, the old part included: each layer rewrites the stream. With GPT-2's start it adds a few thousandths.
-# In pre-norm the first layer overwhelms the embedding, but the stream grows, and by the last layer the share is small. Liu et
+# the norm shrinks the sum back to size 1, the old part included: each layer rewrites the stream. With GPT-2's
+# start it adds a few thousandths. In pre-norm the first layer overwhelms the embedding, but the stream grows, and by the last layer the share is small. Liu et
 # al. (2020) argue that large shares are what makes post-norm hard to train: a step changes all layers at once, and each
 # passes on, amplified, what the layers before it changed.
 #
@@ -648,7 +648,7 @@ before_and_after(model="post_norm", block_order=post_norm, prompt="ROMEO:\nWhat 
 guess = predict(...)  # a difference
 
 tokens = torch.tensor(pocket_tokenizer().encode(asset("held-out.txt").read_text()))
-held_out = tokens[: len(tokens) // 257 * 257].view(-1, 257)
+held_out = tokens[: len(tokens) // 257 * 257].view(-1, 257)  # what `follow` reads from here on
 
 
 def loss_of(model: nn.Module) -> float:
@@ -701,8 +701,8 @@ stream_growth(sizes, shares)
 #
 # ### Blocks as edits
 #
-# If every block only adds a correction, then it may matter little which blocks run, and how often. **Predict**: which costs more, leaving block 1 out, or running it
-# **twice**? And by how much does the loss of 4.10 rise?
+# If every block only adds a correction, then it may matter little which blocks run, and how often. **Predict**
+# two losses (4.11 as trained, on these windows): without block 1, and with block 1 run **twice**.
 
 # %%
 guess = predict(...)  # two losses: without block 1, and with it twice
