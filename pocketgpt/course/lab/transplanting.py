@@ -112,6 +112,11 @@ def normalize_with(model: GPT, function: Callable) -> None:
             norm.forward = partial(function, weight=norm.weight, eps=norm.eps)
 
 
+def order_with(model: GPT, function: Callable) -> None:
+    for block in model.blocks:
+        block.order = function
+
+
 def swiglu_with(model: GPT, function: Callable) -> None:
     for layer in feed_forwards(model, SwiGLU):
         gate, up, down = layer.gate_proj.weight, layer.up_proj.weight, layer.down_proj.weight
@@ -183,6 +188,7 @@ REPLACEABLE_PARTS = {
     "merge_heads": ReplaceablePart("merge_heads(x)", "merging heads", merge_with),
     "apply_rope": ReplaceablePart("apply_rope(x, cos, sin)", "rotation", rotate_with),
     "rms_norm": ReplaceablePart("rms_norm(x, weight, eps)", "norm", normalize_with),
+    "block_order": ReplaceablePart("block_order(x, norm, layer)", "order", order_with),
     "swiglu": ReplaceablePart("swiglu(x, gate, up, down)", "feed-forward", swiglu_with),
     "feed_forward": ReplaceablePart("feed_forward(x, up, down)", "feed-forward", feed_forward_with, "relu_squared"),
     "activation": ReplaceablePart("activation(x)", "feed-forward", activate_with, "base"),
