@@ -208,6 +208,30 @@ def test_right_except_at_the_borders_is_said():
     assert sentences("attention_scores", answer) == {"Your `scores` is right, except at the last place along axis -1."}
 
 
+def wrong_in(cases):
+    """An answer that is 3 too large in the cases of these numbers, and right elsewhere."""
+    calls = iter(range(1000))
+    return lambda q, k: scores_of(q, k) + (3 if next(calls) in cases else 0)
+
+
+@pytest.mark.parametrize("cases", [{1}, {4}, {1, 4}, {2, 9}], ids=str)
+def test_a_relation_that_holds_in_some_cases_only_is_not_said(cases):
+    sentence = diagnose(EXERCISES["attention_scores"], wrong_in(cases), 0).sentence
+    assert "values of your `scores` are wrong" in sentence
+
+
+def test_a_border_that_is_wrong_in_one_case_only_is_not_said():
+    calls = iter(range(1000))
+
+    def answer(q, k):
+        scores = scores_of(q, k)
+        if next(calls) in (3, 7):
+            scores[..., -1] += 1
+        return scores
+
+    assert "right, except at" not in diagnose(EXERCISES["attention_scores"], answer, 0).sentence
+
+
 def test_an_error_is_recognized_by_its_text_too():
     def answer(words):
         raise TypeError("something else")

@@ -164,9 +164,9 @@ def row_by_row(x, dim):
 
 @softmax.accepted
 def in_float64_with_unsqueeze(x, dim):
-    x = x.double()
-    raised = (x - x.max(dim).values.unsqueeze(dim)).exp()
-    return raised / raised.sum(dim).unsqueeze(dim)
+    wide = x.double()
+    raised = (wide - wide.max(dim).values.unsqueeze(dim)).exp()
+    return (raised / raised.sum(dim).unsqueeze(dim)).to(x.dtype)
 
 
 @softmax.accepted

@@ -117,4 +117,4 @@ def in_loops(tokens, table):
 @embed.accepted
 def by_comparison(tokens, table):
     is_token = tokens[..., None] == torch.arange(len(table))
-    return torch.einsum("btv,vd->btd", is_token.double(), table.double())
+    return torch.einsum("btv,vd->btd", is_token.to(table.dtype), table)

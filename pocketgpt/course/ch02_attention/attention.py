@@ -123,7 +123,7 @@ def attention_in_float64(q, k, v, mask):
     hidden = torch.where(mask.to(torch.uint8) > 0, scores, -torch.inf)
     raised = torch.exp(hidden - hidden.max(dim=-1, keepdim=True).values.nan_to_num(neginf=0.0))
     weights = raised / raised.sum(dim=-1, keepdim=True).clamp(min=1e-9)
-    return [weights @ v.double(), weights]
+    return [(weights @ v.double()).type_as(v), weights.type_as(q)]
 
 
 @attention.accepted

@@ -115,7 +115,7 @@ def scores_by_broadcasting(q, k):
 
 @attention_scores.accepted
 def scores_in_float64(q, k):
-    return (q.double() / math.sqrt(q.shape[-1])) @ k.double().mT
+    return ((q.double() / math.sqrt(q.shape[-1])) @ k.double().mT).to(q.dtype)
 
 
 @attention_scores.accepted

@@ -134,7 +134,7 @@ def softmax_then_zeros(scores, mask):
 
 @masked_softmax.accepted
 def softmax_with_an_additive_mask(scores, mask):
-    bias = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(mask == 0, -torch.inf)
+    bias = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill(mask == 0, -torch.inf)
     return (scores + bias).softmax(-1).nan_to_num(0.0)
 
 

@@ -138,7 +138,7 @@ def entropy_with_xlogy(weights):
 
 @entropy.accepted
 def entropy_with_nansum(weights):
-    return -(weights.double() * weights.double().log2()).nansum(-1) * math.log(2)
+    return (-(weights.double() * weights.double().log2()).nansum(-1) * math.log(2)).to(weights.dtype)
 
 
 @entropy.accepted

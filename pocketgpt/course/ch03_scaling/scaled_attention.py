@@ -27,11 +27,13 @@ def scaled_attention(
     scale: float | int | None = None,
 ) -> tuple[Float[Tensor, "batch heads seq d_head"], Float[Tensor, "batch heads seq keys"]]:
     """Attention whose scores are multiplied by `scale`, 1/√d_head unless given; returns the output and the weights."""
-    if q.dtype == torch.float16:
+    dtype = q.dtype
+    if dtype == torch.float16:
         q, k, v = q.float(), k.float(), v.float()
     identity = torch.eye(k.shape[-2]).expand(*k.shape[:-2], -1, -1)
     output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-    return output, F.scaled_dot_product_attention(q, k, identity, attn_mask=mask, scale=scale)
+    weights = F.scaled_dot_product_attention(q, k, identity, attn_mask=mask, scale=scale)
+    return output.to(dtype), weights.to(dtype)
 
 
 @scaled_attention.inputs
@@ -208,7 +210,7 @@ def products_in_float32(q, k, v, mask, scale=None):
     scores = torch.einsum("bhtd,bhsd->bhts", q.float(), k.float())
     scores = scores / math.sqrt(q.shape[-1]) if scale is None else scores * scale
     weights = scores.masked_fill(mask.logical_not(), float("-inf")).softmax(-1)
-    return weights @ v.float(), weights
+    return (weights @ v.float()).to(q.dtype), weights.to(q.dtype)
 
 
 @scaled_attention.accepted

@@ -90,7 +90,7 @@ def variance_of_the_product(q, k):
 @score_variance.accepted
 def variance_from_moments(q, k):
     scores = q.double() @ k.double().transpose(0, 1)
-    return (scores**2).mean() - scores.mean() ** 2
+    return ((scores**2).mean() - scores.mean() ** 2).to(q.dtype)
 
 
 @score_variance.accepted

@@ -129,7 +129,7 @@ def diagonal_minus_outer(weights):
 
 @softmax_jacobian.accepted
 def row_by_identity_minus_column(weights):
-    identity = torch.eye(weights.shape[-1], dtype=torch.float64)
+    identity = torch.eye(weights.shape[-1]).to(weights)
     return weights.unsqueeze(-1) * (identity - weights.unsqueeze(-2))
 
 

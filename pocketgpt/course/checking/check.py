@@ -182,7 +182,7 @@ def _related(exercise: Exercise, runs: list[Run], targets: list[Run], wrong: lis
 
     try:
         return relation(exercise, runs, targets, wrong)
-    except (TypeError, ValueError, RuntimeError):  # values too odd to be compared in this way
+    except Exception:  # values too odd to be compared in this way
         return None
 
 

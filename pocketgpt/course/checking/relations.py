@@ -1,8 +1,8 @@
 """Relations of a wrong answer without a name to the right one: the same factor everywhere, reordered, at the
 borders, wrong for some inputs only.
 
-Every relation has to hold in every case in which the answer is wrong; a relation that holds in one case by chance says
-nothing.
+A relation has to hold in every case, also in those in which the answer is right, and be seen in two at least: what
+holds in one by chance says nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,9 +22,9 @@ Pairs = list[tuple[Any, Any]]
 
 def relation(exercise: Exercise, runs: list[Run], targets: list[Run], wrong: list[int]) -> str | None:
     """A sentence about how the values of the wrong cases, given by their indices, differ from the targets."""
-    said = None
-    if not any(runs[i].error for i in wrong):
-        said = _of_values(exercise, [runs[i] for i in wrong], [targets[i] for i in wrong])
+    if len(wrong) < min(2, len(runs)):
+        return None
+    said = None if any(each.error for each in runs) else _of_values(exercise, runs, targets)
     return said or _of_inputs(exercise, runs, wrong)
 
 
@@ -46,6 +46,8 @@ def _of_values(exercise: Exercise, runs: list[Run], targets: list[Run]) -> str |
 
 
 def _of_one(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
+    telling = [i for i, pair in enumerate(pairs) if not (_is_small(pair[1]) and _all_equal(exercise, [pair]))]
+    pairs, runs = [pairs[i] for i in telling], [runs[i] for i in telling]
     if all(isinstance(got, Tensor) and isinstance(wanted, Tensor) for got, wanted in pairs):
         for found in (_not_a_number, _factor, _offset, _reordered, _borders):
             if all(_same_shape(got, wanted) for got, wanted in pairs) and (said := found(exercise, name, pairs, runs)):
@@ -89,7 +91,9 @@ def _factor(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str
     if all(got.dtype == wanted.dtype == torch.bool for got, wanted in pairs):
         turned = _all_equal(exercise, [(~got, wanted) for got, wanted in pairs])
         return f"True and False are exchanged in your `{name}`." if turned else None
-    if not _enough(pairs) or not all(wanted.any() for _, wanted in pairs):
+    if not _enough(pairs):
+        return None
+    if not all(wanted.any() for _, wanted in pairs):
         return None
     factors = []
     for got, wanted in pairs:
@@ -148,28 +152,33 @@ def _sorted_slices(x: Tensor, axis: int) -> Tensor:
 
 
 def _borders(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
-    """Wrong at one end of an axis only, where that axis is long enough to tell."""
-    tolerance = exercise.tolerance
+    """Wrong at one end of an axis only, in three cases at least where the axis is long enough to tell."""
     for axis in range(-1, -1 - min(wanted.ndim for _, wanted in pairs), -1):
+        long = [wanted.shape[axis] for _, wanted in pairs if wanted.shape[axis] > 2]
+        if len(long) < 3 or len(set(long)) < 2:
+            continue
+        places = [_wrong_places(exercise, *pair, axis) for pair in pairs]
         for end, words in ((0, "first"), (-1, "last")):
-            ends = []
-            for got, wanted in pairs:
-                right = torch.isclose(got.double(), wanted.double(), tolerance, tolerance / 10, equal_nan=True)
-                places = (~right).movedim(axis, 0).flatten(1).any(-1) if wanted.ndim > 1 else ~right
-                ends.append(bool(places[end]) and int(places.sum()) == 1)
-            if all(ends) and any(wanted.shape[axis] > 2 for _, wanted in pairs):
+            if all(bool(each[end]) and int(each.sum()) == 1 for each in places):
                 return f"Your `{name}` is right, except at the {words} place along axis {axis}."
     return None
 
 
+def _wrong_places(exercise: Exercise, got: Tensor, wanted: Tensor, axis: int) -> Tensor:
+    right = torch.isclose(got.double(), wanted.double(), exercise.tolerance, exercise.tolerance / 10, equal_nan=True)
+    return (~right).movedim(axis, 0).flatten(1).any(-1) if wanted.ndim > 1 else ~right
+
+
 def _of_inputs(exercise: Exercise, runs: list[Run], wrong: list[int]) -> str | None:
-    """The answer is wrong exactly for the inputs with some property, or right exactly for these.
+    """The answer is wrong exactly for the inputs with some property, or right exactly for these, two at least.
 
     Nearly everything is right where there is one number or none, so that says nothing.
     """
     each = [dict.fromkeys(traits(exercise, run.inputs)) for run in runs]
     for trait in dict.fromkeys(trait for traits in each for trait in traits):
         having = [i for i, traits in enumerate(each) if trait in traits]
+        if len(having) < 2:
+            continue
         if having == wrong and len(having) < len(runs):
             return f"This is right, except where {trait}."
         trivial = trait.endswith(("is empty", "has one element", "has size 1"))
@@ -247,6 +256,13 @@ def _plain(pair: tuple[Any, Any]) -> tuple[Any, Any]:
     """A list of results passes for a tuple."""
     got, wanted = pair
     return (tuple(got), wanted) if isinstance(wanted, tuple) and isinstance(got, list) else (got, wanted)
+
+
+def _is_small(wanted: Any) -> bool:
+    """One number or element, or none, or zeros: many relations hold there and say nothing."""
+    if isinstance(wanted, Tensor):
+        return wanted.numel() < 2 or not wanted.any()
+    return not hasattr(wanted, "__len__") or len(wanted) < 2
 
 
 def _same_shape(got: Tensor, wanted: Tensor) -> bool:
