@@ -189,6 +189,64 @@ def minus_one_billion(q, k, v, mask, scale=None):
     return weights @ v, weights
 
 
+@scaled_attention.mistake(hint=2)
+def scale_from_the_heads(q, k, v, mask, scale=None):
+    """The scale is made from axis 1 of q, the number of heads: d_head is the last axis."""
+    return _attend(q, k, v, mask, q.shape[1] ** -0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake
+def given_scale_on_top(q, k, v, mask, scale=None):
+    """A given scale is multiplied on top of 1/√d_head: it takes its place."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5 * (1.0 if scale is None else scale))
+
+
+@scaled_attention.mistake(hint=2)
+def scale_of_width_32(q, k, v, mask, scale=None):
+    """Without a given scale yours takes 1/√32 whatever the width is: take q.shape[-1]."""
+    return _attend(q, k, v, mask, 32**-0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake(hint=2)
+def scale_of_width_64(q, k, v, mask, scale=None):
+    """Without a given scale yours takes 1/√64 = 1/8 whatever the width is: take q.shape[-1]."""
+    return _attend(q, k, v, mask, 64**-0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake(hint=3)
+def only_above_zero(q, k, v, mask, scale=None):
+    """A scale of 0 and a negative one are taken for none: any number is allowed, ask `if scale is None`."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None or scale <= 0 else scale)
+
+
+@scaled_attention.mistake
+def sign_of_the_scale_lost(q, k, v, mask, scale=None):
+    """The sign of a given scale is lost: multiply by it as it is."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else abs(scale))
+
+
+@scaled_attention.mistake
+def keys_summed_here(q, k, v, mask, scale=None):
+    """The weights sum up the keys: they belong to the values v."""
+    weights = _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else scale)[1]
+    return weights @ k, weights
+
+
+@scaled_attention.mistake(hint=3)
+def scaled_scores_for_weights(q, k, v, mask, scale=None):
+    """The output is right, and the second value is the scores: return the weights after the softmax."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return _attend(q, k, v, mask, scale)[0], (q * scale) @ k.mT
+
+
+@scaled_attention.mistake(hint=2)
+def over_the_heads(q, k, v, mask, scale=None):
+    """The softmax runs over the heads, axis 1: it runs over the keys, the last axis."""
+    scores = ((q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT).masked_fill(~mask, -torch.inf)
+    weights = scores.softmax(1).nan_to_num()
+    return weights @ v, weights
+
+
 @scaled_attention.finished
 def queries_scaled_first(q, k, v, mask, scale=None):
     if scale is None:
