@@ -169,8 +169,8 @@ def largest_added(x, dim):
 
 @softmax.mistake(hint=1)
 def magnitude_of_the_largest_subtracted(x, dim):
-    """What is subtracted is |max|: where all scores are negative it makes them smaller still. Subtract the largest score
-    as it is, with its sign."""
+    """What is subtracted is |max|: where all scores are negative it makes them smaller still. Subtract the largest
+    score as it is, with its sign."""
     return _shares((x - x.amax(dim, keepdim=True).abs()).exp(), dim)
 
 

@@ -43,9 +43,10 @@ def _(rng):
     yield write(b, b"\xc3", c, b"\xa9", b" be", b"\xe2\x80")
     yield write(b, c, b"\xe2\x80", b)  # the last token comes earlier, too
     yield write(b"\xef\xbb\xbf", a, b)  # U+FEFF, which opens some files
-    yield write(
-        a, b"e\xcc", b"\x81", "Ġ".encode(), b
-    )  # é as two characters, and a letter that stands for a space elsewhere
+    yield write(a, b"e\xcc", b"\x81", b)  # é as two characters
+    yield write(a, "Ġ".encode(), b)  # a letter that stands for a space in other vocabularies
+    yield write(b"\n", a, b" ")
+    yield write(b, b"\n ")
     yield write(a, b"\r", b"\n", b, b"\r\n", c)
     many = [bytes([ord("a") + i // 26, ord("a") + i % 26]) for i in torch.randperm(26 * 26, generator=rng).tolist()]
     yield torch.randint(256, len(many), (5,), generator=rng).tolist(), many
