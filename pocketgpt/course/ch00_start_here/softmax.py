@@ -23,9 +23,10 @@ def _(rng):
     high_and_low = torch.tensor([1000.0, 0.0, -1000.0])
     yield torch.randn(3, 4, generator=rng) + high_and_low[:, None], -1
     yield torch.randn(3, 2, generator=rng) + high_and_low[:, None], 0
-    ruled_out = torch.randn(4, 3, generator=rng)
-    ruled_out[1:3, 0] = -torch.inf  # scores that say "impossible", as attention will have them
-    yield ruled_out, -1
+    for rows in (4, 5):
+        ruled_out = torch.randn(rows, 3, generator=rng)
+        ruled_out[1:3, 0] = -torch.inf  # scores that say "impossible", as attention will have them
+        yield ruled_out, -1
     just_too_large = torch.rand(3, 4, generator=rng)
     just_too_large[:, 2] += 89.0  # its exp is infinite, and that of 87 is not
     yield just_too_large, -1

@@ -31,7 +31,8 @@ def tokens(rng, shape, vocab):
 @embed.inputs
 def _(rng):
     yield torch.randperm(6, generator=rng).view(2, 3), torch.randn(6, 8, generator=rng)  # every token once
-    yield torch.randint(300, (4, 50), generator=rng), torch.randn(301, 2, generator=rng)  # a larger vocabulary
+    for length in (50, 40):
+        yield torch.randint(300, (4, length), generator=rng), torch.randn(301, 2, generator=rng)  # a larger vocabulary
 
 
 @embed.mistake(hint=2)

@@ -61,6 +61,7 @@ def _(rng):
     yield x + y + z + w, in_order((a, b), (c, d), (a + b, c + d))
     yield "é" + x + "ü" + y, in_order((a, b), (b"\xc3", b"\xbc"))
     yield "e\u0301" + x, in_order((b"e", b"\xcc"), (b"\xcc", b"\x81"))  # é as two characters
+    yield x.upper() + x + y.upper() + y, in_order((a.upper(), a), (b, b), (b.upper(), b))
     yield x + "–" + y, in_order((b"\xe2", b"\x80"))
     yield "é", in_order((b"\xc3", b"\xa9"))  # one character, two bytes
     yield x + y + z + w, in_order((a, b), (a + b, c), (c, d))  # the first join makes a pair that beats a known one

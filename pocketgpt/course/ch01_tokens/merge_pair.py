@@ -25,6 +25,8 @@ def _(rng):
     yield [a, b, c, a, b + c, d, a], (a, b + c)
     yield [a + b, c, a, b + c, d], (a + b, c)
     yield [b"".join([a, b]), c, d, b"".join([a, b]), c], (b"".join([a, b]), c)  # equal tokens that are not one object
+    yield [a, a, c, b, b, d, b, a], (a, b)
+    yield [c + a, b, a + c, b, a, b + c, a, c + b], (a, b)  # tokens that begin and end like those of the pair
     yield [a], (a, b)
     yield [], (a, b)
 

@@ -32,7 +32,8 @@ def _(rng):
     start = int(torch.randint(3, 9, (), generator=rng))
     yield torch.arange(start, start + 4), torch.arange(start - 2, start + 3)  # a window in the middle
     yield torch.tensor([5]), torch.arange(8)
-    yield torch.tensor([1023, 2000]), torch.arange(1020, 1026)  # far along in a long text
+    for last in (2000, 1024):
+        yield torch.tensor([1023, last]), torch.arange(1020, 1026)  # far along in a long text
 
 
 @causal_mask.mistake(hint=3)
@@ -141,6 +142,30 @@ def transposed_and_turned(query_positions, key_positions):
     """The rows belong to keys here, and True is where a query must not look, or at its own position: a row belongs to a
     query, and key ≤ query."""
     return query_positions[None, :] <= key_positions[:, None]
+
+
+@causal_mask.mistake(hint=1)
+def counted_from_the_first_of_each(query_positions, key_positions):
+    """Queries and keys are counted from their first position each: compare the positions as they are given."""
+    return (key_positions - key_positions[0])[None, :] <= (query_positions - query_positions[0])[:, None]
+
+
+@causal_mask.mistake(hint=3)
+def everything_but_itself(query_positions, key_positions):
+    """A query sees everything but its own position: compare with ≤."""
+    return key_positions[None, :] != query_positions[:, None]
+
+
+@causal_mask.mistake(hint=1)
+def both_sorted(query_positions, key_positions):
+    """The positions are sorted before they are compared: they may come in any order, and each keeps its row or column."""
+    return key_positions.sort().values[None, :] <= query_positions.sort().values[:, None]
+
+
+@causal_mask.mistake(hint=2)
+def transposed_future(query_positions, key_positions):
+    """A row for each key here, and True strictly in the future: a row belongs to a query, and key ≤ query."""
+    return query_positions[None, :] > key_positions[:, None]
 
 
 @causal_mask.finished

@@ -137,20 +137,6 @@ def minus_one_hundred(scores, mask):
 
 
 @masked_softmax.mistake(hint=1)
-def minus_one_hundred_and_zeros(scores, mask):
-    """Rows with nothing allowed are right. Elsewhere hidden scores become a number like −100 or −1000, and an allowed
-    score may be lower: only −∞ hides in every case."""
-    return torch.softmax(scores.masked_fill(~mask, -100.0), dim=-1) * mask.any(-1, keepdim=True)
-
-
-@masked_softmax.mistake(hint=1)
-def minus_ten_thousand_and_zeros(scores, mask):
-    """Rows with nothing allowed are right. Elsewhere hidden scores become a number like −10,000, and an allowed score
-    may be lower, such as −20,000: only −∞ hides in every case."""
-    return torch.softmax(scores.masked_fill(~mask, -1e4), dim=-1) * mask.any(-1, keepdim=True)
-
-
-@masked_softmax.mistake(hint=1)
 def divided_by_what_is_left(scores, mask):
     """The mask comes after the softmax, and where a hidden key took everything, nothing is left to divide by: hide the
     scores first, with −∞."""

@@ -38,6 +38,13 @@ def scaled_attention(
 
 @scaled_attention.inputs
 def _(rng):
+    # Scores around −20,000 and −5000, and far larger where they are hidden. Whole numbers and d = 4: no rounding.
+    for large in (200.0, 100.0):
+        q, k = (torch.randint(-1, 2, (1, 2, length, 4), generator=rng).float() for length in (5, 6))
+        q[..., 0], k[..., 0], k[..., 2, 0] = -large, large, large - 10
+        mask = torch.rand(5, 6, generator=rng) < 0.6
+        mask[:, 1], mask[:, 2] = True, False
+        yield q, k, torch.randn(1, 2, 6, 4, generator=rng), mask
     # The products are ±100,000, more than float16 can represent (65,504); scaled, they are ±12,500.
     direction = (100_000 / 64) ** 0.5 * torch.randn(64, generator=rng).sign()
     signs = 2.0 * torch.randint(2, (1, 3, 4, 1), generator=rng) - 1
@@ -245,6 +252,13 @@ def over_the_heads(q, k, v, mask, scale=None):
     scores = ((q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT).masked_fill(~mask, -torch.inf)
     weights = scores.softmax(1).nan_to_num()
     return weights @ v, weights
+
+
+@scaled_attention.mistake
+def queries_added(q, k, v, mask, scale=None):
+    """The queries are added to the output, as a residual connection does: that comes outside of attention."""
+    output, weights = _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else scale)
+    return output + q, weights
 
 
 @scaled_attention.finished

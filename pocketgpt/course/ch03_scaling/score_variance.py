@@ -156,6 +156,37 @@ def squares_of_the_means(q, k):
     return scores.mean().square() - scores.square().mean()
 
 
+@score_variance.mistake(hint=1)
+def one_query_at_a_time_summed(q, k):
+    """The variances of the queries' scores are added up: take all scores together, around one common mean."""
+    return (q @ k.mT).var(dim=-1, correction=0).sum()
+
+
+@score_variance.mistake(hint=1)
+def of_the_queries_alone(q, k):
+    """The queries meet themselves: the scores are those of every query with every key."""
+    return (q @ q.mT).var(correction=0)
+
+
+@score_variance.mistake(hint=1)
+def of_the_keys_alone(q, k):
+    """The keys meet themselves: the scores are those of every query with every key."""
+    return (k @ k.mT).var(correction=0)
+
+
+@score_variance.mistake(hint=1)
+def of_the_means(q, k):
+    """This is the variance of the queries' mean scores: take all scores, each for itself."""
+    return (q @ k.mT).mean(-1).var(correction=0)
+
+
+@score_variance.mistake(hint=3)
+def without_a_square(q, k):
+    """The mean is subtracted as it is: subtract its square from the mean of the squares."""
+    scores = q @ k.mT
+    return scores.square().mean() - scores.mean()
+
+
 @score_variance.finished
 def variance_of_the_product(q, k):
     return (q @ k.mT).var(correction=0)

@@ -16,23 +16,37 @@ from pocketgpt.course.checking.cases import axes_of
 from pocketgpt.course.checking.compare import difference
 from pocketgpt.course.checking.exercise import Exercise
 from pocketgpt.course.checking.run import Run
+from pocketgpt.course.checking.tendencies import tendency
+from pocketgpt.course.checking.transforms import changed_input, changed_result
 
 Pairs = list[tuple[Any, Any]]
 
 
-def relation(exercise: Exercise, runs: list[Run], targets: list[Run], wrong: list[int]) -> str | None:
+def relation(
+    exercise: Exercise,
+    runs: list[Run],
+    targets: list[Run],
+    wrong: list[int],
+    compared: Callable[[Exercise, Run, Run], Any],
+) -> str | None:
     """A sentence about how the values of the wrong cases, given by their indices, differ from the targets."""
     if len(wrong) < min(2, len(runs)):
         return None
     said = None if any(each.error for each in runs) else _of_values(exercise, runs, targets)
-    return said or _of_inputs(exercise, runs, wrong)
+    equal = lambda mine, other: compared(exercise, mine, other) is None  # noqa: E731
+    said = said or changed_input(exercise, runs, equal) or _of_inputs(exercise, runs, wrong)
+    return said or (None if any(each.error for each in runs) else _of_values(exercise, runs, targets, (tendency,)))
 
 
-def _of_values(exercise: Exercise, runs: list[Run], targets: list[Run]) -> str | None:
+def _of_values(
+    exercise: Exercise, runs: list[Run], targets: list[Run], relations: tuple[Callable, ...] = ()
+) -> str | None:
+    relations = relations or (_of_one, changed_result)
     values, expected = [each.value for each in runs], [each.value for each in targets]
     names = exercise.returns
     if len(names) == 1:
-        return _of_one(exercise, names[0], list(zip(values, expected, strict=True)), runs)
+        pairs = list(zip(values, expected, strict=True))
+        return next(filter(None, (each(exercise, names[0], pairs, runs) for each in relations)), None)
     if not all(isinstance(value, list | tuple) and len(value) == len(names) for value in values):
         return None
     if len(names) == 2 and _all_equal(exercise, [(got[::-1], wanted) for got, wanted in zip(values, expected)]):  # noqa: B905
@@ -41,7 +55,7 @@ def _of_values(exercise: Exercise, runs: list[Run], targets: list[Run]) -> str |
         part = names.index(name)
         pairs = [(got[part], wanted[part]) for got, wanted in zip(values, expected, strict=True)]
         if not _all_equal(exercise, pairs):
-            return _of_one(exercise, name, pairs, runs)
+            return next(filter(None, (each(exercise, name, pairs, runs) for each in relations)), None)
     return None
 
 
@@ -112,6 +126,8 @@ def _factor(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str
         for words, power in ((f"√{size}", 0.5), (f"1/√{size}", -0.5), (size, 1.0), (f"1/{size}", -1.0)):
             if all(n and abs(c / n**power - 1) < 1e-3 for n, c in zip(sizes, factors, strict=True)):
                 return f"Your `{name}` is {words} times what it should be, everywhere."
+    if sum(wanted.numel() > 2 for _, wanted in pairs) > 2:
+        return f"Your `{name}` is right up to a factor, which is another for other inputs: is a scale made of a wrong size?"
     return None
 
 
@@ -195,6 +211,13 @@ def traits(exercise: Exercise, inputs: tuple) -> Iterator[str]:
             yield f"`{name}` has {value.ndim} ax{'i' if value.ndim == 1 else 'e'}s"
             if not value.is_contiguous():
                 yield f"`{name}` is not contiguous in memory"
+            finite = value[value.isfinite()] if value.dtype != torch.bool else value[:0]
+            if value.is_floating_point() and finite.abs().gt(80).any():
+                yield f"`{name}` has values beyond ±80"
+            if value.is_floating_point() and value.isinf().any():
+                yield f"`{name}` has infinities"
+            if value.dtype == torch.int64:
+                yield from (f"`{name}` has values above {n}" for n in (20, 255, 1000) if finite.gt(n).any())
             if value.dtype == torch.float16:
                 yield f"`{name}` is float16"
             if value.dtype == torch.bool and value.ndim and not value.any(-1).all():
