@@ -158,7 +158,8 @@ def everything_but_itself(query_positions, key_positions):
 
 @causal_mask.mistake(hint=1)
 def both_sorted(query_positions, key_positions):
-    """The positions are sorted before they are compared: they may come in any order, and each keeps its row or column."""
+    """The positions are sorted before they are compared: they may come in any order, and each has its own row or
+    column."""
     return key_positions.sort().values[None, :] <= query_positions.sort().values[:, None]
 
 

@@ -78,8 +78,8 @@ def remembered(answer: Callable, runs: list[Run], seconds: float | None) -> str 
         again = run(answer, each.inputs, seconds=seconds)
         if not same(each.value, again.value):
             return (
-                "Called again with the same inputs, your function returns something else. A list or dictionary made "
-                "outside of it, or as the default of a parameter, stays from call to call: make it inside."
+                "Called again with the same inputs, your function returns something else. Is anything random in it? Or "
+                "a list or dictionary is made outside, or as a default: it stays from call to call, so make it inside."
             )
     return None
 

@@ -127,7 +127,7 @@ def _factor(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str
             if all(n and abs(c / n**power - 1) < 1e-3 for n, c in zip(sizes, factors, strict=True)):
                 return f"Your `{name}` is {words} times what it should be, everywhere."
     if sum(wanted.numel() > 2 for _, wanted in pairs) > 2:
-        return f"Your `{name}` is right up to a factor, which is another for other inputs: is a scale made of a wrong size?"
+        return f"Your `{name}` is right up to a factor that changes with the inputs: is a scale made of a wrong size?"
     return None
 
 

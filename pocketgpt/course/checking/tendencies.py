@@ -22,21 +22,28 @@ def tendency(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> st
         if any(got.shape != wanted.shape or got.dtype.is_complex for got, wanted in pairs):
             return None
         if all(wanted.dtype == torch.bool for _, wanted in pairs):
-            return next(
-                (f"Your `{name}` {said}" for said, holds in _MASKS if all(holds(*pair) for pair in pairs)), None
-            )
-        return _sums(exercise, name, pairs, runs) or _regions(exercise, name, pairs)
+            return _of_sizes(name, pairs, runs) or _said(name, _MASKS, pairs)
+        return (
+            _of_sizes(name, pairs, runs)
+            or _nearly(name, pairs)
+            or _sums(exercise, name, pairs, runs)
+            or _regions(exercise, name, pairs)
+            or _one_sided(name, pairs)
+        )
     for kind, tendencies in ((list, _LISTS), (str, _TEXTS), (Mapping, _COUNTS)):
         if all(isinstance(x, kind) for pair in pairs for x in pair):
-            return next(
-                (f"Your `{name}` {said}" for said, holds in tendencies if all(_of(holds, *p) for p in pairs)), None
-            )
+            return _said(name, tendencies, pairs)
     return None
+
+
+def _said(name: str, tendencies: list[tuple[str, Callable]], pairs: Pairs) -> str | None:
+    found = (f"Your `{name}` {said}" for said, holds in tendencies if all(_of(holds, *pair) for pair in pairs))
+    return next(found, None)
 
 
 def _of(holds: Callable, got: Any, wanted: Any) -> bool:
     try:
-        return got == wanted or holds(got, wanted)
+        return bool(holds(got, wanted)) if isinstance(wanted, Tensor) else got == wanted or bool(holds(got, wanted))
     except TypeError:  # elements of another type
         return False
 
@@ -61,12 +68,12 @@ def _ascii(text: str) -> list[str]:
 
 
 _MASKS: list[tuple[str, Callable[[Any, Any], bool]]] = [
-    ("is True at too many places, and nowhere False where it should be True.", lambda got, wanted: (got | ~wanted).all()),
-    ("is True at too few places, and nowhere True where it should be False.", lambda got, wanted: (~got | wanted).all()),
+    ("is True at too many places, and at none False by mistake.", lambda got, wanted: (got | ~wanted).all()),
+    ("is True at too few places, and at none True by mistake.", lambda got, wanted: (~got | wanted).all()),
 ]  # fmt: skip
 _LISTS: list[tuple[str, Callable[[Any, Any], bool]]] = [
-    ("has the right bytes, and too few are joined.", lambda got, wanted: _same_bytes(got, wanted) and len(got) > len(wanted)),
-    ("has the right bytes, and too many are joined.", lambda got, wanted: _same_bytes(got, wanted) and len(got) < len(wanted)),
+    ("has the right bytes, and too few are joined.", lambda *both: _same_bytes(*both) and len(both[0]) > len(both[1])),
+    ("has the right bytes, and too many are joined.", lambda *both: _same_bytes(*both) and len(both[0]) < len(both[1])),
     ("has the right bytes, and others are joined than should be.", _same_bytes),
     ("is in the right order, and some of it is missing.", _within),
     ("is all there, and other elements are in between.", lambda got, wanted: _within(wanted, got)),
@@ -76,7 +83,7 @@ _LISTS: list[tuple[str, Callable[[Any, Any], bool]]] = [
 _TEXTS: list[tuple[str, Callable[[Any, Any], bool]]] = [
     ("has characters in the right order, and some are missing.", _within),
     ("has all characters in order, and others in between.", lambda got, wanted: _within(wanted, got)),
-    ("is right in its ASCII characters: those of several bytes go wrong.", lambda got, wanted: _ascii(got) == _ascii(wanted)),
+    ("is right in its ASCII characters, and others go wrong.", lambda got, wanted: _ascii(got) == _ascii(wanted)),
 ]  # fmt: skip
 _COUNTS: list[tuple[str, Callable[[Any, Any], bool]]] = [
     ("lacks some keys, and the others have the right values.", lambda got, wanted: got.items() <= wanted.items()),
@@ -100,22 +107,20 @@ def _of_sizes(name: str, pairs: Pairs, runs: list[Run]) -> str | None:
 
 
 def _nearly(name: str, pairs: Pairs) -> str | None:
-    """Differences of 1 % at most."""
-    close = [
-        torch.allclose(got.double(), wanted.double(), rtol=1e-2, atol=1e-3, equal_nan=True) for got, wanted in pairs
-    ]
-    return (
-        f"Your `{name}` is nearly right: it is off by 1 % at most. Is something rounded or added?"
-        if all(close)
-        else None
-    )
+    """Differences of about 1 % at most."""
+    if not all(torch.allclose(got.double(), wanted.double(), rtol=1e-2, atol=1e-3) for got, wanted in pairs):
+        return None
+    return f"Your `{name}` is nearly right, to about 1 %: is something rounded, or a constant added?"
 
 
 def _one_sided(name: str, pairs: Pairs) -> str | None:
-    gaps = torch.cat([(got.double() - wanted.double()).flatten() for got, wanted in pairs])
-    if len(gaps) < 5 or gaps.isnan().any() or not (gaps.max() <= 1e-6 or gaps.min() >= -1e-6):
+    each = [(got.double() - wanted.double()).flatten() for got, wanted in pairs]
+    if 2 * sum(bool(gaps.abs().gt(1e-5).any()) for gaps in each) < len(each):
         return None
-    return f"Your `{name}` is {'too large' if gaps.max() > 1e-6 else 'too small'} wherever it is wrong."
+    gaps = torch.cat(each)
+    if len(gaps) < 5 or gaps.isnan().any() or not (gaps.max() <= 1e-5 or gaps.min() >= -1e-5):
+        return None
+    return f"Your `{name}` is {'too large' if gaps.max() > 1e-5 else 'too small'} wherever it is wrong."
 
 
 def _sums(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
@@ -125,22 +130,16 @@ def _sums(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str |
     if not all(wanted.ndim and _sum_to_1(wanted, axis) for (_, wanted), axis in zip(pairs, axes, strict=True)):
         return None
     along = "axis -1" if place is None else "`dim`"
-    if all(got.isfinite().all() for got, _ in pairs):
-        if not any(
-            _sum_to_1(got, axis) for (got, wanted), axis in zip(pairs, axes, strict=True) if wanted.shape[axis] > 1
-        ):
-            return f"Your `{name}` should sum to 1 along {along}, and does not."
-        largest = [(got.amax(axis), wanted.amax(axis)) for (got, wanted), axis in zip(pairs, axes, strict=True)]
-        if all(_sum_to_1(got, axis) for (got, _), axis in zip(pairs, axes, strict=True)):
-            if all((got <= wanted + exercise.tolerance).all() for got, wanted in largest):
-                return (
-                    f"Your `{name}` sums to 1 along {along}, as it should, and is too even: are the scores scaled down?"
-                )
-            if all((got >= wanted - exercise.tolerance).all() for got, wanted in largest):
-                return (
-                    f"Your `{name}` sums to 1 along {along}, as it should, and is too uneven: are the scores scaled up?"
-                )
-    return None
+    if not all(got.isfinite().all() for got, _ in pairs):
+        return None
+    if not all(_sum_to_1(got, axis) for (got, _), axis in zip(pairs, axes, strict=True)):
+        return f"Your `{name}` should sum to 1 along {along}, and does not everywhere."
+    largest = [(got.amax(axis), wanted.amax(axis)) for (got, wanted), axis in zip(pairs, axes, strict=True)]
+    if all((got <= wanted + exercise.tolerance).all() for got, wanted in largest):
+        return f"Your `{name}` sums to 1 along {along}, and is too even: are the scores scaled down?"
+    if all((got >= wanted - exercise.tolerance).all() for got, wanted in largest):
+        return f"Your `{name}` sums to 1 along {along}, and is too uneven: are the scores scaled up?"
+    return f"Your `{name}` sums to 1 along {along}, and its proportions are wrong."
 
 
 def _sum_to_1(x: Tensor, axis: int) -> bool:
