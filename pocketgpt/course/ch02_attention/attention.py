@@ -37,10 +37,10 @@ def _(rng):
         nowhere = random_mask(rng, queries, keys)
         nowhere[2] = False
         yield *(torch.randn(length, 3, generator=rng) for length in (queries, keys, keys)), nowhere
-    # Scores around −20,000 and −5000, and far larger where they are hidden. Whole numbers and d = 4: no rounding.
-    for large in (200.0, 100.0):
+    # Scores around −20,000, −5000 and 20,000, and far from that where hidden. Whole numbers and d = 4: no rounding.
+    for large, sign in ((200.0, -1), (100.0, -1), (200.0, 1)):
         q, k = (torch.randint(-1, 2, (length, 4), generator=rng).float() for length in (5, 6))
-        q[:, 0], k[:, 0], k[2, 0] = -large, large, large - 10
+        q[:, 0], k[:, 0], k[2, 0] = sign * large, large, large - 10
         mask = random_mask(rng, 5, 6)
         mask[:, 2] = False
         yield q, k, torch.randn(6, 4, generator=rng), mask
