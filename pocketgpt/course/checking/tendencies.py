@@ -19,7 +19,7 @@ Pairs = list[tuple[Any, Any]]
 def tendency(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
     """A sentence that is true in every case, about results of the right type and shape."""
     if all(isinstance(x, Tensor) for pair in pairs for x in pair):
-        if any(got.shape != wanted.shape or got.dtype.is_complex for got, wanted in pairs):
+        if any(got.shape != wanted.shape or _kind(got) != _kind(wanted) for got, wanted in pairs):
             return None
         if all(wanted.dtype == torch.bool for _, wanted in pairs):
             return _of_sizes(name, pairs, runs) or _said(name, _MASKS, pairs)
@@ -34,6 +34,10 @@ def tendency(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> st
         if all(isinstance(x, kind) for pair in pairs for x in pair):
             return _said(name, tendencies, pairs)
     return None
+
+
+def _kind(x: Tensor) -> tuple[bool, bool]:
+    return x.dtype == torch.bool, x.is_floating_point()
 
 
 def _said(name: str, tendencies: list[tuple[str, Callable]], pairs: Pairs) -> str | None:
