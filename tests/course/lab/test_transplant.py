@@ -43,6 +43,7 @@ RIGHT = {
     "causal_mask": lambda queries, keys: torch.ones(len(queries), len(keys), dtype=torch.bool).tril(),
     "attention": lambda q, k, v, mask: tuple(fused(q, k, v, mask)),
     "apply_rope": complex_rotation,
+    "rope_frequencies": lambda d_head, theta: torch.logspace(0, 2 / d_head - 1, d_head // 2, base=theta),
     "rms_norm": lambda x, weight, eps: F.rms_norm(x, weight.shape, weight, eps),
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down),
 }
@@ -53,6 +54,7 @@ WRONG = {
     "causal_mask": lambda queries, keys: torch.ones(len(queries), len(keys), dtype=torch.bool),
     "attention": lambda q, k, v, mask: (v, None),
     "apply_rope": lambda x, cos, sin: x,
+    "rope_frequencies": lambda d_head, theta: torch.zeros(d_head // 2),
     "rms_norm": lambda x, weight, eps: x,
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, up)) * F.linear(x, gate), down),
 }
