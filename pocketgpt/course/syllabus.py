@@ -85,7 +85,7 @@ CHAPTERS = (
         "RoPE",
         90,
         (3, 7),
-        ("rope_frequencies", "apply_rope", "score_at", "stretch", "to_half_split"),
+        ("rope_frequencies", "apply_rope", "score_at", "to_half_split", "stretch"),
         on_map=True,
     ),
     Chapter(9, "grouped_query_attention", "Grouped-query attention", on_map=True),

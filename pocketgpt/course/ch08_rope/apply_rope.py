@@ -44,7 +44,6 @@ def _(rng):
     yield torch.randn(2, 3, 7, 6, generator=rng), turns.cos(), turns.sin()
 
 
-
 @apply_rope.mistake(hint=1)
 def interleaved_pairs(x, cos, sin):
     """The pairs are neighbors here, (x[2i], x[2i + 1]): that is the interleaved layout, and this is the half-split one,

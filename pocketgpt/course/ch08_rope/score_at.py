@@ -67,8 +67,7 @@ def _turn(x, position, frequencies):
 @score_at.composed
 def _(q, k, m, n, frequencies, *, apply_rope):
     turned_q, turned_k = (
-        apply_rope(x[None], (p * frequencies).cos()[None], (p * frequencies).sin()[None])
-        for x, p in ((q, m), (k, n))
+        apply_rope(x[None], (p * frequencies).cos()[None], (p * frequencies).sin()[None]) for x, p in ((q, m), (k, n))
     )
     return (turned_q * turned_k).sum()
 
