@@ -80,7 +80,7 @@ recall(8)
 # | key at position 1 | (−0.301, 1.382) | (0.990, 1.010) |
 # | their dot product | 1.081 = 2 cos 1 | 2.000 = 2 cos 0.01 |
 #
-# The score is 3.081. Without positions it is 4. And at other places?
+# The score is 3.08. Without positions it is 4. And at other places?
 
 
 # %%
@@ -93,7 +93,7 @@ def turned(pair: torch.Tensor, angle: float) -> torch.Tensor:
 pair = torch.ones(2)
 for m, n in ((2, 1), (102, 101), (5, 5), (7, 5), (8, 5), (11, 5)):
     products = [turned(pair, m * f) @ turned(pair, n * f) for f in (1.0, 0.01)]
-    print(f"query at {m:3}, key at {n:3}: {sum(products):.3f}")
+    print(f"query at {m:3}, key at {n:3}: {sum(products):.2f}")
 
 # %% [markdown]
 # Two lines to compare: (2, 1) and (102, 101) have the same score. And the last one: six tokens apart the score is nearly
@@ -428,9 +428,9 @@ as_it_is, converted = loaded(lambda weight, heads: weight), loaded(to_half_split
 guess.compare((round(loss_of(as_it_is), 2), round(loss_of(converted), 2)))
 
 # %% [markdown]
-# No error, no NaN, a loss far below guessing, and text that looks like a bad model's. People have searched for days. Three
-# variants of the trap: permuting weights that somebody has permuted already; permuting k_proj with the number of **query**
-# heads; and permuting v_proj, which RoPE never touches.
+# No error and no NaN, and the loss is far below guessing: the right words and the wrong order. It happened to TinyLlama and to Llama 2
+# 70B in llama.cpp (links at the end). Three variants of the trap: permuting weights that somebody has permuted already;
+# permuting k_proj with the number of **query** heads; and permuting v_proj, which RoPE never touches.
 
 # %% [markdown]
 # ### Exercise 8.5 · `stretch` · medium, 20 minutes
@@ -533,18 +533,47 @@ title = "Past 256 tokens plain RoPE fails; the best way to read on is to forget"
 loss_by_position({way: measured[way] for way in ways}, trained=256, size=64, title=title)
 
 # %% [markdown]
-# XXX text
+# Two surprises. **Linear is worst of all, from the first token on.** It knows every angle and has met no step so small: neighbors are a
+# quarter of a token apart, and the fast pairs, which tell them apart, blur. Its authors fine-tune for up to 1,000 steps; without that it
+# is worse than nothing here. And **the best way to read on is to forget.** With a window no distance is new, and the loss stays
+# where it was.
+#
+# Between the two: plain angles hold to about 320 and have failed by 450. NTK with factor 4 gives out at about 700, not at
+# 1,024, because its middle pairs are stretched by less than 4; and it is not free before 256 either. Dynamic NTK changes nothing up to 256
+# and pays later. YaRN is nearly level over the whole text.
 #
 # ### What "extrapolates" means
 #
-# XXX copies
+# Three claims hide in the word. (1) It computes: plain RoPE does, for any length. (2) The loss stays level: YaRN and the window do. (3)
+# The model **uses** what is far away, and of that a mean loss says nothing: the next word of a play seldom depends on one 500 tokens ago.
+#
+# So here is a text where it does depend: 48 tokens, then something else, then the same 48 tokens again. The pocket model has heads that
+# copy (chapter 2), and we measure the loss on the second half of the copy. Without a first copy it would be about 4.1.
+# **Predict** which of the six ways copies best when the first copy begins 320 tokens earlier.
 
 # %%
+guess = predict(...)  # one of plain, linear, ntk, dynamic, yarn, window
+
 found = copy_losses()
-copies_by_distance({way: found[way] for way in ways}, trained=256, title="XXX")
+for way in ways:
+    print(f"{way:10}", {distance: found[way][distance] for distance in (64, 128, 192, 320, 640)})
+guess.compare(min(ways, key=lambda way: found[way][320]))
+
+# %%
+title = "Only YaRN, and NTK less far, find copies that plain angles and a window cannot"
+copies_by_distance({way: found[way] for way in ways}, trained=256, title=title)
 
 # %% [markdown]
-# XXX
+# YaRN copies over 320 tokens (1.54) as well as plain angles do over 128 (1.58), and pays with its near copies: 2.33 at 64, where plain
+# has 1.38. The
+# window, best a moment ago, is blind here: the first copy is out of its sight. And look at plain angles **before** 256: at 192 they fail
+# already. A text of 256 tokens has 192 pairs of tokens that are 64 apart, and only 64 that are 192 apart, so these were hardly trained.
+#
+# So ask of any "extrapolates": over which distance, on which task, and at what price for short texts? This was one model of 2.4 million
+# parameters. The same order on large ones is not implied; Peng et al. take Llama 2 from 4,096 to 128,000 tokens with YaRN **and** some
+# hundred steps of fine-tuning.
+#
+# With the slider: how far does each factor carry, and what does it cost on the first 256?
 
 
 # %%
@@ -656,9 +685,15 @@ symptoms("apply_rope")
 symptoms("rope_frequencies")
 
 # %% [markdown]
-# XXX
-
-# %% [markdown]
+# **It notices** the other layout, a missing minus, a wrong exponent: all between 4.5 and 6. Two rows have the same loss, because swapping cos and
+# sin and flipping the sign of sin change the scores in the same way.
+#
+# **It does not notice** anything that happens to queries and keys alike: halves exchanged or pairs returned side by side, because a dot
+# product does not care about the order of its terms; frequencies rounded to bfloat16, or ending at 1/theta, within 256 tokens;
+# a theta written into the code that happens to be its own. And one pass from the first token on cannot show a cache that
+# turns a new key by the wrong position. The checks find all of these but the last, which waits for
+# chapter 12.
+#
 # ## 7 · What to remember
 #
 # - RoPE turns each pair of a query and a key by position times frequency. Values stay as they are, and nothing is learned.
@@ -706,5 +741,9 @@ symptoms("rope_frequencies")
 #   [arXiv 2410.06205](https://arxiv.org/abs/2410.06205): which pairs a large model uses.
 # - Press et al. 2021, *Train Short, Test Long*, [arXiv 2108.12409](https://arxiv.org/abs/2108.12409): ALiBi, and why plain
 #   rotations do not carry.
+# - Layouts: [transformers #25199](https://github.com/huggingface/transformers/issues/25199),
+#   [TinyLlama #24](https://github.com/jzhang38/TinyLlama/issues/24),
+#   [llama.cpp #2376](https://github.com/ggml-org/llama.cpp/issues/2376). Dynamic NTK with a cache:
+#   [transformers #25104](https://github.com/huggingface/transformers/issues/25104).
 #
 # **Next**: chapter 9 lets several query heads share keys and values, as in the model that you used here.
