@@ -125,7 +125,7 @@ def errors_by_position(positions: Sequence[int], errors: Mapping[str, Float[Tens
     axes.set_xticks([10**i for i in range(1, 8)], [f"{10**i:,}" for i in range(1, 8)])
     axes.set_yticks([1e-6, 1e-4, 1e-2, 1, 100], ["10⁻⁶", "10⁻⁴", "0.01", "1", "100"])
     axes.minorticks_off()
-    axes.set_title("Relative up to rounding: bfloat16 loses the distance within some hundred tokens")
+    axes.set_title("Relative up to rounding: bfloat16 has lost the distance at position 1,000")
     axes.legend(fontsize=8)
     plt.show()
 
@@ -137,8 +137,8 @@ def loss_by_position(losses: Mapping[str, Sequence[float]], trained: int, size: 
         label, color = KINDS[name if name in KINDS else name.split()[0]]
         middles = [size * (i + 0.5) for i in range(len(values))]
         axes.plot(middles, values, "o-", color=color, markersize=3, linewidth=1.5, label=label)
-    axes.axvline(trained, color=COLORS["quiet"], linestyle=":", linewidth=1.2)
     axes.set(xlabel="position (tokens)", ylabel="loss (nats per token)", title=title)
+    _trained_until(axes, trained)
     axes.set_xticks(range(0, size * len(values) + 1, trained))
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     plt.show()
@@ -151,8 +151,8 @@ def copies_by_distance(losses: Mapping[str, Mapping[int, float]], trained: int, 
         label, color = KINDS[name if name in KINDS else name.split()[0]]
         axes.plot(list(by_distance), list(by_distance.values()), "o-", color=color, markersize=3, linewidth=1.5,
                   label=label)  # fmt: skip
-    axes.axvline(trained, color=COLORS["quiet"], linestyle=":", linewidth=1.2)
     axes.set(xlabel="distance to the first copy (tokens)", ylabel="loss on the copy (nats)", title=title)
+    _trained_until(axes, trained)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     plt.show()
 
@@ -176,6 +176,12 @@ def layouts(d_head: int) -> None:
     below.set_xlabel("coordinate of the head")
     _title(figure, "The same pairs at different places: a permutation apart")
     plt.show()
+
+
+def _trained_until(axes: Axes, trained: int) -> None:
+    axes.axvline(trained, color=COLORS["quiet"], linestyle=":", linewidth=1.2)
+    place = axes.get_xaxis_transform()
+    axes.text(trained, 0.99, f" {trained}: trained length", transform=place, va="top", fontsize=8)
 
 
 def _title(figure: plt.Figure, title: str) -> None:

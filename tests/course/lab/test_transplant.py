@@ -8,6 +8,7 @@ from pocketgpt.course.lab.finished import yours
 from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, transplant
 from pocketgpt.course.syllabus import all_exercises, find_exercise
 from pocketgpt.errors import PocketError
+from pocketgpt.inference.kv_cache import new_cache
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
 
@@ -122,6 +123,19 @@ def test_two_functions_for_one_place_are_refused_and_not_one_of_them_dropped(mod
 def test_functions_for_different_places_go_in_together(model):
     all_four = {name: RIGHT[name] for name in ("attention", "apply_rope", "rms_norm", "swiglu")}
     torch.testing.assert_close(transplant(model, **all_four)(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_frequencies_hold_for_steps_with_a_cache_too(model):
+    changed, cache = transplant(model, rope_frequencies=RIGHT["rope_frequencies"]), new_cache(model, 2, 16)
+    logits = torch.cat([changed(TOKENS[:, :7], cache), changed(TOKENS[:, 7:], cache)], dim=1)
+    torch.testing.assert_close(logits, model(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_does_not_rotate_refuses_frequencies():
+    model = GPT(preset("pocket-shakespeare", positions="learned"))
+    with pytest.raises(PocketError, match="does not rotate: its positions are 'learned'"):
+        transplant(model, rope_frequencies=RIGHT["rope_frequencies"])
 
 
 def test_attention_weights_are_those_of_pytorch_s_operator(model):
