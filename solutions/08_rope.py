@@ -559,7 +559,7 @@ for way in ways:
 guess.compare(min(ways, key=lambda way: found[way][320]))
 
 # %%
-title = "Only YaRN, and NTK less far, find copies that plain angles and a window cannot"
+title = "YaRN finds copies beyond the trained length; plain angles and a window do not"
 copies_by_distance({way: found[way] for way in ways}, trained=256, title=title)
 
 # %% [markdown]

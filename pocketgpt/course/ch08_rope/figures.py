@@ -180,6 +180,8 @@ def layouts(d_head: int) -> None:
 
 def _trained_until(axes: Axes, trained: int) -> None:
     axes.axvline(trained, color=COLORS["quiet"], linestyle=":", linewidth=1.2)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.08 * (high - low))  # room for the label
     place = axes.get_xaxis_transform()
     axes.text(trained, 0.99, f" {trained}: trained length", transform=place, va="top", fontsize=8)
 
