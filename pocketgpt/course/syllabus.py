@@ -103,7 +103,15 @@ CHAPTERS = (
         on_map=True,
     ),
     Chapter(7, "positions", "Positions", on_map=True),
-    Chapter(8, "rope", "RoPE", on_map=True),
+    Chapter(
+        8,
+        "rope",
+        "RoPE",
+        90,
+        (3, 7),
+        ("rope_frequencies", "apply_rope", "score_at", "to_half_split", "stretch"),
+        on_map=True,
+    ),
     Chapter(9, "grouped_query_attention", "Grouped-query attention", on_map=True),
     Chapter(10, "the_gpt", "The GPT", on_map=True),
     # Part II: running it
