@@ -149,4 +149,4 @@ def differences(heads, o_weight):
         without = merged.clone()
         without[..., h * d_head : (h + 1) * d_head] = 0
         each.append(whole - without @ o_weight.double().T)
-    return torch.stack(each, dim=1)
+    return torch.stack(each, dim=1).to(heads.dtype)

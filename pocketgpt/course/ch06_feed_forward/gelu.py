@@ -177,11 +177,11 @@ def gelu_with_ndtr_and_sigmoid(x, approximate="none"):
 
 @gelu.accepted
 def gelu_with_erfc(x, approximate="none"):
-    x = x.double()
+    wide = x.double()
     if approximate == "none":
-        return x * torch.erfc(-x / 2**0.5) / 2
-    u = (2 / math.pi) ** 0.5 * (x + 0.044715 * x.pow(3))
-    return x / (1 + torch.exp(-2 * u))
+        return (wide * torch.erfc(-wide / 2**0.5) / 2).to(x.dtype)
+    u = (2 / math.pi) ** 0.5 * (wide + 0.044715 * wide.pow(3))
+    return (wide / (1 + torch.exp(-2 * u))).to(x.dtype)
 
 
 @gelu.accepted

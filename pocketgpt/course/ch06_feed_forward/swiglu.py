@@ -152,7 +152,8 @@ def swiglu_with_one_product(x, gate, up, down):
 @swiglu.accepted
 def swiglu_with_einsum(x, gate, up, down):
     gates, values = (torch.einsum("...m,fm->...f", x.double(), weight.double()) for weight in (gate, up))
-    return torch.einsum("...f,mf->...m", gates / (1 + torch.exp(-gates)) * values, down.double())
+    hidden = gates / (1 + torch.exp(-gates)) * values
+    return torch.einsum("...f,mf->...m", hidden, down.double()).to(x.dtype)
 
 
 @swiglu.accepted
