@@ -27,7 +27,7 @@ Layer = Callable[[Tensor], Tensor]
 
 
 def pre_norm(x: Float[Tensor, "batch seq d_model"], norm: Layer, layer: Layer) -> Float[Tensor, "batch seq d_model"]:
-    """x + layer(norm(x)): the residual stream itself is never normalized, so gradients reach every layer undamped.
+    """x + layer(norm(x)): the residual stream itself is never normalized; gradients pass through the sum unchanged.
 
     Source: Xiong et al. 2020, On layer normalization in the Transformer architecture (arXiv 2002.04745).
     """
