@@ -111,7 +111,7 @@ def end_refused(x, table, start):
 
 @add_positions.mistake(hint=2)
 def texts_counted(x, table, start):
-    """`len(x)` is the number of texts: count the tokens of each, x.shape[1]."""
+    """The texts of the batch are counted, len(x): count the tokens of each, x.shape[1]."""
     if start + len(x) > len(table):
         raise IndexError
     return x + table[start : start + len(x)]
