@@ -1,6 +1,6 @@
 """Experiment of chapter 07: the size of the embedding beside the sinusoids that are added to it.
 
-    python -m pocketgpt.course.ch07_positions.experiments        # trains 15 small models, about 10 minutes on one thread
+    python -m pocketgpt.course.ch07_positions.experiments        # 15 small models, 10 minutes on one thread
 
 Every model has the size of a sibling and reads the same text; only the first addition differs. The losses are stored
 in experiments.json beside this file, and `scaling_losses()` reads them.

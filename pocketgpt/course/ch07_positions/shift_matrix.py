@@ -69,8 +69,8 @@ def one_angle_for_all(steps, d_model):
 
 @shift_matrix.mistake(hint=2)
 def blocks_in_halves(steps, d_model):
-    """The sines and cosines of the matrix are half a row apart: in the table the two of a pair are neighbors, in columns
-    2i and 2i + 1."""
+    """The sines and cosines of the matrix are half a row apart: in the table the two of a pair are neighbors, in
+    columns 2i and 2i + 1."""
     angles = steps * 10_000.0 ** (-torch.arange(0, d_model, 2) / d_model)
     cos, sin = torch.diag(angles.cos()), torch.diag(angles.sin())
     return torch.cat((torch.cat((cos, sin), 1), torch.cat((-sin, cos), 1)))

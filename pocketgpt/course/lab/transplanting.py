@@ -18,6 +18,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention_backends import causal_mask, expand_kv_heads
 from pocketgpt.layers.feedforward import SwiGLU
 from pocketgpt.layers.norm import RMSNorm
+from pocketgpt.layers.positions import SinusoidalPositions
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.stack import sharing_weights
 from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
@@ -97,6 +98,37 @@ def normalize_with(model: GPT, function: Callable) -> None:
             norm.forward = partial(function, weight=norm.weight, eps=norm.eps)
 
 
+def sinusoids_with(model: GPT, function: Callable) -> None:
+    if not isinstance(model.positions, SinusoidalPositions):
+        raise PocketError(f"This model has no sinusoids: its positions are {model.config.positions!r}.")
+
+    def table(positions: Tensor, d_model: int) -> Tensor:
+        return torch.stack([function(row, d_model) for row in positions])
+
+    model.positions.table = table
+
+
+def positions_with(model: GPT, function: Callable) -> None:
+    """Gives the function the embedding as the model scales it, the model's table, and the first position."""
+    layer = model.positions
+    if layer is None:
+        raise PocketError(
+            f"This model adds no positions to its embedding: its positions are {model.config.positions!r}."
+        )
+
+    def forward(x: Tensor, positions: Tensor) -> Tensor:
+        if isinstance(layer, SinusoidalPositions):
+            every = torch.arange(model.config.max_seq_len, device=x.device)[None]
+            x, table = x * math.sqrt(x.shape[-1]), layer.table(every, x.shape[-1])[0]
+        else:
+            table = layer.embedding.weight
+        starts = positions[:, 0].tolist()  # one for each text, or one for all
+        texts = x.chunk(len(starts)) if len(starts) > 1 else [x]
+        return torch.cat([function(text, table, start) for text, start in zip(texts, starts, strict=True)])
+
+    layer.forward = forward
+
+
 def feed_forward_with(model: GPT, function: Callable) -> None:
     for layer in model.modules():
         if isinstance(layer, SwiGLU):
@@ -136,6 +168,8 @@ REPLACEABLE_PARTS = {
     "attention": _in_attention("attention(q, k, v, mask) -> (output, weights)", backend),
     "apply_rope": ReplaceablePart("apply_rope(x, cos, sin)", "rotation", rotate_with),
     "rms_norm": ReplaceablePart("rms_norm(x, weight, eps)", "norm", normalize_with),
+    "sinusoids": ReplaceablePart("sinusoids(positions, d_model)", "sinusoids", sinusoids_with, "sinusoidal"),
+    "add_positions": ReplaceablePart("add_positions(x, table, start)", "positions", positions_with, "sinusoidal"),
     "swiglu": ReplaceablePart("swiglu(x, gate, up, down)", "feed-forward", feed_forward_with),
 }
 """Replaceable parts, by the keyword that `transplant` accepts."""

@@ -5,21 +5,31 @@ import torch
 from torch.nn import functional as F
 
 from pocketgpt.course.lab.finished import yours
-from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, transplant
+from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, replaceable_part, transplant
 from pocketgpt.course.syllabus import all_exercises, find_exercise
 from pocketgpt.errors import PocketError
+from pocketgpt.inference.kv_cache import new_cache
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
 
 
-@pytest.fixture
-def model() -> GPT:
+def small_model(positions: str = "rope") -> GPT:
     torch.manual_seed(0)
     shape = dict(vocab_size=50, d_model=24, n_layers=2, max_seq_len=16, feedforward={"d_ff": 32})
-    model = GPT(preset("pocket-shakespeare", **shape)).eval()
+    model = GPT(preset("pocket-shakespeare", positions=positions, **shape)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)  # far from uniform attention, so that a wrong function shows
     return model
+
+
+def model_with(name: str) -> GPT:
+    """A model that has the part of that name."""
+    return small_model("sinusoidal" if replaceable_part(name).model == "sinusoidal" else "rope")
+
+
+@pytest.fixture
+def model() -> GPT:
+    return small_model()
 
 
 TOKENS = torch.arange(24).view(2, 12)
@@ -36,6 +46,11 @@ def complex_rotation(x, cos, sin):
     return torch.cat((turned.real, turned.imag), dim=-1)
 
 
+def complex_waves(positions, d_model):
+    angles = torch.outer(positions.double(), 10_000.0 ** (-torch.arange(0, d_model, 2).double() / d_model))
+    return torch.view_as_real(1j * torch.exp(-1j * angles)).flatten(1).float()  # sin + i cos
+
+
 RIGHT = {
     "softmax": torch.softmax,
     "attention_scores": lambda q, k: torch.einsum("...td,...sd->...ts", q, k) / q.shape[-1] ** 0.5,
@@ -45,6 +60,8 @@ RIGHT = {
     "apply_rope": complex_rotation,
     "rms_norm": lambda x, weight, eps: F.rms_norm(x, weight.shape, weight, eps),
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down),
+    "sinusoids": complex_waves,
+    "add_positions": lambda x, table, start: x + F.embedding(start + torch.arange(x.shape[1]), table),
 }
 WRONG = {
     "softmax": lambda x, dim: x.exp(),
@@ -55,6 +72,8 @@ WRONG = {
     "apply_rope": lambda x, cos, sin: x,
     "rms_norm": lambda x, weight, eps: x,
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, up)) * F.linear(x, gate), down),
+    "sinusoids": lambda positions, d_model: torch.zeros(len(positions), d_model),
+    "add_positions": lambda x, table, start: x,
 }
 
 
@@ -64,14 +83,16 @@ def test_every_replaceable_part_has_a_right_and_a_wrong_function_here():
 
 @pytest.mark.parametrize("name", REPLACEABLE_PARTS)
 @torch.inference_mode()
-def test_a_right_function_changes_no_logit(model, name):
+def test_a_right_function_changes_no_logit(name):
+    model = model_with(name)
     changed = transplant(model, **{name: RIGHT[name]})
     torch.testing.assert_close(changed(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", REPLACEABLE_PARTS)
 @torch.inference_mode()
-def test_a_wrong_function_changes_the_logits_of_the_copy_only(model, name):
+def test_a_wrong_function_changes_the_logits_of_the_copy_only(name):
+    model = model_with(name)
     own = model(TOKENS)
     changed = transplant(model, **{name: WRONG[name]})
     assert not torch.allclose(changed(TOKENS), own, rtol=1e-2, atol=1e-2)
@@ -93,7 +114,8 @@ def test_exercises_that_replace_a_part_are_found():
 
 @pytest.mark.parametrize("name", REPLACING)
 @torch.inference_mode()
-def test_the_finished_answer_of_an_exercise_runs_in_the_place_that_it_declares(model, name):
+def test_the_finished_answer_of_an_exercise_runs_in_the_place_that_it_declares(name):
+    model = model_with(name)
     changed = transplant(model, **{name: find_exercise(name).finished_answer})
     torch.testing.assert_close(changed(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
     wrong = transplant(model, **{name: WRONG[find_exercise(name).replaces]})
@@ -120,6 +142,37 @@ def test_two_functions_for_one_place_are_refused_and_not_one_of_them_dropped(mod
 def test_functions_for_different_places_go_in_together(model):
     all_four = {name: RIGHT[name] for name in ("attention", "apply_rope", "rms_norm", "swiglu")}
     torch.testing.assert_close(transplant(model, **all_four)(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_the_functions_of_positions_go_in_together_and_into_learned_positions():
+    both = {name: RIGHT[name] for name in ("sinusoids", "add_positions")}
+    sinusoidal, learned = small_model("sinusoidal"), small_model("learned")
+    torch.testing.assert_close(transplant(sinusoidal, **both)(TOKENS), sinusoidal(TOKENS), rtol=1e-4, atol=1e-4)
+    changed = transplant(learned, add_positions=RIGHT["add_positions"])
+    torch.testing.assert_close(changed(TOKENS), learned(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+@torch.inference_mode()
+def test_a_step_with_a_cache_tells_where_its_tokens_begin(positions):
+    model, starts = small_model(positions), []
+
+    def recorded(x, table, start):
+        starts.append(start)
+        return RIGHT["add_positions"](x, table, start)
+
+    changed, cache = transplant(model, add_positions=recorded), new_cache(model, 2, 16)
+    logits = torch.cat([changed(TOKENS[:, :7], cache), changed(TOKENS[:, 7:], cache)], dim=1)
+    assert starts == [0, 0, 7, 7]  # each text by itself
+    torch.testing.assert_close(logits, model(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_without_the_positions_to_replace_refuses_them(model):
+    with pytest.raises(PocketError, match="adds no positions to its embedding: its positions are 'rope'"):
+        transplant(model, add_positions=RIGHT["add_positions"])
+    with pytest.raises(PocketError, match="has no sinusoids: its positions are 'learned'"):
+        transplant(small_model("learned"), sinusoids=RIGHT["sinusoids"])
 
 
 def test_attention_weights_are_those_of_pytorch_s_operator(model):
