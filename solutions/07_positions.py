@@ -187,7 +187,7 @@ print(torch.tensor([255, 256, 257, 258, 259]).bfloat16().tolist())
 
 # %%
 def order_error(layer, x: torch.Tensor, order: torch.Tensor) -> float:
-    """layer: (B, T, d_model) → the same shape, x: (B, T, d_model), order: (T,). Returns a float."""
+    """layer takes and returns x: (B, T, d_model). order: (T,). Returns a float."""
     ### BEGIN SOLUTION
     difference = layer(x[:, order]) - layer(x)[:, order]
     return difference.abs().max().item()
@@ -332,7 +332,7 @@ sliders(show, d_model=[48, 4, 16, 256], base=[10_000, 10, 100, 1_000_000])
 
 # %%
 def add_positions(x: torch.Tensor, table: torch.Tensor, start: int) -> torch.Tensor:
-    """x: (B, T, d_model), table: (N, d_model), start: position of x[:, 0]. Returns (B, T, d_model)."""
+    """x: (B, T, d_model), table: (N, d_model). Returns (B, T, d_model)."""
     ### BEGIN SOLUTION
     end = start + x.shape[1]
     if end > len(table):
@@ -464,5 +464,215 @@ fitted = torch.linalg.lstsq(before, after).solution.T.float()
 print("shift_matrix, yours = fitted:", torch.allclose(shift_matrix(3, 4), fitted, atol=1e-3))
 
 x = torch.randn(2, 6, 48)
-looked_up = x + F.embedding(torch.arange(10, 16), learned_table)
-print("add_positions, yours = F.embedding:", torch.equal(add_positions(x, learned_table, 10), looked_up))
+looked_up = F.embedding(torch.arange(10, 16), learned_table)
+same = torch.equal(add_positions(x, learned_table, 10), x + looked_up)
+print("add_positions, yours = F.embedding:", same)
+
+# %% [markdown]
+# ## 5 · Predict, then run
+#
+# ### How much are positions worth?
+#
+# The four siblings: no positions at all, a learned table, sinusoids, and RoPE (queries and keys rotated, as above; chapter
+# 8). Each was trained three times, with different random weights, on windows of 64 characters, and measured on plays that it
+# had not read. A model that knows only how often each character occurs has a loss of 3.34 nats per character, and RoPE
+# reaches 1.69 at 64 characters.
+#
+# **Predict** the loss of the model without positions at 64 characters, and the one of the four that is best at 256, four
+# times the trained length.
+
+# %%
+guess = predict(...)  # a loss, and a name
+
+kinds = ("no_positions", "learned", "sinusoidal", "base")  # base: RoPE
+losses = {kind: sibling_losses()[kind] for kind in kinds}
+means = {k: {n: sum(s) / len(s) for n, s in each.items()} for k, each in losses.items()}
+for kind, each in means.items():
+    print(f"{kind:12}", {length: round(loss, 2) for length, loss in each.items()})
+at_256 = {kind: each[256] for kind, each in means.items() if 256 in each}
+guess.compare((round(means["no_positions"][64], 2), min(at_256, key=at_256.get)))
+
+# %%
+losses_by_length(losses)
+
+# %% [markdown]
+# Two surprises. First, the model without positions is not lost. Its mask gives each token another set, so it
+# can learn to count how many tokens came before. This costs it some 0.3 nats against RoPE, XXX and less against the
+# learned table.
+#
+# Second, past the trained length it is the **best** of the four, by far, and still gets worse. It has no number 65 to
+# misread. The learned table refuses. Sinusoids and RoPE compute on, without a warning, with angles they were never trained
+# on, and are worse at 128 characters than the model without positions, although they see more. So a formula that is defined
+# for every position is no promise for every length. Chapter 8 mends this for RoPE.
+#
+# These are models of 87,000 parameters on one text, and three seeds. The order at 64 characters is also one of
+# patience: the next experiment, 300 steps long, has the model without positions level with sinusoids.
+#
+# ### The forgotten √d_model
+#
+# A new embedding has numbers of about 0.02, as all weights in GPT-2's start. The sinusoids' are of about 0.7. If they are
+# simply added, a token is a whisper beside its position. We trained siblings for 300 steps, three seeds each, that
+# differ in the first sum only (`pocketgpt/course/ch07_positions/experiments.py`). Without positions they reach 2.39.
+# **Predict** the loss with sinusoids added at full size.
+
+# %%
+guess = predict(...)  # a loss
+
+final = scaling_losses()
+for variant, seeds in final.items():
+    print(f"{variant:40} {sum(seeds) / 3:.2f}   (seeds {min(seeds):.2f} to {max(seeds):.2f})")
+seeds = final["sinusoids added, embedding of 0.02"]
+guess.compare(round(sum(seeds) / 3, 2))
+
+# %%
+curves = {name: each for name, each in learning_curves().items() if "shrunk" not in name}
+size_curves(
+    curves,
+    step=10,
+    title="Sinusoids at full size drown the token: for 150 steps the model learns next to nothing",
+)
+
+# %% [markdown]
+# Worse than no positions at all, in every seed. For 150 steps the orange curves lie near 3.34, which is the loss of a
+# model that has noticed how often each character occurs and cannot read any.
+#
+# Multiplying the embedding by √48 = 6.9 cures it, and so does shrinking the sinusoids: either way token and position
+# have comparable sizes. The paper of 2017 does the first, and begins with an embedding of about 1/√d_model, so that the
+# product is about 1. That start is the best of the five here, by a few hundredths. When you take sinusoids from one code
+# and the embedding from another, this factor is what gets lost, and nothing raises an error.
+
+# %% [markdown]
+# ## 6 · Yours in the real model
+#
+# The pocket model has RoPE, so your functions go into the siblings. First the sinusoidal one: your table, and your sum,
+# which gets the embedding already multiplied by √d_model.
+
+# %%
+before_and_after(sinusoids=sinusoids, add_positions=add_positions)
+
+# %% [markdown]
+# Then `add_positions` with the learned table:
+
+# %%
+before_and_after(model="learned", add_positions=add_positions)
+
+# %% [markdown]
+# ### A sentence, three times
+#
+# What does a head see in a text that repeats itself? Here the last character of *to be or not, to be or not, to be or
+# not,* looks back, in layer 0, with positions and without.
+
+# %%
+text = "to be or not, " * 3
+tokens = torch.tensor([character_tokenizer().encode(text)])
+maps = {name: attention_weights(sibling(name), tokens)[:, 0] for name in kinds}
+for name, weights in maps.items():
+    copies = weights[0, 0, -1].view(3, -1).sum(dim=1)  # layer 0, head 0, the last query
+    print(f"{name:12} weight on the three copies:", [round(c, 2) for c in copies.tolist()])
+
+
+def show_repeated(layer: int, head: int, model: str) -> None:
+    rows = {name: maps[name][layer, head, -1] for name in ("no_positions", model)}
+    title = f"Layer {layer}, head {head}: the last character looks at the copies of a sentence"
+    repeated(rows, [readable(character) for character in text], copies=3, title=title)
+
+
+show_repeated(0, 0, "sinusoidal")
+
+# %% [markdown]
+# Without positions every copy gets exactly a third, down to the single letter: in layer 0 a key knows its character and
+# nothing else, so equal characters get equal weights. With positions nearly all weight is on the last copy, mostly on the
+# characters just before. Move the layer to 1 and 2: there the copies differ a little even without positions. That is the
+# count, which layer 0 has passed on.
+
+# %%
+# NBVAL_IGNORE_OUTPUT
+sliders(show_repeated, layer=(0, 2), head=(0, 3), model=["sinusoidal", "learned", "base"])
+
+# %% [markdown]
+# ### A shift by 32
+#
+# Now the trained model gets every position 32 too large: 32 to 95 in place of 0 to 63. All distances are as they were, and
+# your `shift_matrix` says that this is one rotation of the table. **Predict** the loss (before: 2.03).
+
+# %%
+guess = predict(...)  # a loss
+
+
+def moved(positions: torch.Tensor, d_model: int) -> torch.Tensor:
+    return sinusoids(positions + 32, d_model)
+
+
+before_and_after(sinusoids=moved, guess=guess)
+
+# %% [markdown]
+# A rotation of the **table** is no rotation of the sum: the model adds tokens to positions and multiplies both by matrices
+# that know where they stand, up to 63. Part of the damage is positions never met. The other part is not: windows of 32
+# characters that begin at 32 in place of 0, all of it trained, rise from 2.06 to 2.18. With RoPE such a shift changes
+# nothing at all.
+#
+# ### What the model notices, and what not
+#
+# The known mistakes of your two functions, put into this model one by one:
+
+# %%
+symptoms("sinusoids")
+
+# %%
+symptoms("add_positions")
+
+# %% [markdown]
+# **It notices** another layout, another base, a wrong exponent: any table that it was not trained with, even if a model
+# trained with that table would be as good. **It does not notice** that positions begin at 1 (0.003 nats), nor anything
+# about `start` and the end of the table, because one pass over 64 characters begins at 0 and ends in time. Those mistakes
+# wait for chapter 12, where a model writes with a cache. The check has found them today.
+#
+# ## 7 · What to remember
+#
+# - Attention without a mask is blind to order: reorder its input, and its output is reordered. A causal mask gives some of
+#   the order back: tokens see different sets.
+# - A position is a vector that is added to the token's. Mind the sizes: 2017 multiplies the embedding by √d_model.
+# - Sinusoids: pairs of sine and cosine, from one radian per position down to 1/10,000. Moving by k steps is one fixed
+#   rotation, so the dot product of two rows depends on distance alone.
+# - The sum does not inherit that. RoPE rotates queries and keys instead.
+# - Learned positions end with an error. Sinusoids do not end, and past the trained length they fail in silence.
+#
+# ### Three questions
+#
+# <details><summary>1. A text is padded in front with three empty tokens, and the model has learned positions. Which `start` should the
+# first real token have?</summary>
+#
+# Position 0. Padding is no text: count real tokens only, otherwise every token gets a row that it was not trained with.
+#
+# </details>
+# <details><summary>2. A model with 1,024 learned positions is trained on windows of 1,024 tokens, cut into inputs `window[:-1]` and targets
+# `window[1:]`. Which row of the table is never trained?</summary>
+#
+# The last one: inputs have 1,023 tokens, so position 1,023 never occurs. The model looks fine until somebody uses its full
+# length.
+#
+# </details>
+# <details><summary>3. Is $M_2 M_3 = M_5$? And what is $M_{-3}$?</summary>
+#
+# Yes: angles add up, two steps and three steps are five. $M_{-3}$ is the inverse of $M_3$ and also its transpose, because rotations
+# are undone by their transpose.
+#
+# </details>
+#
+# ### Where the finished code lives
+#
+# `pocketgpt/layers/positions.py`: `sinusoids`, `SinusoidalPositions` (with the factor √d_model), `LearnedPositions`. In a config:
+# `positions="sinusoidal"`, `"learned"`, `"rope"` or `"none"`.
+#
+# ### Papers
+#
+# - Vaswani et al. 2017, *Attention Is All You Need*, [arXiv 1706.03762](https://arxiv.org/abs/1706.03762): sinusoids in
+#   section 3.5, √d_model in 3.4.
+# - Haviv et al. 2022, *Transformer Language Models without Positional Encodings Still Learn Positional Information*,
+#   [arXiv 2203.16634](https://arxiv.org/abs/2203.16634).
+# - Kazemnejad et al. 2023, *The Impact of Positional Encoding on Length Generalization in Transformers*,
+#   [arXiv 2305.19466](https://arxiv.org/abs/2305.19466): no positions, past the trained length.
+# - Su et al. 2021, *RoFormer*, [arXiv 2104.09864](https://arxiv.org/abs/2104.09864): your `shift_matrix`, applied to queries
+#   and keys.
+#
+# **Next**: chapter 8 writes that rotation so that it costs next to nothing, and asks how far it carries.
