@@ -214,7 +214,7 @@ with torch.no_grad():
     print(f"with positions {order_error(lambda x: block(x + where), x, order):.1f}")
 
 # %% [markdown]
-# The proof holds to the third digit and beyond, and the mask does end it: a causal layer is **not** blind. Its first token
+# The proof holds, and the mask does end it: a causal layer is **not** blind. Its first token
 # sees one token and its last sees all, so it can tell early from late. Keep that in mind for section 5.
 #
 # ### Exercise 7.2 · `sinusoids` · medium, 15 minutes
@@ -348,7 +348,7 @@ check.add_positions(add_positions)
 # The table may be sinusoids, or **learned**: N rows that start at random and are trained like an embedding, as in GPT-2.
 #
 # From here on we need models that differ in their positions and in nothing else. The course ships some, the *siblings*:
-# small GPTs (3 layers, d_model 48, 4 heads, about 90,000 parameters) that read Shakespeare character by character, all
+# small GPTs (3 layers, d_model 48, 4 heads, about 87,000 parameters) that read Shakespeare character by character, all
 # trained for the same 2,000 steps on windows of 64 characters. The one with learned positions has a table of 64 rows.
 # What does it do with character number 65?
 
@@ -371,17 +371,17 @@ print("the sibling with sinusoids returns", tuple(logits.shape))
 #
 # ### Exercise 7.4 · `shift_matrix` · hard, 20 minutes
 #
-# Why do the curves lie on each other? Because moving by k steps is **one fixed matrix**, wherever you start. Find it.
+# Why do the curves lie on each other? Because moving by n steps is **one fixed matrix**, wherever you start. Find it.
 #
-# 1. `steps` is a whole number k, also 0 or negative; `d_model` is even.
-# 2. Return M of shape (d_model, d_model) with sinusoids(p + k) = M · sinusoids(p) for **every** position p, where
+# 1. `steps` is a whole number n, also 0 or negative; `d_model` is even.
+# 2. Return M of shape (d_model, d_model) with sinusoids(p + n) = M · sinusoids(p) for **every** position p, where
 #    sinusoids(p) is a column of d_model numbers.
 # 3. In closed form: no fitting.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
 # Take one pair, with the angle a = pω, and look up sin(a + b) and cos(a + b). Both are made of sin a and cos a, with factors
-# that know b = kω only. Every pair has its own b.
+# that know b = nω only. Every pair has its own b.
 #
 # </details>
 # <details><summary>Hint 2 · the shapes</summary>
@@ -424,15 +424,15 @@ hands(places, places @ three.T, steps=3)
 # Each clock is a pair of columns, and each color a starting position, drawn on its own radius. Within a clock all arcs are
 # equally long: that is what *one fixed matrix* means.
 #
-# Two lines follow, and they lead to chapter 8. Write $M_k$ for your matrix.
+# Two lines follow, and they lead to chapter 8. Write $M_n$ for your matrix, and p and r for two positions.
 #
-# - $M_k$ is a **rotation**, so $M_k^\top M_k$ is the identity: it changes no length and no dot product.
-# - $S_p = M_p S_0$. So $S_p \cdot S_q = S_0^\top M_p^\top M_q\,S_0 = S_0^\top M_{q-p}\,S_0$: only the distance q − p is left.
+# - $M_n$ is a **rotation**, so $M_n^\top M_n$ is the identity: it changes no length, and undoing n steps is transposing.
+# - $S_p = M_p S_0$. So $S_p \cdot S_r = S_0^\top M_p^\top M_r\,S_0 = S_0^\top M_{r-p}\,S_0$: only the distance r − p is left.
 #
-# That is the flat overlap in the picture. But a model never takes dot products of positions alone. It takes those of queries
-# and keys, made of sums of token and position by learned matrices, and there the absolute position comes back in.
-# RoPE drops the sum: it multiplies the **query** at position p by $M_p$ and the **key** at q by $M_q$. Their dot product is then
-# $q^\top M_{q-p}\,k$, whatever the tokens are.
+# That is why the curves lie on each other. But a model never takes dot products of positions alone. It takes those of
+# queries and keys, which learned matrices make of the **sum** of token and position, and there the absolute position comes
+# back in. RoPE drops the sum: it multiplies the **query** q at position p by $M_p$ and the **key** k at position r by $M_r$.
+# Their dot product is $q^\top M_{r-p}\,k$, whatever the tokens are.
 
 # %%
 q, k = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
@@ -444,7 +444,7 @@ for p in (0, 7, 500):
 # ## 4 · The same number, three ways
 #
 # Your table, the equation as plain loops, and complex numbers, for which a pair is one number and a shift one
-# multiplication, $e^{-ik\omega}$. Your matrix against one that `torch.linalg.lstsq` fits to positions without knowing any
+# multiplication. Your matrix against one that `torch.linalg.lstsq` fits to positions without knowing any
 # trigonometry. And your sum against PyTorch's `F.embedding`.
 
 # %%
@@ -502,8 +502,8 @@ losses_by_length(losses)
 #
 # Second, past the trained length it is the **best** of the four, by far, and still gets worse. It has no number 65 to
 # misread. The learned table refuses. Sinusoids and RoPE compute on, without a warning, with angles they were never trained
-# on, and are worse at 128 characters than the model without positions, although they see more. So a formula that is defined
-# for every position is no promise for every length. Chapter 8 mends this for RoPE.
+# on, and already at 128 characters they are worse than the model without positions. So a formula that is defined for every
+# position is no promise for every length. Chapter 8 mends this for RoPE.
 #
 # These are models of 87,000 parameters on one text, and three seeds. The order at 64 characters is also one of
 # patience: the next experiment, 300 steps long, has the model without positions level with sinusoids.
@@ -529,12 +529,12 @@ curves = {name: each for name, each in learning_curves().items() if "shrunk" not
 size_curves(
     curves,
     step=10,
-    title="Sinusoids at full size drown the token: for 150 steps the model learns next to nothing",
+    title="Sinusoids at full size drown the token: for a hundred steps the loss stands still",
 )
 
 # %% [markdown]
-# Worse than no positions at all, in every seed. For 150 steps the orange curves lie near 3.34, which is the loss of a
-# model that has noticed how often each character occurs and cannot read any.
+# Worse than no positions at all, in every seed. For a hundred steps the orange curves lie near 3.34: the loss of a model
+# that has noticed how often each character occurs, and reads none.
 #
 # Multiplying the embedding by √48 = 6.9 cures it, and so does shrinking the sinusoids: either way token and position
 # have comparable sizes. The paper of 2017 does the first, and begins with an embedding of about 1/√d_model, so that the
@@ -568,12 +568,15 @@ tokens = torch.tensor([character_tokenizer().encode(text)])
 maps = {name: attention_weights(sibling(name), tokens)[:, 0] for name in kinds}
 for name, weights in maps.items():
     copies = weights[0, 0, -1].view(3, -1).sum(dim=1)  # layer 0, head 0, the last query
-    print(f"{name:12} weight on the three copies:", [round(c, 2) for c in copies.tolist()])
+    print(f"{name:12} weight on the three copies:", [round(c, 1) for c in copies.tolist()])
 
 
 def show_repeated(layer: int, head: int, model: str) -> None:
     rows = {name: maps[name][layer, head, -1] for name in ("no_positions", model)}
-    title = f"Layer {layer}, head {head}: the last character looks at the copies of a sentence"
+    seen = "only without positions equal characters get equal weights"
+    if layer > 0:
+        seen = "what the last character looks at"
+    title = f"Layer {layer}, head {head}: {seen}"
     repeated(rows, [readable(character) for character in text], copies=3, title=title)
 
 
@@ -622,17 +625,17 @@ symptoms("sinusoids")
 symptoms("add_positions")
 
 # %% [markdown]
-# **It notices** another layout, another base, a wrong exponent: any table that it was not trained with, even if a model
-# trained with that table would be as good. **It does not notice** that positions begin at 1 (0.003 nats), nor anything
-# about `start` and the end of the table, because one pass over 64 characters begins at 0 and ends in time. Those mistakes
-# wait for chapter 12, where a model writes with a cache. The check has found them today.
+# **It notices** another layout, another base, a doubled exponent, although a model could as well have been trained with
+# such a table. **It does not notice** that positions begin at 1 (0.003 nats), that the exponents end at 1 (0.01), nor
+# anything about `start` and the end of the table, because one pass over 64 characters begins at 0 and ends in time. Those
+# mistakes wait for chapter 12, where a model writes with a cache. The check finds them today.
 #
 # ## 7 · What to remember
 #
 # - Attention without a mask is blind to order: reorder its input, and its output is reordered. A causal mask gives some of
 #   the order back: tokens see different sets.
 # - A position is a vector that is added to the token's. Mind the sizes: 2017 multiplies the embedding by √d_model.
-# - Sinusoids: pairs of sine and cosine, from one radian per position down to 1/10,000. Moving by k steps is one fixed
+# - Sinusoids: pairs of sine and cosine, from one radian per position down to nearly 1/10,000. Moving by n steps is one fixed
 #   rotation, so the dot product of two rows depends on distance alone.
 # - The sum does not inherit that. RoPE rotates queries and keys instead.
 # - Learned positions end with an error. Sinusoids do not end, and past the trained length they fail in silence.

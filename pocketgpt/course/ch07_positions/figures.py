@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import torch
@@ -25,7 +26,7 @@ def table_image(table: Float[Tensor, "positions d_model"]) -> None:
     figure, axes = canvas(width=7.0, height=4.2)
     image = axes.imshow(table.numpy(), cmap=SIGNED, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     axes.set(xlabel="column (even: sine, odd: cosine)", ylabel="position (tokens)")
-    axes.set_title("Every row is another: the columns on the left wave fast, those on the right slowly")
+    axes.set_title("Every row is different: the columns on the left wave fast, those on the right slowly")
     figure.colorbar(image, ax=axes, label="value")
     plt.show()
 
@@ -99,7 +100,8 @@ def losses_by_length(losses: Mapping[str, Mapping[int, Sequence[float]]]) -> Non
 def size_curves(curves: Mapping[str, Float[Tensor, "seeds points"]], step: int, title: str) -> None:
     """Plot the training loss of each variant and seed; a point is a mean over `step` steps."""
     _, axes = canvas(width=7.4, height=3.4)
-    for (name, seeds), color in zip(curves.items(), (COLORS["quiet"], *COLORS.values()), strict=False):
+    colors = (COLORS[name] for name in ("quiet", "yours", "reference", "query", "value"))
+    for (name, seeds), color in zip(curves.items(), colors, strict=False):
         for i, curve in enumerate(seeds):
             steps = step * torch.arange(1, len(curve) + 1)
             axes.plot(steps, curve, color=color, linewidth=1.3, label=name if i == 0 else None)
@@ -113,13 +115,13 @@ def repeated(weights: Mapping[str, Float[Tensor, " keys"]], words: Sequence[str]
     figure, column = canvas(1, len(weights), width=8.6, height=1.7 * len(weights) + 0.8, sharex=True, squeeze=False)
     period = len(words) // copies
     for axes, (name, row) in zip(column[:, 0], weights.items(), strict=True):
-        for copy in range(copies):
+        for copy, color in zip(range(copies), cycle((COLORS["reference"], COLORS["query"])), strict=False):
             keys = range(copy * period, (copy + 1) * period)
             share = row[keys.start : keys.stop].sum().item()
-            axes.bar(keys, row[keys.start : keys.stop].tolist(), color=COLORS["query"] if copy % 2 else COLORS["reference"])
+            axes.bar(keys, row[keys.start : keys.stop].tolist(), color=color)
             axes.text(keys.start, 0.99, f" copy {copy + 1}: {share:.0%}", va="top", fontsize=8,
                       transform=axes.get_xaxis_transform())  # fmt: skip
-        axes.set(ylabel="weight", title=name)
+        axes.set(ylabel="weight", title=KINDS[name][0] if name in KINDS else name)
         axes.title.set_fontsize(9)
         axes.margins(x=0.01, y=0.3)
     column[-1, 0].set_xticks(range(len(words)), words, fontsize=8)
