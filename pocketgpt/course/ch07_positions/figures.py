@@ -71,8 +71,15 @@ def hands(table: Float[Tensor, "positions d_model"], moved: Float[Tensor, "posit
             side.set_visible(False)
     row[0, 0].set_ylabel("cosine")
     names = [plt.Line2D([], [], color=color, marker="o", linestyle="") for color in STARTS[: len(table)]]
-    row[0, -1].legend(names, [str(p) for p in range(len(table))], title="from", fontsize=7, title_fontsize=7,
-                      loc="center left", bbox_to_anchor=(1.0, 0.5))  # fmt: skip
+    row[0, -1].legend(
+        names,
+        [str(p) for p in range(len(table))],
+        title="from",
+        fontsize=7,
+        title_fontsize=7,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
     _title(figure, f"{steps} steps turn every pair by its own angle, wherever they begin (● before, ▶ after)")
     plt.show()
 
@@ -84,12 +91,27 @@ def losses_by_length(losses: Mapping[str, Mapping[int, Sequence[float]]]) -> Non
     for i, (name, (label, color)) in enumerate(KINDS.items()):
         for j, length in enumerate(lengths):
             seeds = losses[name].get(length, ())
-            axes.plot([j + 0.18 * (i - 1.5)] * len(seeds), seeds, "o", color=color, markersize=6, alpha=0.8,
-                      label=label if j == 0 else None)  # fmt: skip
+            axes.plot(
+                [j + 0.18 * (i - 1.5)] * len(seeds),
+                seeds,
+                "o",
+                color=color,
+                markersize=6,
+                alpha=0.8,
+                label=label if j == 0 else None,
+            )
     missing = 1 + 0.18 * (list(KINDS).index("learned") - 1.5)
     for j in range(len(lengths) - 1):
-        axes.text(missing + j, axes.get_ylim()[0], "error", rotation=90, ha="center", va="bottom", fontsize=8,
-                  color=COLORS["key"])  # fmt: skip
+        axes.text(
+            missing + j,
+            axes.get_ylim()[0],
+            "error",
+            rotation=90,
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            color=COLORS["key"],
+        )
     axes.set_xticks(range(len(lengths)), [f"{n} (trained)" if j == 0 else str(n) for j, n in enumerate(lengths)])
     axes.set(xlabel="characters in the context", ylabel="held-out loss (nats per character)")
     axes.set_title("Positions help up to the trained length; past it, the model without them is best")
@@ -119,8 +141,14 @@ def repeated(weights: Mapping[str, Float[Tensor, " keys"]], words: Sequence[str]
             keys = range(copy * period, (copy + 1) * period)
             share = row[keys.start : keys.stop].sum().item()
             axes.bar(keys, row[keys.start : keys.stop].tolist(), color=color)
-            axes.text(keys.start, 0.99, f" copy {copy + 1}: {share:.0%}", va="top", fontsize=8,
-                      transform=axes.get_xaxis_transform())  # fmt: skip
+            axes.text(
+                keys.start,
+                0.99,
+                f" copy {copy + 1}: {share:.0%}",
+                va="top",
+                fontsize=8,
+                transform=axes.get_xaxis_transform(),
+            )
         axes.set(ylabel="weight", title=KINDS[name][0] if name in KINDS else name)
         axes.title.set_fontsize(9)
         axes.margins(x=0.01, y=0.3)

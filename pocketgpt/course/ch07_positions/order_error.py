@@ -71,6 +71,10 @@ def _(rng):
     # With the squares, one token moves far and all others by one: in one direction, and in the other.
     for shift in (1, -1):
         yield squared_positions_layer, torch.randn(2, 5, 3, generator=rng), torch.arange(5).roll(shift)
+    x = torch.randn(3, 5, 4, generator=rng)
+    x[0] = x[0, 0]  # one text whose tokens are all the same: its order makes no difference
+    for texts in (x, x.flip(0)):
+        yield causal_attention_layer, texts, torch.tensor([1, 2, 3, 4, 0])
     for layer in (encoder_layer, causal_encoder_layer):
         yield layer, torch.randn(2, 5, 8, generator=rng), torch.tensor([2, 0, 4, 1, 3])
 
