@@ -163,7 +163,7 @@ def counted_through_the_batch(x, table, start):
 
 @add_positions.mistake
 def scaled_as_well(x, table, start):
-    """The embedding is multiplied by √d_model: whoever calls this function has done that already. Add the rows alone."""
+    """The embedding is multiplied by √d_model: whoever calls this function has done that already. Add the rows."""
     _require(x, table, start)
     return _rows(x * x.shape[-1] ** 0.5, table, _positions(x, start))
 
