@@ -497,7 +497,7 @@ losses_by_length(losses)
 
 # %% [markdown]
 # Two surprises. First, the model without positions is not lost. Its mask gives each token another set, so it
-# can learn to count how many tokens came before. It is about 0.3 nats behind RoPE, and less than 0.2 behind the learned
+# can learn to count how many tokens came before. It is about 0.3 nats behind RoPE, and about 0.2 behind the learned
 # table.
 #
 # Second, past the trained length it is the **best** of the four, by far, and still gets worse. It has no number 65 to
