@@ -536,10 +536,10 @@ size_curves(
 # Worse than no positions at all, in every seed. For a hundred steps the orange curves lie near 3.34: the loss of a model
 # that has noticed how often each character occurs, and reads none.
 #
-# Multiplying the embedding by √48 = 6.9 cures it, and so does shrinking the sinusoids: either way token and position
-# have comparable sizes. The paper of 2017 does the first, and begins with an embedding of about 1/√d_model, so that the
-# product is about 1. That start is the best of the five here, by a few hundredths. When you take sinusoids from one code
-# and the embedding from another, this factor is what gets lost, and nothing raises an error.
+# Multiplying the embedding by √48 = 6.9 cures it, and so does shrinking the sinusoids: either way the token can be heard.
+# The paper of 2017 does the first, and its published code begins with an embedding of 1/√d_model, so that the product has
+# numbers of about 1. That start is the best of the five here, by a few hundredths after 300 steps. When you take sinusoids
+# from one code and the embedding from another, this factor is what gets lost, and nothing raises an error.
 
 # %% [markdown]
 # ## 6 · Yours in the real model
