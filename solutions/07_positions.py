@@ -204,10 +204,9 @@ check.order_error(order_error)
 order_error = yours("order_error")
 
 torch.manual_seed(0)
+x, where, order = torch.randn(2, 6, 64), torch.randn(6, 64), torch.tensor([3, 0, 4, 5, 1, 2])
 block = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, batch_first=True).eval()
-x, order = torch.randn(2, 6, 64), torch.tensor([3, 0, 4, 5, 1, 2])
 causal = nn.Transformer.generate_square_subsequent_mask(6)
-where = torch.randn(6, 64)
 with torch.no_grad():
     print(f"no mask        {order_error(block, x, order):.3f}")
     print(f"causal mask    {order_error(lambda x: block(x, src_mask=causal), x, order):.1f}")
@@ -270,9 +269,8 @@ table_image(table)
 
 # %%
 learned_table = sibling("learned").positions.embedding.weight.detach()
-panels = {"sinusoids, d_model 48": table, "a learned table, d_model 48": learned_table}
 similarities(
-    panels,
+    {"sinusoids, d_model 48": table, "a learned table, d_model 48": learned_table},
     starts=[0, 5, 20, 40],
     title="Sinusoids: four curves lie on each other, so only distance counts. Learned: they do not",
 )
@@ -355,15 +353,18 @@ check.add_positions(add_positions)
 # %%
 add_positions = yours("add_positions")
 
-x = torch.zeros(1, 65, 48)
-try:
-    add_positions(x, learned_table, start=0)
-except (IndexError, ValueError) as error:
-    print(f"{type(error).__name__}: {error}")
 
-with torch.no_grad():
-    logits = sibling("sinusoidal")(torch.zeros(1, 65, dtype=torch.long))
-print("the sibling with sinusoids returns", tuple(logits.shape))
+def error_of(function, *inputs) -> str:
+    """The error that a call raises, or "no error"."""
+    try:
+        function(*inputs)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+print("your function:  ", error_of(add_positions, torch.zeros(1, 65, 48), learned_table, 0))
+print("with sinusoids: ", error_of(sibling("sinusoidal"), torch.zeros(1, 65, dtype=torch.long)))
 
 # %% [markdown]
 # A learned table ends, and tells you. Sinusoids are defined for every position and return something for all of them;

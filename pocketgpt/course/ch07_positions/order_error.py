@@ -1,7 +1,6 @@
 """Exercise `order_error`: the difference that the order of the tokens makes to a layer."""
 
 from collections.abc import Callable
-from functools import cache
 
 import torch
 from jaxtyping import Float, Int
@@ -9,23 +8,23 @@ from torch import Tensor, nn
 
 from pocketgpt.course.checking.exercise import exercise
 
-
-@cache
-def _encoder() -> nn.Module:
-    """PyTorch's own attention, feed-forward and norms, with weights that never change."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True).eval()
+# Each layer stands alone, because the grader sends its source to the answer. Random weights are the same at every call.
 
 
 def encoder_layer(x: Float[Tensor, "batch seq 8"]) -> Float[Tensor, "batch seq 8"]:
-    """Blind to order: there is no mask."""
-    return _encoder()(x)
+    """PyTorch's own attention, feed-forward and norms. Blind to order: there is no mask."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True).eval()
+    return layer(x)
 
 
 def causal_encoder_layer(x: Float[Tensor, "batch seq 8"]) -> Float[Tensor, "batch seq 8"]:
     """Not blind: the mask gives each token another set."""
-    return _encoder()(x, src_mask=nn.Transformer.generate_square_subsequent_mask(x.shape[1]), is_causal=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True).eval()
+    return layer(x, src_mask=nn.Transformer.generate_square_subsequent_mask(x.shape[1]), is_causal=True)
 
 
 def attention_layer(x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq d_model"]:
