@@ -15,7 +15,14 @@ try:
     from pocketgpt.grading.master import masters
     from pocketgpt.grading.protection.limits import Limits
     from pocketgpt.grading.protection.sandbox import Sandbox, choose
-    from pocketgpt.grading.report.gradebook import handed_in_nothing, line, write_csv, write_junit, write_results
+    from pocketgpt.grading.report.gradebook import (
+        handed_in_nothing,
+        line,
+        write_csv,
+        write_junit,
+        write_results,
+        write_students_csv,
+    )
     from pocketgpt.grading.report.grading_policy import GradingPolicy, amount
     from pocketgpt.grading.report.pages import write_pages
     from pocketgpt.grading.results import Result
@@ -47,8 +54,9 @@ def grade(
     Ctrl-C, the same command continues.
 
     Args:
-        submissions: A folder with notebooks, of any names, in any sub-folders; or one notebook.
-        out: Folder for gradebook.csv, index.html, a page for each student, junit.xml and results.json.
+        submissions: A folder with notebooks, of any names, in any sub-folders; the zip file that Moodle or Canvas
+            exports; or one notebook.
+        out: Folder for gradebook.csv, students.csv, index.html, a page for each student, junit.xml and results.json.
         class_list: CSV file with a column `student`, whose entries occur in the paths of the notebooks.
         policy: TOML file with points and deadlines of chapters.
         jobs: Notebooks at a time; without it one for each core.
@@ -62,15 +70,21 @@ def grade(
     try:
         from pocketgpt.commands.grade import grade_folder, grade_one
         from pocketgpt.grading.protection.limits import Limits
+        from pocketgpt.grading.unpack import unpack
     except ImportError as error:
         raise PocketError(f"Grading needs {error.name}: pip install 'pocketgpt[course]'") from error
     limits = Limits(memory=int(memory * 2**30), cell_seconds=cell_seconds, notebook_seconds=notebook_seconds)
     how = {"sandbox": None if sandbox == "auto" else sandbox, "docker": docker, "verify": verify}
+    whole = {"students": class_list, "policy_file": policy, "jobs": jobs, **how}
+    if submissions.suffix.lower() == ".zip" and submissions.is_file():
+        with tempfile.TemporaryDirectory(prefix="pocketgpt-submissions-") as folder:
+            unpack(submissions, Path(folder))
+            return grade_folder(Path(folder), out, limits, **whole)
     if submissions.is_file():
         return grade_one(submissions, limits, **how)
     if not submissions.is_dir():
-        raise PocketError(f"There is no folder or notebook {submissions}.")
-    return grade_folder(submissions, out, limits, students=class_list, policy_file=policy, jobs=jobs, **how)
+        raise PocketError(f"There is no folder, zip file or notebook {submissions}.")
+    return grade_folder(submissions, out, limits, **whole)
 
 
 def grade_one(path: Path, limits: Limits, *, sandbox: str | None, docker: str | None, verify: bool) -> int:
@@ -114,8 +128,14 @@ def grade_folder(
     found = submissions(folder, list(chapters), names, out)
     if not found:
         raise PocketError(f"There is no notebook (.ipynb) in {folder}.")
-    _make(out)
     inside = _sandbox(limits, sandbox, docker, (folder, out))
+    if inside.kind == "none" and sandbox != "none":
+        raise PocketError(
+            "No sandbox works on this system, so a notebook could read and change your files. Grade in a container "
+            "(--docker IMAGE) or on Linux with bubblewrap; --sandbox none runs the notebooks all the same.\n"
+            + "\n".join(inside.lines[2:])
+        )
+    _make(out)
     print("\n".join(inside.lines))
     grader = Grader(masters=chapters, sandbox=inside, limits=limits, verify=verify, memory=out / "results_cache")
     try:
@@ -124,7 +144,10 @@ def grade_folder(
         print(f"\nStopped. Results so far are in {out / 'results_cache'}: the same command continues from there.")
         raise
     results += _missing(results, names)
+    if strangers := sorted(policy.by_hand.keys() - {each.student for each in results}):
+        print(f"{policy_file} gives points to students who are not here: {', '.join(strangers)}.")
     write_csv(out / "gradebook.csv", results, policy)
+    write_students_csv(out / "students.csv", results, policy)
     write_junit(out / "junit.xml", results, policy)
     write_results(out / "results.json", results, policy, inside.lines, versions())
     write_pages(out, results, policy, inside.lines)

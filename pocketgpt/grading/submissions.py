@@ -17,6 +17,7 @@ NOTEBOOK = re.compile(r"\.ipynb(\W.*)?$", re.IGNORECASE)  # also "x.ipynb.txt" a
 JUNK = (".ipynb_checkpoints", "__MACOSX")
 INSTEAD = (".py", ".json", ".pdf", ".zip", ".html", ".docx")  # handed in by mistake in place of a notebook
 MOODLE = re.compile(r"_(\d+)_assignsubmission_.*")  # what Moodle adds to the name of a student's folder
+CANVAS = re.compile(r"([^\W_]+(?:_LATE)?_\d+)_\d+_")  # name_user_submission_, before the name of the file
 READING_SECONDS = 120
 
 
@@ -102,6 +103,8 @@ def student_of(inside: Path, chapters: Sequence[str], students: Sequence[str] = 
     folders = [part for part in inside.parts[:-1] if not _is_chapter(part, chapters)]
     if folders:
         return MOODLE.sub("", folders[0]), ()
+    if canvas := CANVAS.match(inside.name):
+        return canvas[1].replace("_LATE", ""), ()
     stem = re.sub(r"\s*\(\d+\)$", "", stem)  # what browsers add to a second download, and below, "-1", Canvas
     for chapter in chapters:
         stem = re.sub(rf"[\W_]*{re.escape(chapter)}(-\d+$|[\W_]*)", " ", stem, flags=re.IGNORECASE)

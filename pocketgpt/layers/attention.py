@@ -107,12 +107,16 @@ class Attention(Mixer):
             (k, v), mask = cache.update(k, v)  # (B, H_kv, S, d_head)
         is_causal = self.causal and mask is None
         y = self.attend(q, k, v, mask=mask, is_causal=is_causal, dropout=self.dropout if self.training else 0.0)
-        # merge heads: (B, H, T, d_head) → (B, T, H · d_head)
-        return self.o_proj(y.transpose(1, 2).flatten(2))
+        # merge heads and project back
+        return self.o_proj(self.merge_heads(y))  # (B, T, d_model)
 
     def split_heads(self, x: Float[Tensor, "batch seq width"]) -> Float[Tensor, "batch heads seq d_head"]:
         """(B, T, H · d_head) → (B, H, T, d_head)."""
         return x.unflatten(-1, (-1, self.d_head)).transpose(1, 2)
+
+    def merge_heads(self, x: Float[Tensor, "batch heads seq d_head"]) -> Float[Tensor, "batch seq width"]:
+        """(B, H, T, d_head) → (B, T, H · d_head): the heads of a token side by side again."""
+        return x.transpose(1, 2).flatten(2)
 
     def rotate(
         self,

@@ -59,7 +59,7 @@ def train(
             "the max_seq_len of the model."
         )
     with owned(folder):
-        data = prepare_both(config.corpus, config.text_field, tokenizer)
+        data = prepare_both(config.corpus, tokenizer, config.text_field)
         torch.manual_seed(config.seed)
         model = GPT(model_config)
         metadata = {"preset": preset_name, "data": fingerprints(data)}
@@ -91,7 +91,7 @@ def resume(
         check_changes(saved, config, loaded.training["processes"], loaded.training["step"])
         device = device or choose_device(config.device)
         check_machine(config, device)
-        data = prepare_both(config.corpus, config.text_field, loaded.tokenizer)
+        data = prepare_both(config.corpus, loaded.tokenizer, config.text_field)
         now, before = fingerprints(data), loaded.training.get("data")
         same_place = (config.corpus, config.text_field) == (with_absolute_paths(saved).corpus, saved.text_field)
         if before not in (now, None) and same_place:
@@ -196,7 +196,7 @@ def build_trainer(
     )
 
 
-def prepare_both(corpus: str, text_field: str, tokenizer: Tokenizer) -> dict[str, TokenFolder]:
+def prepare_both(corpus: str, tokenizer: Tokenizer, text_field: str = "text") -> dict[str, TokenFolder]:
     """Load both splits; the main rank writes the token files, and the others open them."""
     if not is_main():
         barrier()

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from xml.etree import ElementTree
 
 import pytest
@@ -587,19 +588,33 @@ def test_an_out_that_cannot_be_written_is_a_mistake(handed_in, tmp_path, capsys,
     assert code == 2 and "a file" in error and (tmp_path / "a file").read_text() == "mine"
 
 
-FILES = {"gradebook.csv", "index.html", "junit.xml", "results.json"}
+@cache
+def unprotected() -> tuple[str, ...]:
+    """The option that a folder needs on a machine where no sandbox works."""
+    return ("--sandbox", "none") if choose(Limits()).kind == "none" else ()
+
+
+def test_a_folder_is_not_graded_without_a_sandbox_unless_you_say_so(handed_in, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("pocketgpt.grading.protection.sandbox._tried", lambda sandbox: ("", "it is not there."))
+    code, error = said(capsys, handed_in, "--out", tmp_path / "out")
+    assert code == 2 and "--sandbox none" in error and "it is not there" in error and not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    assert said(capsys, handed_in, "--out", tmp_path / "out", "--sandbox", "none")[0] == 0
+
+
+FILES = {"gradebook.csv", "students.csv", "index.html", "junit.xml", "results.json"}
 
 
 def test_a_graded_folder_is_exit_code_0_and_has_a_gradebook(handed_in, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["grade", str(handed_in), "--out", str(out)]) == 0
+    assert main(["grade", *unprotected(), str(handed_in), "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} >= FILES and "ada" in (out / "gradebook.csv").read_text()
     assert "Graded 1 notebook:" in capsys.readouterr().out
 
 
 def test_a_notebook_that_cannot_be_graded_is_exit_code_1_and_named(handed_in, tmp_path, capsys):
     (handed_in / "broken.ipynb").write_text("{")
-    assert main(["grade", str(handed_in), "--out", str(tmp_path / "out")]) == 1
+    assert main(["grade", *unprotected(), str(handed_in), "--out", str(tmp_path / "out")]) == 1
     assert "Not graded: broken.ipynb" in capsys.readouterr().out
     assert "broken.ipynb" in (tmp_path / "out" / "gradebook.csv").read_text()
 
@@ -607,7 +622,7 @@ def test_a_notebook_that_cannot_be_graded_is_exit_code_1_and_named(handed_in, tm
 def test_who_handed_in_nothing_is_in_the_gradebook(handed_in, tmp_path):
     names, out = tmp_path / "class.csv", tmp_path / "out"
     names.write_text("student\nAda\nBob\n")
-    assert main(["grade", str(handed_in), "--out", str(out), "--class-list", str(names)]) == 0
+    assert main(["grade", *unprotected(), str(handed_in), "--out", str(out), "--class-list", str(names)]) == 0
     assert "Bob" in (out / "gradebook.csv").read_text()
 
 
@@ -627,6 +642,6 @@ def test_a_file_of_any_name_is_in_the_gradebook(handed_in, tmp_path, name):
     (handed_in / "ada" / "x.ipynb").rename(handed_in / "ada" / name)
     (handed_in / name).write_text("{")
     out = tmp_path / "out"
-    assert main(["grade", str(handed_in), "--out", str(out)]) == 1
+    assert main(["grade", *unprotected(), str(handed_in), "--out", str(out)]) == 1
     assert {path.name for path in out.iterdir()} >= FILES
     assert len(json.loads((out / "results.json").read_text())["results"]) == 2

@@ -11,6 +11,12 @@ from pocketgpt.text.byte_tokenizer import ByteTokenizer
 from pocketgpt.text.tokenizer import Tokenizer
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test loses power, so none needs to wait until files are on the disk."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
 @pytest.fixture
 def tokenizer() -> Tokenizer:
     """Bytes and end of text: 257 tokens."""

@@ -45,6 +45,12 @@ HYBRID = ModelConfig(
 )
 
 
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch):
+    """Drawing the loss takes as long as the training here, and is tested elsewhere."""
+    monkeypatch.setattr("pocketgpt.training.run_log.plot_losses", lambda records, file: None)
+
+
 class Killed(BaseException):
     """Nothing in the library catches it."""
 

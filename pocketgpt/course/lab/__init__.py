@@ -24,6 +24,7 @@ _MODULES = {
     "attention_weights": _TRANSPLANTING,
     "before_and_after": _REPORTING,
     "earlier_changes": _REPORTING,
+    "hidden_numbers": _TRANSPLANTING,
     "pocket_model": _TRANSPLANTING,
     "pocket_tokenizer": _TRANSPLANTING,
     "transplant": _TRANSPLANTING,

@@ -30,24 +30,28 @@ Row = tuple[float | None, int | None]
 
 
 def symptoms(*exercises: str) -> None:
-    """Print the measured symptoms of the known mistakes of these exercises, sorted by loss."""
+    """Print the measured symptoms of the known mistakes of these exercises, sorted by loss.
+
+    Mistakes that stop the model with an error are only counted: nobody overlooks them.
+    """
     stored = json.loads(asset(FILE).read_text(encoding="utf-8"))
     print("  loss  leaks  mistake")
+    _print_row(*stored[exercises[0]][RIGHT], "none: the right function")
     rows = []
     for name in exercises:
-        exercise = find_exercise(name)
-        sentences = {mistake.name: f"{name}: {mistake.sentence}" for mistake in exercise.mistakes}
+        sentences = {mistake.name: f"{name}: {mistake.sentence}" for mistake in find_exercise(name).mistakes}
         rows += [(*row, sentences[mistake]) for mistake, row in stored[name].items() if mistake != RIGHT]
-    right = stored[exercises[0]][RIGHT]
-    for loss, leaks, sentence in [(*right, "none: the right function"), *sorted(rows, key=_order)]:
-        result = "error" if leaks is None else "NaN" if loss is None else f"{loss:.2f}"
-        shown = f"{result:>6}  {'–' if leaks is None else leaks:>5}  "
-        print(textwrap.fill(sentence, width=92, initial_indent=shown, subsequent_indent=" " * len(shown)))
+    for loss, leaks, sentence in sorted(rows, key=lambda row: (row[0] is None, row[0] or 0.0)):
+        if leaks is not None:
+            _print_row(loss, leaks, sentence)
+    if errors := sum(leaks is None for _, leaks, _ in rows):
+        print(f" error      –  {errors} more mistake{'s' if errors > 1 else ''}")
 
 
-def _order(row: tuple) -> tuple[bool, bool, float]:
-    loss, leaks, _ = row
-    return leaks is None, loss is None, loss or 0.0
+def _print_row(loss: float | None, leaks: int, sentence: str) -> None:
+    result = "NaN" if loss is None else f"{loss:.2f}"
+    shown = f"{result:>6}  {leaks:>5}  "
+    print(textwrap.fill(sentence, width=92, initial_indent=shown, subsequent_indent=" " * len(shown)))
 
 
 def measure(exercise: Exercise) -> dict[str, Row]:

@@ -10,13 +10,13 @@ from functools import cache, partial
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from pocketgpt.assets import asset
 from pocketgpt.course.syllabus import exercise_names, find_exercise
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention_backends import causal_mask, expand_kv_heads
-from pocketgpt.layers.feedforward import SwiGLU
+from pocketgpt.layers.feedforward import FeedForward, SwiGLU
 from pocketgpt.layers.norm import RMSNorm
 from pocketgpt.layers.positions import SinusoidalPositions
 from pocketgpt.models.gpt import GPT
@@ -87,6 +87,21 @@ def with_softmax(softmax: Callable[[Tensor, int], Tensor]) -> Callable[..., Tens
     return backend(partial(assembled_attention, masked_softmax=partial(softmax_of_visible, softmax=softmax)))
 
 
+def split_with(model: GPT, function: Callable) -> None:
+    """Queries have n_heads heads, keys and values n_kv_heads: each call passes the number that its width holds."""
+    for mixer in model.mixers():
+        mixer.split_heads = partial(_split, function, mixer.d_head)
+
+
+def _split(function: Callable, d_head: int, x: Float[Tensor, "batch seq width"]) -> Tensor:
+    return function(x, x.shape[-1] // d_head)
+
+
+def merge_with(model: GPT, function: Callable) -> None:
+    for mixer in model.mixers():
+        mixer.merge_heads = function
+
+
 def rotate_with(model: GPT, function: Callable) -> None:
     for mixer in model.mixers():
         mixer.rotate = function
@@ -129,11 +144,41 @@ def positions_with(model: GPT, function: Callable) -> None:
     layer.forward = forward
 
 
+def swiglu_with(model: GPT, function: Callable) -> None:
+    for layer in feed_forwards(model, SwiGLU):
+        gate, up, down = layer.gate_proj.weight, layer.up_proj.weight, layer.down_proj.weight
+        layer.forward = partial(function, gate=gate, up=up, down=down)
+
+
 def feed_forward_with(model: GPT, function: Callable) -> None:
-    for layer in model.modules():
+    for layer in feed_forwards(model, FeedForward):
+        layer.forward = partial(function, up=layer.up_proj.weight, down=layer.down_proj.weight)
+
+
+def activate_with(model: GPT, function: Callable) -> None:
+    for layer in feed_forwards(model, SwiGLU, FeedForward):
         if isinstance(layer, SwiGLU):
-            gate, up, down = layer.gate_proj.weight, layer.up_proj.weight, layer.down_proj.weight
-            layer.forward = partial(function, gate=gate, up=up, down=down)
+            layer.forward = partial(_gated, layer, function)
+        else:
+            layer.activation = function
+
+
+def _gated(layer: SwiGLU, activation: Callable, x: Tensor) -> Tensor:
+    return layer.down_proj(activation(layer.gate_proj(x)) * layer.up_proj(x))
+
+
+def change_hidden_with(model: GPT, function: Callable) -> None:
+    for layer in feed_forwards(model, SwiGLU, FeedForward):
+        layer.down_proj.register_forward_pre_hook(lambda _, inputs: function(*inputs))
+
+
+def feed_forwards(model: GPT, *kinds: type[nn.Module]) -> list[nn.Module]:
+    """The feed-forward layers of these kinds, first layer first. Raises PocketError if there are none."""
+    layers = [layer for layer in model.modules() if isinstance(layer, kinds)]
+    if not layers:
+        kind = " or ".join(kind.__name__ for kind in kinds)
+        raise PocketError(f"This model has no {kind} layer. Its feed-forward: {model.config.feedforward}.")
+    return layers
 
 
 @dataclass(frozen=True)
@@ -166,11 +211,16 @@ REPLACEABLE_PARTS = {
     ),
     "causal_mask": _in_attention("causal_mask(query_positions, key_positions)", lambda f: backend(mask_of=f)),
     "attention": _in_attention("attention(q, k, v, mask) -> (output, weights)", backend),
+    "split_heads": ReplaceablePart("split_heads(x, n_heads)", "splitting heads", split_with),
+    "merge_heads": ReplaceablePart("merge_heads(x)", "merging heads", merge_with),
     "apply_rope": ReplaceablePart("apply_rope(x, cos, sin)", "rotation", rotate_with),
     "rms_norm": ReplaceablePart("rms_norm(x, weight, eps)", "norm", normalize_with),
     "sinusoids": ReplaceablePart("sinusoids(positions, d_model)", "sinusoids", sinusoids_with, "sinusoidal"),
     "add_positions": ReplaceablePart("add_positions(x, table, start)", "positions", positions_with, "sinusoidal"),
-    "swiglu": ReplaceablePart("swiglu(x, gate, up, down)", "feed-forward", feed_forward_with),
+    "swiglu": ReplaceablePart("swiglu(x, gate, up, down)", "feed-forward", swiglu_with),
+    "feed_forward": ReplaceablePart("feed_forward(x, up, down)", "feed-forward", feed_forward_with, "relu_squared"),
+    "activation": ReplaceablePart("activation(x)", "feed-forward", activate_with, "base"),
+    "hidden": ReplaceablePart("hidden(hidden_numbers)", "feed-forward", change_hidden_with),
 }
 """Replaceable parts, by the keyword that `transplant` accepts."""
 
@@ -212,4 +262,17 @@ def attention_weights(
         return output, weights
 
     transplant(model, attention=recording)(tokens)
+    return torch.stack(recorded)
+
+
+@torch.inference_mode()
+def hidden_numbers(model: GPT, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "layers batch seq d_ff"]:
+    """Hidden numbers of every feed-forward layer as the model reads `tokens`: what enters its down_proj."""
+    recorded: list[Tensor] = []
+
+    def recording(hidden: Tensor) -> Tensor:
+        recorded.append(hidden)
+        return hidden
+
+    transplant(model, hidden=recording)(tokens)
     return torch.stack(recorded)

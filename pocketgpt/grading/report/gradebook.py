@@ -81,10 +81,32 @@ def write_csv(path: Path, results: Sequence[Result], policy: GradingPolicy) -> N
                     amount(policy.possible(result.chapter)) if result.chapter else "",
                     duration(late) if late else "",
                     defused(_summary(result.flags)),
-                    defused(" · ".join(result.notes)),
+                    defused(" · ".join((*result.notes, *policy.notes(result)))),
                     f"{result.seconds:.1f}",
                 ]
             )
+
+
+def write_students_csv(path: Path, results: Sequence[Result], policy: GradingPolicy) -> None:
+    """One row a student: the total of each chapter, of all, and how many flags. Of several files for a chapter the best
+    counts here; gradebook.csv has them all.
+    """
+    chapters = sorted({each.chapter for each in results if each.chapter})
+    totals: dict[str, dict[str, int | float]] = {each.student: {} for each in ordered(results)}
+    flags = dict.fromkeys(totals, 0)
+    for each in results:
+        flags[each.student] += len(each.flags)
+        if each.chapter and each.file:
+            best = totals[each.student].get(each.chapter, 0)
+            totals[each.student][each.chapter] = max(best, policy.total(each))
+    possible = [policy.possible(chapter) for chapter in chapters]
+    with replacing(path) as beside, beside.open("w", encoding="utf-8-sig", newline="") as file:
+        table = csv.writer(file, quoting=csv.QUOTE_ALL)
+        table.writerow(["student", *chapters, "total", "flags"])
+        table.writerow(["(possible)", *map(amount, possible), amount(sum(possible)), ""])
+        for student, earned in totals.items():
+            cells = [amount(earned[chapter]) if chapter in earned else "" for chapter in chapters]
+            table.writerow([defused(student), *cells, amount(round(sum(earned.values()), 9)), flags[student] or ""])
 
 
 def _summary(flags: Sequence[Flag]) -> str:

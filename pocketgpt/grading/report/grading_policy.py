@@ -1,8 +1,12 @@
-"""Grading policy of a chapter, in one small TOML file: a deadline, and points other than the course's own.
+"""Grading policy of a chapter, in one small TOML file: a deadline, points other than the course's own, and points that
+you give by hand.
 
     [02_attention]
     deadline = 2026-12-01T23:59:00+01:00           # without +01:00: the time zone of this machine
     points = { attention = 5, causal_mask = 0 }    # the other exercises keep the course's points
+
+    [02_attention.by_hand]                         # whatever the check said, and in every later run
+    "Ada Lovelace" = { attention = 4 }
 
 How late a notebook is follows from the time at which its file was last changed. Copying can change that time, and so
 can whoever hands it in: it is reported, and never costs points by itself.
@@ -34,10 +38,12 @@ class GradingPolicy:
 
     changed     points by exercise, where they are not the course's own
     deadlines   by chapter, each with its time zone
+    by_hand     by student, the points of an exercise that were given by hand
     """
 
     changed: dict[str, int | float] = field(default_factory=dict)
     deadlines: dict[str, datetime] = field(default_factory=dict)
+    by_hand: dict[str, dict[str, int | float]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path, chapters: Collection[str]) -> "GradingPolicy":
@@ -47,16 +53,20 @@ class GradingPolicy:
         """
         changed: dict[str, int | float] = {}
         deadlines: dict[str, datetime] = {}
+        by_hand: dict[str, dict[str, int | float]] = {}
         for chapter, table in _tables(path).items():
             if not isinstance(table, dict):
                 raise PocketError(f"{path}: {chapter!r} is outside of a chapter. Put it below a line [02_attention].")
             _known(chapter, chapters, f"{path}: there is no chapter")
             for key in table:
-                _known(key, ("deadline", "points"), f"{path}, [{chapter}]: there is no setting")
+                _known(key, ("deadline", "points", "by_hand"), f"{path}, [{chapter}]: there is no setting")
             changed |= _points(table.get("points", {}), chapter, f"{path}, [{chapter}]")
             if "deadline" in table:
                 deadlines[chapter] = _deadline(table["deadline"], f"{path}, [{chapter}]")
-        return cls(changed, deadlines)
+            for student, points in _students(table.get("by_hand", {}), f"{path}, [{chapter}.by_hand]").items():
+                where = f"{path}, [{chapter}.by_hand], {student}"
+                by_hand.setdefault(student, {}).update(_points(points, chapter, where))
+        return cls(changed, deadlines, by_hand)
 
     def points(self, exercise: str) -> int | float:
         """Points for a right answer."""
@@ -68,7 +78,20 @@ class GradingPolicy:
 
     def earned(self, result: Result) -> dict[str, int | float]:
         """Points by exercise, for each that was checked."""
-        return {each.exercise: self.points(each.exercise) if each.passed else 0 for each in result.verdicts}
+        given = self.by_hand.get(result.student, {})
+        return {
+            each.exercise: given.get(each.exercise, self.points(each.exercise) if each.passed else 0)
+            for each in result.verdicts
+        }
+
+    def notes(self, result: Result) -> tuple[str, ...]:
+        """A note for each exercise whose points were given by hand."""
+        given = self.by_hand.get(result.student, {})
+        return tuple(
+            f"{each.exercise}: {amount(given[each.exercise])} points given by hand."
+            for each in result.verdicts
+            if each.exercise in given
+        )
 
     def total(self, result: Result) -> int | float:
         return _sum(self.earned(result).values())
@@ -87,8 +110,9 @@ class GradingPolicy:
         return timedelta(seconds=min(result.submitted - deadline.timestamp(), LATEST.total_seconds()))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: the points that were changed, and the deadlines as ISO 8601 says them."""
-        return {"points": self.changed, "deadlines": {name: when.isoformat() for name, when in self.deadlines.items()}}
+        """Plain values: the points that were changed or given by hand, and the deadlines as ISO 8601 says them."""
+        deadlines = {name: when.isoformat() for name, when in self.deadlines.items()}
+        return {"points": self.changed, "deadlines": deadlines, "by_hand": self.by_hand}
 
 
 def amount(points: int | float) -> str:
@@ -130,11 +154,21 @@ def _known(name: str, names: Collection[str], problem: str) -> None:
 def _points(table: Any, chapter: str, where: str) -> dict[str, int | float]:
     names = exercises_of(chapter)
     if not isinstance(table, dict):
-        raise PocketError(f"{where}: points = {table!r} says of no exercise. Write points = {{ {names[0]} = 5 }}.")
+        raise PocketError(
+            f"{where}: points = {table!r} does not name an exercise. Write points = {{ {names[0]} = 5 }}."
+        )
     for name, value in table.items():
         _known(name, names, f"{where}, points: there is no exercise")
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_POINTS:
-            raise PocketError(f"{where}: {name} = {value!r} are no points. Write a number from 0 to {MOST_POINTS}.")
+            raise PocketError(
+                f"{where}: {name} = {value!r} is not a valid number of points. Write a number from 0 to {MOST_POINTS}."
+            )
+    return table
+
+
+def _students(table: Any, where: str) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise PocketError(f'{where} = {table!r} does not name students. Write "Ada Lovelace" = {{ attention = 4 }}.')
     return table
 
 

@@ -42,4 +42,5 @@ def test_rows_are_printed_by_loss_with_the_right_function_first(capsys):
     numbers = [line.split()[0] for line in lines[1:]]
     losses = [float(number) for number in numbers if number not in ("NaN", "error")]
     assert losses == sorted(losses) and len(set(losses)) > 5
-    assert numbers[len(losses) :] == sorted(numbers[len(losses) :])
+    others = numbers[len(losses) :]
+    assert others == ["NaN"] * (len(others) - 1) + ["error"]

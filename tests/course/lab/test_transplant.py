@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from pocketgpt.course.lab.finished import yours
-from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, replaceable_part, transplant
+from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, hidden_numbers, transplant
 from pocketgpt.course.syllabus import all_exercises, find_exercise
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.kv_cache import new_cache
@@ -13,23 +13,26 @@ from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
 
 
-def small_model(positions: str = "rope") -> GPT:
+def model_with(activation: str = "swiglu", positions: str = "rope") -> GPT:
     torch.manual_seed(0)
-    shape = dict(vocab_size=50, d_model=24, n_layers=2, max_seq_len=16, feedforward={"d_ff": 32})
+    feedforward = {"d_ff": 32, "activation": activation}
+    shape = dict(vocab_size=50, d_model=24, n_layers=2, max_seq_len=16, feedforward=feedforward)
     model = GPT(preset("pocket-shakespeare", positions=positions, **shape)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)  # far from uniform attention, so that a wrong function shows
     return model
 
 
-def model_with(name: str) -> GPT:
-    """A model that has the part of that name."""
-    return small_model("sinusoidal" if replaceable_part(name).model == "sinusoidal" else "rope")
-
-
 @pytest.fixture
 def model() -> GPT:
-    return small_model()
+    return model_with()
+
+
+def model_for(part: str) -> GPT:
+    """A model that has the part which the right function of that name computes."""
+    if part in ("sinusoids", "add_positions"):
+        return model_with(positions="sinusoidal")
+    return model_with({"activation": "gelu", "feed_forward": "relu2"}.get(part, "swiglu"))
 
 
 TOKENS = torch.arange(24).view(2, 12)
@@ -57,9 +60,14 @@ RIGHT = {
     "masked_softmax": lambda scores, mask: torch.where(mask, scores, -torch.inf).softmax(-1),
     "causal_mask": lambda queries, keys: torch.ones(len(queries), len(keys), dtype=torch.bool).tril(),
     "attention": lambda q, k, v, mask: tuple(fused(q, k, v, mask)),
+    "split_heads": lambda x, n_heads: torch.stack(x.chunk(n_heads, dim=-1), dim=1),
+    "merge_heads": lambda x: torch.cat(x.unbind(1), dim=-1),
     "apply_rope": complex_rotation,
     "rms_norm": lambda x, weight, eps: F.rms_norm(x, weight.shape, weight, eps),
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down),
+    "feed_forward": lambda x, up, down: F.linear(F.relu(F.linear(x, up)) ** 2, down),
+    "activation": lambda x: x * torch.special.ndtr(x),
+    "hidden": lambda hidden: hidden.clone(),
     "sinusoids": complex_waves,
     "add_positions": lambda x, table, start: x + F.embedding(start + torch.arange(x.shape[1]), table),
 }
@@ -69,9 +77,14 @@ WRONG = {
     "masked_softmax": lambda scores, mask: scores.softmax(-1),
     "causal_mask": lambda queries, keys: torch.ones(len(queries), len(keys), dtype=torch.bool),
     "attention": lambda q, k, v, mask: (v, None),
+    "split_heads": lambda x, n_heads: x.reshape(len(x), n_heads, x.shape[1], -1),
+    "merge_heads": lambda x: x.reshape(len(x), x.shape[2], -1),
     "apply_rope": lambda x, cos, sin: x,
     "rms_norm": lambda x, weight, eps: x,
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, up)) * F.linear(x, gate), down),
+    "feed_forward": lambda x, up, down: F.linear(F.relu(F.linear(x, up)), down),
+    "activation": torch.sigmoid,
+    "hidden": lambda hidden: hidden.relu(),
     "sinusoids": lambda positions, d_model: torch.zeros(len(positions), d_model),
     "add_positions": lambda x, table, start: x,
 }
@@ -84,7 +97,7 @@ def test_every_replaceable_part_has_a_right_and_a_wrong_function_here():
 @pytest.mark.parametrize("name", REPLACEABLE_PARTS)
 @torch.inference_mode()
 def test_a_right_function_changes_no_logit(name):
-    model = model_with(name)
+    model = model_for(name)
     changed = transplant(model, **{name: RIGHT[name]})
     torch.testing.assert_close(changed(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
 
@@ -92,7 +105,7 @@ def test_a_right_function_changes_no_logit(name):
 @pytest.mark.parametrize("name", REPLACEABLE_PARTS)
 @torch.inference_mode()
 def test_a_wrong_function_changes_the_logits_of_the_copy_only(name):
-    model = model_with(name)
+    model = model_for(name)
     own = model(TOKENS)
     changed = transplant(model, **{name: WRONG[name]})
     assert not torch.allclose(changed(TOKENS), own, rtol=1e-2, atol=1e-2)
@@ -115,7 +128,7 @@ def test_exercises_that_replace_a_part_are_found():
 @pytest.mark.parametrize("name", REPLACING)
 @torch.inference_mode()
 def test_the_finished_answer_of_an_exercise_runs_in_the_place_that_it_declares(name):
-    model = model_with(name)
+    model = model_for(find_exercise(name).replaces)
     changed = transplant(model, **{name: find_exercise(name).finished_answer})
     torch.testing.assert_close(changed(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
     wrong = transplant(model, **{name: WRONG[find_exercise(name).replaces]})
@@ -140,14 +153,48 @@ def test_two_functions_for_one_place_are_refused_and_not_one_of_them_dropped(mod
 
 @torch.inference_mode()
 def test_functions_for_different_places_go_in_together(model):
-    all_four = {name: RIGHT[name] for name in ("attention", "apply_rope", "rms_norm", "swiglu")}
-    torch.testing.assert_close(transplant(model, **all_four)(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
+    names = ("split_heads", "merge_heads", "attention", "apply_rope", "rms_norm", "swiglu")
+    together = {name: RIGHT[name] for name in names}
+    torch.testing.assert_close(transplant(model, **together)(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_split_heads_is_told_how_many_heads_queries_have_and_how_many_keys_and_values(model):
+    asked = []
+
+    def recording(x, n_heads):
+        asked.append(n_heads)
+        return RIGHT["split_heads"](x, n_heads)
+
+    transplant(model, split_heads=recording)(TOKENS)
+    assert asked == [6, 2, 2] * model.config.n_layers
+
+
+@torch.inference_mode()
+def test_the_activation_of_a_gated_layer_is_that_of_its_gate(model):
+    torch.testing.assert_close(transplant(model, activation=F.silu)(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_layer_without_a_gate_cannot_run_a_gated_function():
+    with pytest.raises(PocketError, match="This model has no SwiGLU layer"):
+        transplant(model_with("relu2"), swiglu=RIGHT["swiglu"])
+
+
+@pytest.mark.parametrize("activation", ["swiglu", "relu2"])
+@torch.inference_mode()
+def test_hidden_numbers_are_what_enters_the_down_projections(activation):
+    model, entered = model_with(activation), []
+    for block in model.blocks:
+        block.feedforward.down_proj.register_forward_hook(lambda _, inputs, output: entered.append(inputs[0]))
+    model(TOKENS)
+    assert torch.equal(hidden_numbers(model, TOKENS), torch.stack(entered[:2]))
 
 
 @torch.inference_mode()
 def test_the_functions_of_positions_go_in_together_and_into_learned_positions():
     both = {name: RIGHT[name] for name in ("sinusoids", "add_positions")}
-    sinusoidal, learned = small_model("sinusoidal"), small_model("learned")
+    sinusoidal, learned = model_with(positions="sinusoidal"), model_with(positions="learned")
     torch.testing.assert_close(transplant(sinusoidal, **both)(TOKENS), sinusoidal(TOKENS), rtol=1e-4, atol=1e-4)
     changed = transplant(learned, add_positions=RIGHT["add_positions"])
     torch.testing.assert_close(changed(TOKENS), learned(TOKENS), rtol=1e-4, atol=1e-4)
@@ -156,7 +203,7 @@ def test_the_functions_of_positions_go_in_together_and_into_learned_positions():
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
 @torch.inference_mode()
 def test_a_step_with_a_cache_tells_where_its_tokens_begin(positions):
-    model, starts = small_model(positions), []
+    model, starts = model_with(positions=positions), []
 
     def recorded(x, table, start):
         starts.append(start)
@@ -172,7 +219,7 @@ def test_a_model_without_the_positions_to_replace_refuses_them(model):
     with pytest.raises(PocketError, match="adds no positions to its embedding: its positions are 'rope'"):
         transplant(model, add_positions=RIGHT["add_positions"])
     with pytest.raises(PocketError, match="has no sinusoids: its positions are 'learned'"):
-        transplant(small_model("learned"), sinusoids=RIGHT["sinusoids"])
+        transplant(model_with(positions="learned"), sinusoids=RIGHT["sinusoids"])
 
 
 def test_attention_weights_are_those_of_pytorch_s_operator(model):

@@ -14,6 +14,7 @@ from pocketgpt.grading.report.gradebook import (
     write_csv,
     write_junit,
     write_results,
+    write_students_csv,
 )
 from pocketgpt.grading.report.grading_policy import GradingPolicy, exercises_of
 from pocketgpt.grading.results import Flag, Result, Verdict, from_json
@@ -230,3 +231,32 @@ def test_json_says_what_was_earned_by_which_terms(tmp_path):
     ann, bob = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["results"]
     assert (ann["earned"]["attention"], ann["total"], ann["possible"]) == (5, 5, 10)
     assert (bob["earned"], bob["total"], bob["possible"]) == ({}, None, None)
+
+
+def test_a_student_is_one_row_over_all_chapters(tmp_path):
+    right = ("causal_mask", "attention")
+    results = [
+        result("Ann", right=right, flags=FLAGS[:2]),
+        result("Ann", right=right[:1], file="again.ipynb"),
+        result("Ann", "01_tokens", right=("embed",)),
+        result("Bob", right=("attention",)),
+        handed_in_nothing("Bob", "01_tokens"),
+        result(HOSTILE["formula"]),
+        Result("Cy", "broken.ipynb", notes=("it is broken",)),
+    ]
+    policy = GradingPolicy(changed={"attention": 2.5})
+    write_students_csv(tmp_path / "students.csv", results, policy)
+    with (tmp_path / "students.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file, strict=True)}
+    assert next(iter(rows)) == "(possible)" and len(rows) == 5
+    assert rows["(possible)"]["total"] == str(policy.possible("01_tokens") + policy.possible("02_attention"))
+    mask = policy.points("causal_mask")
+    assert rows["Ann"] == {
+        "student": "Ann",
+        "01_tokens": "1",
+        "02_attention": f"{mask + 2.5}",
+        "total": f"{mask + 3.5}",
+        "flags": "2",
+    }
+    assert (rows["Bob"]["01_tokens"], rows["Bob"]["02_attention"], rows["Bob"]["total"]) == ("", "2.5", "2.5")
+    assert rows["Cy"]["total"] == "0" and not any(name.startswith("=") for name in rows)

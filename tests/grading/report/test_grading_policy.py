@@ -178,3 +178,29 @@ def test_a_duration_is_written_in_its_two_largest_units(time, written):
 @pytest.mark.parametrize(("points", "written"), [(3, "3"), (3.0, "3"), (2.5, "2.5"), (0, "0"), (1_000_000, "1000000")])
 def test_points_are_written_without_needless_zeros(points, written):
     assert amount(points) == written
+
+
+def test_points_given_by_hand_count_whatever_the_check_said(load):
+    policy = load('[02_attention.by_hand]\n"Ann" = { attention = 4, causal_mask = 0 }\n"Bob" = { attention = 1.5 }')
+    earned = policy.earned(result("causal_mask", "attention_scores"))
+    assert (earned["attention"], earned["causal_mask"], earned["masked_softmax"]) == (4, 0, 0)
+    assert earned["attention_scores"] == policy.points("attention_scores")
+    assert policy.notes(result()) == (
+        "causal_mask: 0 points given by hand.",
+        "attention: 4 points given by hand.",
+    )
+    assert policy.to_json()["by_hand"]["Bob"] == {"attention": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("by_hand = 3", "does not name students"),
+        ("[02_attention.by_hand]\nAnn = 4", "does not name an exercise"),
+        ("[02_attention.by_hand]\nAnn = { embed = 4 }", "no exercise 'embed'"),
+        ("[02_attention.by_hand]\nAnn = { attention = -1 }", "not a valid number of points"),
+    ],
+)
+def test_points_by_hand_that_cannot_be_meant_are_refused(load, text, said):
+    with pytest.raises(PocketError, match=said):
+        load(text if text.startswith("[") else f"[02_attention]\n{text}")
