@@ -84,7 +84,15 @@ CHAPTERS = (
         ("split_heads", "merge_heads", "multi_head_attention", "head_contributions", "attention_costs"),
         on_map=True,
     ),
-    Chapter(5, "norm_and_residual", "Norm and residual", on_map=True),
+    Chapter(
+        5,
+        "norm_and_residual",
+        "Norm and residual",
+        90,
+        (4,),
+        ("layer_norm", "rms_norm", "pre_norm", "post_norm", "gradient_norms", "stream_share"),
+        on_map=True,
+    ),
     Chapter(
         6,
         "feed_forward",

@@ -1,5 +1,7 @@
 """A block: a mixer, then a feed-forward, each added to the residual stream."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -21,11 +23,35 @@ FEEDFORWARDS = {FeedForwardConfig: build_feedforward, MixtureOfExpertsConfig: Mi
 """From the config of a feed-forward to its module."""
 
 
+Layer = Callable[[Tensor], Tensor]
+
+
+def pre_norm(x: Float[Tensor, "batch seq d_model"], norm: Layer, layer: Layer) -> Float[Tensor, "batch seq d_model"]:
+    """x + layer(norm(x)): the residual stream itself is never normalized, so gradients reach every layer undamped.
+
+    Source: Xiong et al. 2020, On layer normalization in the Transformer architecture (arXiv 2002.04745).
+    """
+    return x + layer(norm(x))
+
+
+def post_norm(x: Float[Tensor, "batch seq d_model"], norm: Layer, layer: Layer) -> Float[Tensor, "batch seq d_model"]:
+    """norm(x + layer(x)): the order of the first Transformer. Deep ones are sensitive to the starting weights.
+
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.1.
+    """
+    return norm(x + layer(x))
+
+
+ORDERS = {"pre": pre_norm, "post": post_norm}
+"""Where a layer's norm acts, by the name in `ModelConfig.norm_order`."""
+
+
 class Block(nn.Module):
-    """The four parts of a block; the classes below say in which order they act."""
+    """A mixer and a feed-forward. `order` puts each, its norm and the residual stream together."""
 
     def __init__(self, mixer: MixerConfig, feedforward: FeedForwardPartConfig | None, model: ModelShape) -> None:
         super().__init__()
+        self.order = ORDERS[model.norm_order]
         self.mixer_norm = build_norm(model)
         self.mixer = MIXERS[type(mixer)](mixer, model)
         if feedforward is not None:
@@ -33,35 +59,15 @@ class Block(nn.Module):
             self.feedforward = FEEDFORWARDS[type(feedforward)](feedforward, model)
         self.dropout = nn.Dropout(model.dropout)
 
-
-class PreNormBlock(Block):
-    """x + f(norm(x)): the residual stream is never normalized, so gradients reach every layer undamped.
-
-    Source: Xiong et al. 2020, On layer normalization in the Transformer architecture (arXiv 2002.04745).
-    """
-
     def forward(
         self, x: Float[Tensor, "batch seq d_model"], context: Context, cache: TokenStore | StateStore | None = None
     ) -> Float[Tensor, "batch seq d_model"]:
-        x = x + self.dropout(self.mixer(self.mixer_norm(x), context, cache))
-        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
-
-
-class PostNormBlock(Block):
-    """norm(x + f(x)): the order of the first Transformer, which needs warm-up once it is deep.
-
-    Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.1.
-    """
-
-    def forward(
-        self, x: Float[Tensor, "batch seq d_model"], context: Context, cache: TokenStore | StateStore | None = None
-    ) -> Float[Tensor, "batch seq d_model"]:
-        x = self.mixer_norm(x + self.dropout(self.mixer(x, context, cache)))
-        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+        x = self.order(x, self.mixer_norm, lambda h: self.dropout(self.mixer(h, context, cache)))
+        return self.order(x, self.feedforward_norm, lambda h: self.dropout(self.feedforward(h)))
 
 
 class MixerOnlyBlock(Block):
-    """x + f(norm(x)) with a mixer and no feed-forward, as in Mamba, whose mixer does the work of both.
+    """A block without a feed-forward, as in Mamba, whose mixer does the work of both.
 
     Source: Gu and Dao 2023, Mamba (arXiv 2312.00752), section 3.4.
     """
@@ -69,11 +75,9 @@ class MixerOnlyBlock(Block):
     def forward(
         self, x: Float[Tensor, "batch seq d_model"], context: Context, cache: TokenStore | StateStore | None = None
     ) -> Float[Tensor, "batch seq d_model"]:
-        return x + self.dropout(self.mixer(self.mixer_norm(x), context, cache))
+        return self.order(x, self.mixer_norm, lambda h: self.dropout(self.mixer(h, context, cache)))
 
 
 def build_block(mixer: MixerConfig, feedforward: FeedForwardPartConfig | None, model: ModelShape) -> Block:
     """The block with these parts, in the model's norm order."""
-    if feedforward is None:
-        return MixerOnlyBlock(mixer, None, model)
-    return {"pre": PreNormBlock, "post": PostNormBlock}[model.norm_order](mixer, feedforward, model)
+    return (MixerOnlyBlock if feedforward is None else Block)(mixer, feedforward, model)

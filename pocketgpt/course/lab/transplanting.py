@@ -113,6 +113,11 @@ def normalize_with(model: GPT, function: Callable) -> None:
             norm.forward = partial(function, weight=norm.weight, eps=norm.eps)
 
 
+def order_with(model: GPT, function: Callable) -> None:
+    for block in model.blocks:
+        block.order = function
+
+
 def sinusoids_with(model: GPT, function: Callable) -> None:
     if not isinstance(model.positions, SinusoidalPositions):
         raise PocketError(f"This model has no sinusoids: its positions are {model.config.positions!r}.")
@@ -215,6 +220,7 @@ REPLACEABLE_PARTS = {
     "merge_heads": ReplaceablePart("merge_heads(x)", "merging heads", merge_with),
     "apply_rope": ReplaceablePart("apply_rope(x, cos, sin)", "rotation", rotate_with),
     "rms_norm": ReplaceablePart("rms_norm(x, weight, eps)", "norm", normalize_with),
+    "block_order": ReplaceablePart("block_order(x, norm, layer)", "order", order_with),
     "sinusoids": ReplaceablePart("sinusoids(positions, d_model)", "sinusoids", sinusoids_with, "sinusoidal"),
     "add_positions": ReplaceablePart("add_positions(x, table, start)", "positions", positions_with, "sinusoidal"),
     "swiglu": ReplaceablePart("swiglu(x, gate, up, down)", "feed-forward", swiglu_with),

@@ -64,6 +64,7 @@ RIGHT = {
     "merge_heads": lambda x: torch.cat(x.unbind(1), dim=-1),
     "apply_rope": complex_rotation,
     "rms_norm": lambda x, weight, eps: F.rms_norm(x, weight.shape, weight, eps),
+    "block_order": lambda x, norm, layer: layer(norm(x)) + x,
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down),
     "feed_forward": lambda x, up, down: F.linear(F.relu(F.linear(x, up)) ** 2, down),
     "activation": lambda x: x * torch.special.ndtr(x),
@@ -81,6 +82,7 @@ WRONG = {
     "merge_heads": lambda x: x.reshape(len(x), x.shape[2], -1),
     "apply_rope": lambda x, cos, sin: x,
     "rms_norm": lambda x, weight, eps: x,
+    "block_order": lambda x, norm, layer: norm(x + layer(x)),
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, up)) * F.linear(x, gate), down),
     "feed_forward": lambda x, up, down: F.linear(F.relu(F.linear(x, up)), down),
     "activation": torch.sigmoid,
@@ -189,6 +191,18 @@ def test_hidden_numbers_are_what_enters_the_down_projections(activation):
         block.feedforward.down_proj.register_forward_hook(lambda _, inputs, output: entered.append(inputs[0]))
     model(TOKENS)
     assert torch.equal(hidden_numbers(model, TOKENS), torch.stack(entered[:2]))
+
+
+@torch.inference_mode()
+def test_an_order_of_the_block_acts_on_every_layer_of_both_kinds_of_models(model):
+    shape = dict(vocab_size=50, d_model=24, n_layers=2, max_seq_len=16, feedforward={"d_ff": 32})
+    post = GPT(preset("pocket-shakespeare", norm_order="post", **shape)).eval()
+    right = transplant(post, block_order=lambda x, norm, layer: norm(layer(x) + x))
+    torch.testing.assert_close(right(TOKENS), post(TOKENS), rtol=1e-5, atol=1e-5)
+    for each in (model, post):
+        called = []
+        transplant(each, block_order=lambda x, norm, layer, called=called: called.append(norm) or x)(TOKENS)
+        assert len(called) == len(set(map(id, called))) == 4  # two layers, each with two norms of its own
 
 
 @torch.inference_mode()

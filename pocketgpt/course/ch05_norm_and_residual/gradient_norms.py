@@ -1,0 +1,239 @@
+"""Exercise `gradient_norms`: the size of the gradient in each block."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from pocketgpt.course.ch05_norm_and_residual.shared import drawn_seed
+from pocketgpt.course.checking.exercise import exercise
+from pocketgpt.course.checking.recipes import Others, Recipe
+
+
+@exercise(points=1, returns=("norms",))
+def gradient_norms(loss: Tensor, blocks: nn.ModuleList) -> Float[Tensor, " n_layers"]:
+    """The norm of the loss's gradient by all parameters of each block."""
+    norms = []
+    for block in blocks:
+        gradients = torch.autograd.grad(loss, list(block.parameters()), retain_graph=True, allow_unused=True)
+        norms.append(get_total_norm([gradient for gradient in gradients if gradient is not None]))
+    return torch.stack(norms)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, unused: bool) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.layer = nn.Linear(width, width)
+        if unused:
+            self.unused = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.tanh(self.layer(self.norm(x)))
+
+
+@dataclass(frozen=True)
+class Blocks(Recipe):
+    """Blocks with weights that the seed decides; in the first of them one parameter may be unused."""
+
+    seed: int
+    n_layers: int
+    width: int
+    unused: bool = False
+
+    def build(self, others: Others) -> nn.ModuleList:
+        rng = torch.Generator().manual_seed(self.seed)
+        blocks = nn.ModuleList(_Block(self.width, self.unused and i == 0) for i in range(self.n_layers))
+        for parameter in blocks.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=rng)
+        return blocks
+
+    def __repr__(self) -> str:
+        unused = ", the first with a parameter that the loss does not use" if self.unused else ""
+        return f"{self.n_layers} blocks{unused}"
+
+
+@dataclass(frozen=True)
+class Loss(Recipe):
+    """A loss of the blocks; `earlier` leaves the gradient of another loss in them, as a step of training does."""
+
+    blocks: Blocks
+    earlier: bool = False
+
+    def build(self, others: Others) -> Tensor:
+        blocks, rng = others(self.blocks), torch.Generator().manual_seed(self.blocks.seed + 1)
+        x, other = torch.randn(2, 6, self.blocks.width, generator=rng)
+        if self.earlier:
+            self.of(blocks, other).backward()
+        return self.of(blocks, x)
+
+    def of(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
+        for block in blocks:
+            x = block(x)
+        return x.square().mean()
+
+    def __repr__(self) -> str:
+        return "a loss, after an earlier backward pass" if self.earlier else "a loss"
+
+
+@gradient_norms.inputs
+def _(rng):
+    for n_layers, width, earlier, unused in [
+        (2, 3, False, False),
+        (3, 5, False, False),
+        (1, 4, False, False),
+        (3, 4, True, False),
+        (2, 4, False, True),
+        (4, 3, True, True),
+    ]:
+        blocks = Blocks(drawn_seed(rng), n_layers, width, unused)
+        yield Loss(blocks, earlier), blocks
+
+
+def _gradients(loss, blocks):
+    """Right, for the mistakes that go wrong elsewhere: the gradients of each block."""
+    for block in blocks:
+        gradients = torch.autograd.grad(loss, list(block.parameters()), retain_graph=True, allow_unused=True)
+        yield [gradient for gradient in gradients if gradient is not None]
+
+
+@gradient_norms.mistake(hint=2)
+def norms_added_up(loss, blocks):
+    """The norms of the parameters are added up: add their squares, and take the root of the sum."""
+    return torch.stack([torch.stack([g.norm() for g in each]).sum() for each in _gradients(loss, blocks)])
+
+
+@gradient_norms.mistake(hint=2)
+def norms_averaged(loss, blocks):
+    """The norms of the parameters are averaged: add their squares, and take the root of the sum."""
+    return torch.stack([torch.stack([g.norm() for g in each]).mean() for each in _gradients(loss, blocks)])
+
+
+@gradient_norms.mistake(hint=2)
+def root_forgotten(loss, blocks):
+    """This is the sum of squares: take its root."""
+    return torch.stack([torch.stack([g.square().sum() for g in each]).sum() for each in _gradients(loss, blocks)])
+
+
+@gradient_norms.mistake(hint=2)
+def root_mean_square(loss, blocks):
+    """This is the root of the mean square: a norm is the root of the sum, however many numbers there are."""
+    return torch.stack(
+        [torch.cat([g.flatten() for g in each]).square().mean().sqrt() for each in _gradients(loss, blocks)]
+    )
+
+
+@gradient_norms.mistake(hint=2)
+def largest_entry(loss, blocks):
+    """This is the largest number of the gradient: take the root of the sum of all squares."""
+    return torch.stack([torch.cat([g.flatten() for g in each]).abs().max() for each in _gradients(loss, blocks)])
+
+
+@gradient_norms.mistake(hint=2)
+def sizes_added_up(loss, blocks):
+    """This adds up sizes |g|: take the root of the sum of squares."""
+    return torch.stack([torch.cat([g.flatten() for g in each]).abs().sum() for each in _gradients(loss, blocks)])
+
+
+@gradient_norms.mistake(hint=1)
+def earlier_gradient_kept(loss, blocks):
+    """The call of `backward` adds to what an earlier one left in .grad: clear it first, with `blocks.zero_grad()`."""
+    loss.backward()
+    return _norms_of_grad(blocks)
+
+
+@gradient_norms.mistake(hint=3)
+def nothing_unused(loss, blocks):
+    """A parameter that the loss does not use has no gradient, and its .grad is None: leave it out."""
+    blocks.zero_grad()
+    loss.backward()
+    return torch.stack([torch.stack([p.grad.norm() for p in block.parameters()]).norm() for block in blocks])
+
+
+@gradient_norms.mistake(hint=3)
+def nothing_unused_in_autograd(loss, blocks):
+    """A parameter that the loss does not use makes `torch.autograd.grad` stop: with `allow_unused=True` it gives None
+    there, which you leave out."""
+    norms = []
+    for block in blocks:
+        gradients = torch.autograd.grad(loss, list(block.parameters()), retain_graph=True)
+        norms.append(torch.stack([g.norm() for g in gradients]).norm())
+    return torch.stack(norms)
+
+
+@gradient_norms.mistake(hint=1)
+def norm_of_the_weights(loss, blocks):
+    """These are the norms of the weights: take those of their gradients, .grad."""
+    return torch.stack([get_total_norm([p.detach() for p in block.parameters()]) for block in blocks])
+
+
+@gradient_norms.mistake
+def one_for_all(loss, blocks):
+    """Every block gets the norm over all blocks: take the parameters of one block at a time."""
+    total = get_total_norm([g for each in _gradients(loss, blocks) for g in each])
+    return total.repeat(len(blocks))
+
+
+@gradient_norms.mistake
+def matrices_only(loss, blocks):
+    """Only matrices count here: the biases and the norm's weights are parameters, too."""
+    return torch.stack([get_total_norm([g for g in each if g.ndim > 1]) for each in _gradients(loss, blocks)])
+
+
+@gradient_norms.mistake
+def last_parameter_only(loss, blocks):
+    """Only the last parameter of each block is left: collect the squares of all of them."""
+    blocks.zero_grad()
+    loss.backward()
+    return torch.stack([[p.grad.norm() for p in block.parameters() if p.grad is not None][-1] for block in blocks])
+
+
+@gradient_norms.mistake
+def from_the_last(loss, blocks):
+    """The order is turned around: the first number belongs to the first block."""
+    return gradient_norms.reference(loss, blocks).flip(0)
+
+
+def _norms_of_grad(blocks):
+    return torch.stack(
+        [torch.stack([p.grad.norm() for p in block.parameters() if p.grad is not None]).norm() for block in blocks]
+    )
+
+
+@gradient_norms.finished
+def norms_after_backward(loss, blocks):
+    blocks.zero_grad()
+    loss.backward()
+    norms = []
+    for block in blocks:
+        squares = [p.grad.square().sum() for p in block.parameters() if p.grad is not None]
+        norms.append(torch.stack(squares).sum().sqrt())
+    return torch.stack(norms)
+
+
+@gradient_norms.accepted
+def norms_by_hand(loss, blocks):
+    for parameter in blocks.parameters():
+        parameter.grad = None
+    loss.backward()
+    return _norms_of_grad(blocks)
+
+
+@gradient_norms.accepted
+def norms_by_autograd(loss, blocks):
+    norms = []
+    for block in blocks:
+        gradients = torch.autograd.grad(loss, list(block.parameters()), allow_unused=True, retain_graph=True)
+        norms.append(torch.cat([g.flatten() for g in gradients if g is not None]).norm())
+    return torch.tensor(norms)
+
+
+@gradient_norms.accepted
+def norms_by_pytorch(loss, blocks):
+    blocks.zero_grad()
+    loss.backward()
+    return torch.stack(
+        [nn.utils.get_total_norm([p.grad for p in b.parameters() if p.grad is not None]) for b in blocks]
+    )

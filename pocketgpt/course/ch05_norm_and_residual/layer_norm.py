@@ -1,0 +1,176 @@
+"""Exercise `layer_norm`: mean 0 and variance 1 for every token, then a learned scale and shift."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from pocketgpt.course.ch05_norm_and_residual.shared import NORM_OPERATORS
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=1, returns=("normalized",), forbidden=NORM_OPERATORS, choices={"eps": (0.1, 1e-5, 0.03)})
+def layer_norm(
+    x: Float[Tensor, "*batch d_model"], weight: Float[Tensor, " d_model"], bias: Float[Tensor, " d_model"], eps: float
+) -> Float[Tensor, "*batch d_model"]:
+    """(x − mean) / √(variance + eps) over the last axis, times weight, plus bias."""
+    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def _centered(x):
+    return x - x.mean(-1, keepdim=True)
+
+
+def _variance(x):
+    return x.var(-1, correction=0, keepdim=True)
+
+
+@layer_norm.mistake(hint=2)
+def unbiased_variance(x, weight, bias, eps):
+    """The variance is divided by d_model − 1, as PyTorch's `var` and `std` do: divide by d_model, with
+    `correction=0`."""
+    return _centered(x) / (x.var(-1, keepdim=True) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=1)
+def eps_outside(x, weight, bias, eps):
+    """The eps is added to the standard deviation: it belongs inside the root, beside the variance."""
+    return _centered(x) / (_variance(x).sqrt() + eps) * weight + bias
+
+
+@layer_norm.mistake(hint=2)
+def deviation_plus_eps(x, weight, bias, eps):
+    """This is x.std() + eps, which errs twice: `std` divides by d_model − 1, and eps belongs inside the root."""
+    return _centered(x) / (x.std(-1, keepdim=True) + eps) * weight + bias
+
+
+@layer_norm.mistake(hint=3)
+def root_forgotten(x, weight, bias, eps):
+    """This divides by the variance: divide by its root."""
+    return _centered(x) / (_variance(x) + eps) * weight + bias
+
+
+@layer_norm.mistake(hint=2)
+def over_the_sequence(x, weight, bias, eps):
+    """Mean and variance run over the tokens: every token is normalized alone, over the last axis."""
+    centered = x - x.mean(-2, keepdim=True)
+    return centered / (x.var(-2, correction=0, keepdim=True) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=2)
+def over_everything(x, weight, bias, eps):
+    """There is one mean and one variance for all tokens together: every token has its own, over the last axis."""
+    return (x - x.mean()) / (x.var(correction=0) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=3)
+def scaled_before(x, weight, bias, eps):
+    """The scale comes before the normalization, which takes its size out again: normalize first, then multiply by the
+    weight."""
+    x = x * weight
+    return _centered(x) / (_variance(x) + eps).sqrt() + bias
+
+
+@layer_norm.mistake(hint=3)
+def shift_forgotten(x, weight, bias, eps):
+    """The shift is missing: add the bias at the end."""
+    return _centered(x) / (_variance(x) + eps).sqrt() * weight
+
+
+@layer_norm.mistake(hint=3)
+def scale_forgotten(x, weight, bias, eps):
+    """The scale is missing: multiply by the weight before you add the bias."""
+    return _centered(x) / (_variance(x) + eps).sqrt() + bias
+
+
+@layer_norm.mistake(hint=3)
+def scale_and_shift_forgotten(x, weight, bias, eps):
+    """The weight and the bias are not used: multiply by the one, then add the other."""
+    return _centered(x) / (_variance(x) + eps).sqrt()
+
+
+@layer_norm.mistake(hint=3)
+def shifted_before_scaled(x, weight, bias, eps):
+    """The bias is added before the scale, and scaled with the rest: multiply first, then add."""
+    return (_centered(x) / (_variance(x) + eps).sqrt() + bias) * weight
+
+
+@layer_norm.mistake(hint=1)
+def mean_not_subtracted(x, weight, bias, eps):
+    """The numerator is x itself: subtract the mean first."""
+    return x / (_variance(x) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=1)
+def mean_square_for_variance(x, weight, bias, eps):
+    """This divides by the root of mean(x²), as RMSNorm does: the variance is the mean of (x − mean)²."""
+    return _centered(x) / (x.square().mean(-1, keepdim=True) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake
+def rms_instead(x, weight, bias, eps):
+    """This is RMSNorm, which leaves the mean where it is: LayerNorm subtracts it, above and inside the root."""
+    return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake
+def only_centered(x, weight, bias, eps):
+    """The mean is gone, and the size is as before: divide by the root of variance + eps as well."""
+    return _centered(x) * weight + bias
+
+
+@layer_norm.mistake(hint=3)
+def eps_forgotten(x, weight, bias, eps):
+    """The eps is missing: add it to the variance, inside the root. Without it a token of equal numbers becomes 0/0."""
+    return _centered(x) / _variance(x).sqrt() * weight + bias
+
+
+@layer_norm.mistake
+def sum_of_squares(x, weight, bias, eps):
+    """The squares are added up and not averaged: the variance is their mean."""
+    return _centered(x) / (_centered(x).square().sum(-1, keepdim=True) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake
+def mean_kept_to_the_end(x, weight, bias, eps):
+    """The mean is subtracted after the division: subtract it from x, and divide the difference."""
+    return (x / (_variance(x) + eps).sqrt() - x.mean(-1, keepdim=True)) * weight + bias
+
+
+@layer_norm.inputs
+def _(rng):
+    equal = torch.randn(3, 1, generator=rng).expand(3, 4).contiguous()  # no deviation at all
+    weight, bias = torch.randn(2, 4, generator=rng)
+    yield equal, weight, bias, 1e-5
+    yield 0.1 * torch.randn(3, 5, generator=rng) + 3, *torch.randn(2, 5, generator=rng), 0.1
+
+
+@layer_norm.finished
+def layer_norm_with_var(x, weight, bias, eps):
+    mean = x.mean(dim=-1, keepdim=True)
+    variance = x.var(dim=-1, correction=0, keepdim=True)
+    return (x - mean) / torch.sqrt(variance + eps) * weight + bias
+
+
+@layer_norm.accepted
+def layer_norm_with_rsqrt(x, weight, bias, eps):
+    centered = x - x.mean(-1, keepdim=True)
+    return weight * centered * torch.rsqrt(centered.square().mean(-1, keepdim=True) + eps) + bias
+
+
+@layer_norm.accepted
+def layer_norm_in_float64(x, weight, bias, eps):
+    wide = x.double()
+    mean = wide.sum(-1, keepdim=True) / wide.shape[-1]
+    variance = (wide**2).mean(-1, keepdim=True) - mean**2
+    return (((wide - mean) / (variance + eps) ** 0.5) * weight + bias).to(x.dtype)
+
+
+@layer_norm.accepted
+def layer_norm_in_loops(x, weight, bias, eps):
+    rows = []
+    for row in x.reshape(-1, x.shape[-1]):
+        mean = sum(row) / len(row)
+        variance = sum((number - mean) ** 2 for number in row) / len(row)
+        rows.append((row - mean) / (variance + eps).sqrt() * weight + bias)
+    return torch.stack(rows).view(x.shape)
