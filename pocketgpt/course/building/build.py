@@ -12,6 +12,7 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbclient.output_widget import OutputWidget
 from nbformat import NotebookNode
 from tqdm import tqdm
 
@@ -23,6 +24,17 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"  # an output that is empty without its kernel
+
+
+class SilentOutput(OutputWidget):
+    """Output of a widget, which is not sent back to the kernel.
+
+    No code here reads it there, and sending on the socket that waits for the kernel's reply makes nbclient miss the
+    reply now and then: a build that hangs after a slider.
+    """
+
+    def send(self, *_: object, **__: object) -> None:
+        """Send nothing."""
 
 
 def build(names: tuple[str, ...] = (), *, check: bool = False, force: bool = False, root: Path = ROOT) -> None:
@@ -97,6 +109,7 @@ def _execute(notebook: NotebookNode, source: Path) -> None:
         coalesce_streams=True,
         on_cell_complete=lambda cell, cell_index: bar.update(),
     )
+    client.widget_registry = {"@jupyter-widgets/output": {"OutputModel": SilentOutput}}
     try:
         client.execute(env=os.environ | {"POCKETGPT_PROGRESS": "off"})
     except CellExecutionError as error:

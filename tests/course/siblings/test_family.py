@@ -1,15 +1,16 @@
 """Siblings differ in one part, have equally many parameters, and are trained."""
 
+import json
 import math
 
 import pytest
 import torch
 
 from pocketgpt.assets import asset
-from pocketgpt.course.lab import character_tokenizer, sibling
-from pocketgpt.course.lab.reporting import before_and_after
+from pocketgpt.course.lab import character_tokenizer, sibling, sibling_losses
+from pocketgpt.course.lab.reporting import before_and_after, loss_and_leaks, trained
 from pocketgpt.course.siblings.family import SIBLINGS, TRAINED_LENGTH
-from pocketgpt.course.siblings.train import held_out_losses
+from pocketgpt.course.siblings.train import card, held_out_losses
 from pocketgpt.errors import PocketError
 from pocketgpt.models.gpt import GPT
 
@@ -20,6 +21,27 @@ def test_siblings_have_equally_many_parameters():
     assert sizes.pop("learned") - base == TRAINED_LENGTH * SIBLINGS["learned"].d_model
     assert base - sizes.pop("post_norm") == SIBLINGS["post_norm"].d_model  # the norm before the head
     assert set(sizes.values()) == {base}
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+def test_each_is_trained_and_causal(name):
+    subject = trained(name)
+    assert subject.model.config == SIBLINGS[name].resolved()
+    loss, leaks = loss_and_leaks(subject.model, subject.windows)
+    assert loss < 2.6 and leaks == 0  # guessing has ln 78 = 4.36
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+def test_losses_are_of_three_seeds_and_every_length(name):
+    losses = sibling_losses()[name]
+    assert list(losses) == [length for length in (64, 128, 256) if length <= SIBLINGS[name].max_seq_len]
+    for seeds in losses.values():
+        assert len(seeds) == 3 and all(1 < loss < math.log(78) for loss in seeds)
+
+
+def test_the_card_shows_the_losses_of_every_seed():
+    losses = json.loads(asset("siblings/losses.json").read_text(encoding="utf-8"))
+    assert asset("siblings/README.md").read_text(encoding="utf-8") == card(losses)
 
 
 def test_all_siblings_together_are_small():
