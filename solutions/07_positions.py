@@ -475,8 +475,8 @@ print("add_positions, yours = F.embedding:", same)
 # ### How much are positions worth?
 #
 # The four siblings: no positions at all, a learned table, sinusoids, and RoPE (queries and keys rotated, as above; chapter
-# 8). Each was trained three times, with different random weights, on windows of 64 characters, and measured on plays that it
-# had not read. A model that knows only how often each character occurs has a loss of 3.34 nats per character, and RoPE
+# 8). Each was trained three times, with different random weights, on windows of 64 characters, and measured on *King John*,
+# which it had not read. A model that knows only how often each character occurs has a loss of 3.34 nats per character, and RoPE
 # reaches 1.69 at 64 characters.
 #
 # **Predict** the loss of the model without positions at 64 characters, and the one of the four that is best at 256, four
@@ -546,8 +546,8 @@ size_curves(
 # ## 6 · Yours in the real model
 #
 # The pocket model has RoPE, so your functions go into the siblings. First the sinusoidal one: your table, and your sum,
-# which gets the embedding already multiplied by √d_model. (The loss is that of a page of *Macbeth*, which is harder than
-# the average of all held-out plays.)
+# which gets the embedding already multiplied by √d_model. (The loss is that of a page of *Macbeth*;
+# section 5 measured on *King John*.)
 
 # %%
 before_and_after(sinusoids=sinusoids, add_positions=add_positions)
