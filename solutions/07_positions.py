@@ -476,8 +476,8 @@ print("add_positions, yours = F.embedding:", same)
 #
 # The four siblings: no positions at all, a learned table, sinusoids, and RoPE (queries and keys rotated, as above; chapter
 # 8). Each was trained three times, with different random weights, on windows of 64 characters, and measured on *King John*,
-# which it had not read. A model that knows only how often each character occurs has a loss of 3.34 nats per character, and RoPE
-# reaches 1.69 at 64 characters.
+# which it had not read. A model that knows only how often each character occurs has a loss of 3.3 nats per character, and
+# RoPE reaches 1.69 at 64 characters.
 #
 # **Predict** the loss of the model without positions at 64 characters, and the one of the four that is best at 256, four
 # times the trained length.
@@ -534,8 +534,8 @@ size_curves(
 )
 
 # %% [markdown]
-# Worse than no positions at all, in every seed. For a hundred steps the orange curves lie near 3.34: the loss of a model
-# that has noticed how often each character occurs, and reads none.
+# Worse than no positions at all, in every seed. For a hundred steps the orange curves lie near 3.34, the loss on the training
+# plays of a model that has noticed how often each character occurs, and reads none.
 #
 # Multiplying the embedding by √48 = 6.9 cures it, and so does shrinking the sinusoids: either way the token can be heard.
 # The paper of 2017 does the first, and its published code begins with an embedding of 1/√d_model, so that the product has

@@ -144,12 +144,11 @@ def rows_moved(steps, d_model):
 
 @shift_matrix.finished
 def block_by_block(steps, d_model):
-    matrix = torch.zeros(d_model, d_model)
-    for column in range(0, d_model, 2):
-        angle = steps * 10_000 ** (-column / d_model)
-        cos, sin = math.cos(angle), math.sin(angle)
-        matrix[column : column + 2, column : column + 2] = torch.tensor([[cos, sin], [-sin, cos]])
-    return matrix
+    blocks = []
+    for pair in range(d_model // 2):
+        turn = steps / 10_000 ** (2 * pair / d_model)
+        blocks.append(torch.tensor([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]]))
+    return torch.block_diag(*blocks)
 
 
 @shift_matrix.accepted
