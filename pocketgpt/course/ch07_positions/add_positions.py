@@ -178,10 +178,9 @@ def side_by_side(x, table, start):
 
 @add_positions.finished
 def sliced_if_there(x, table, start):
-    end = start + x.shape[1]
-    if end > len(table):
-        raise IndexError(f"position {end - 1} is past the end of a table with {len(table)} rows")
-    return x + table[start:end]
+    if start + x.shape[1] > len(table):
+        raise IndexError(f"{start + x.shape[1]} positions are more than the {len(table)} rows of the table")
+    return x + table[start : start + x.shape[1]]
 
 
 @add_positions.accepted
