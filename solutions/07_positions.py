@@ -394,7 +394,7 @@ print("with sinusoids: ", error_of(sibling("sinusoidal"), torch.zeros(1, 65, dty
 # <details><summary>Hint 3 · pseudocode</summary>
 #
 # sin(a + b) = cos b · sin a + sin b · cos a; cos(a + b) = −sin b · sin a + cos b · cos a. For each pair: b = steps times its
-# frequency; put ((cos b, sin b), (−sin b, cos b)) on the diagonal.
+# frequency; put ((cos b, sin b), (−sin b, cos b)) on the diagonal (`torch.block_diag` joins blocks).
 #
 # </details>
 
@@ -403,12 +403,10 @@ print("with sinusoids: ", error_of(sibling("sinusoidal"), torch.zeros(1, 65, dty
 def shift_matrix(steps: int, d_model: int) -> torch.Tensor:
     """Returns M, (d_model, d_model), with sinusoids(p + steps) = M @ sinusoids(p) for every p."""
     ### BEGIN SOLUTION
-    matrix = torch.zeros(d_model, d_model)
-    for column in range(0, d_model, 2):
-        angle = steps * 10_000 ** (-column / d_model)
-        cos, sin = math.cos(angle), math.sin(angle)
-        matrix[column : column + 2, column : column + 2] = torch.tensor([[cos, sin], [-sin, cos]])
-    return matrix
+    angles = steps * 10_000.0 ** (-torch.arange(0, d_model, 2) / d_model)
+    cos, sin = angles.cos(), angles.sin()
+    blocks = torch.stack((cos, sin, -sin, cos), dim=1).view(-1, 2, 2)  # one for each pair
+    return torch.block_diag(*blocks)
     ### END SOLUTION
 
 
