@@ -217,7 +217,7 @@ print("half precision, exp(12):", torch.tensor(12.0, dtype=torch.float16).exp().
 # ### Exercise 0.1 · `softmax` · easy, 10 minutes
 #
 # 1. `x` has any shape; `dim` is one of its axes, and may be negative, which counts from the end.
-# 2. Return a tensor of the shape of `x`. Along `dim` it sums to 1, in the proportions of exp(x).
+# 2. Return a tensor of the shape and dtype of `x`. Along `dim` it sums to 1, in the proportions of exp(x).
 # 3. Scores of 1000 and of −1000 must not give NaN. Not even in different rows of one `x`.
 # 4. A score of −∞ gets probability 0. (If you subtract the right thing, you need no extra code.)
 # 5. `torch.softmax` and its relatives are not allowed, as they would be the whole exercise.

@@ -171,7 +171,7 @@ check.attention_scores(attention_scores)
 # ### Exercise 2.2 · `masked_softmax` · medium, 20 minutes
 #
 # 1. `scores` has shape (…, T, S); `mask` is boolean and has the shape (T, S) or that of the scores.
-# 2. Return weights of the shape of `scores`. Where the mask is False the weight is exactly 0.
+# 2. Return weights of the shape and dtype of `scores`. Where the mask is False the weight is exactly 0.
 # 3. In each row, the weights of the allowed keys sum to 1, in the proportions of the softmax.
 # 4. A row with nothing allowed is all zeros, not NaN.
 # 5. Scores of any size must give right weights, such as 1000 or −20,000. `torch.softmax` takes care of that, and you may

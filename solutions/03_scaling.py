@@ -214,12 +214,12 @@ guess.compare(f"{score_variance(even_q, even_k).sqrt():.1f}")
 # ### Exercise 3.2 · `entropy` · medium, 15 minutes
 #
 # How sure is a row of weights? Its entropy says it in one number, $H = -\sum_j p_j \ln p_j$, in *nats*, as a loss is. Equal
-# weights on S keys have the largest entropy, ln S; a weight of 1 on a single key has entropy 0. And exp(H) is how many
-# keys the query looks at, so to speak: ln 5 = 1.61 nats are like five equal ones.
+# weights on S keys have the largest entropy, ln S; a weight of 1 on a single key has entropy 0. And exp(H) counts the
+# keys the query looks at: ln 5 = 1.61 nats are like five equal ones.
 #
 # 1. `weights` has shape (…, S), and each row sums to 1.
 # 2. Return the entropy of each row, with the natural logarithm: shape (…).
-# 3. A weight of 0 adds **nothing** (p ln p goes to 0 with p), although ln 0 is −∞. Causal masks make many such weights.
+# 3. A weight of 0 adds **nothing** (p ln p goes to 0 with p), although ln 0 is −∞. Causal masks make many.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -380,14 +380,15 @@ against_width(widths, variances, entropies, gradients, n_keys=64)
 # %% [markdown]
 # ### Exercise 3.4 · `scaled_attention` · medium, 20 minutes
 #
-# Attention once more, with the scale as an argument, as PyTorch's own operator has it, and safe in half precision.
+# Attention with the scale as an argument, as PyTorch's operator has it, and safe in half precision.
 #
 # 1. `q` (B, heads, T, d_head), `k` and `v` (B, heads, S, d_head), where B counts the texts of a batch; `mask` boolean (T, S),
 #    True where looking is allowed; every query has at least one allowed key.
-# 2. The scores are multiplied by `scale`. If `scale` is None, it is 1/√d_head. Any number is allowed, 0.0 and negative ones included.
-# 3. Return two tensors: the output (B, heads, T, d_head) and the weights (B, heads, T, S).
+# 2. The scores are multiplied by `scale`. If `scale` is None, it is 1/√d_head. 0.0 and negative scales are allowed.
+# 3. Return two tensors in `q`'s dtype: the output (B, heads, T, d_head) and the weights (B, heads, T, S).
 # 4. In float16, products of q and k may be larger than 65,504 although the scaled scores are not. The result must be
 #    right, without NaN. PyTorch's own attention is not allowed.
+# 5. Gradients must reach `q`, `k` and `v`.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #

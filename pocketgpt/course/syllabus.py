@@ -111,7 +111,15 @@ CHAPTERS = (
         ("order_error", "sinusoids", "add_positions", "shift_matrix"),
         on_map=True,
     ),
-    Chapter(8, "rope", "RoPE", on_map=True),
+    Chapter(
+        8,
+        "rope",
+        "RoPE",
+        90,
+        (3, 7),
+        ("rope_frequencies", "apply_rope", "score_at", "to_half_split", "stretch"),
+        on_map=True,
+    ),
     Chapter(9, "grouped_query_attention", "Grouped-query attention", on_map=True),
     Chapter(10, "the_gpt", "The GPT", on_map=True),
     # Part II: running it

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import unicodedata
 from collections import Counter
 from itertools import pairwise
 
@@ -186,6 +187,86 @@ def test_a_relation_to_the_right_answer_is_said(name, answer, said):
         assert said in sentence
 
 
+@pytest.mark.parametrize(
+    ("name", "answer", "said"),
+    [
+        ("attention_scores", lambda q, k: scores_of(q, k).abs(), "is the absolute value of what it should be"),
+        ("attention_scores", lambda q, k: scores_of(q, k).sum(-1), "is the sum over axis -1 of"),
+        ("attention_scores", lambda q, k: scores_of(k, k), "This would be right if `q` were `k`."),
+        ("attention_scores", lambda q, k: q @ k.mT / (q.shape[-1] + 1) ** 0.5, "right up to a factor that changes"),
+        ("softmax", lambda x, dim: finished("softmax")(-x, dim), "if `x` had every sign turned"),
+        ("softmax", lambda x, dim: F.normalize(finished("softmax")(x, dim), dim=dim), "should sum to 1 along"),
+        ("softmax", lambda x, dim: finished("softmax")(x / 1.5, dim), "is too even"),
+        ("decode", lambda t, v: finished("decode")(t, v).lower(), "is right, but in small letters"),
+        ("decode", lambda t, v: finished("decode")(sorted(t), v), "if `tokens` were sorted"),
+        ("merge_pair", lambda t, p: [b"".join(finished("merge_pair")(t, p))], "joined to one, in a list"),
+        ("merge_pair", lambda t, p: [*t[:1], *finished("merge_pair")(t[1:], p)], "has the right bytes"),
+        ("count_pairs", lambda w: Counter((x[0], x[1]) for x in w if len(x) > 1), "counts too little"),
+        ("count_pairs", lambda w: sorted(finished("count_pairs")(w).items()), "as a sorted list of pairs"),
+        ("causal_mask", lambda q, k: torch.ones(len(q), len(k)).triu().bool(), "from the sizes of the inputs alone"),
+        ("causal_mask", lambda q, k: (k[None] <= q[:, None]) & (k[None] > 0), "True at too few places"),
+        ("softmax_jacobian", lambda w: finished("softmax_jacobian")(w) + torch.diag_embed(w), "except on its diagonal"),
+        ("embed", lambda tokens, table: table[tokens % 200], "except where `tokens` has values above 20"),
+        ("entropy", lambda w: finished("entropy")(w) * 1.005, "is 1.005 times what it should be"),
+    ],
+)  # fmt: skip
+def test_a_change_of_the_right_answer_is_said(name, answer, said):
+    for sentence in sentences(name, answer):
+        assert said in sentence
+
+
+def kept(words, counts={}):  # noqa: B006
+    for word in words:
+        for pair in pairwise(word):
+            counts[pair] = counts.get(pair, 0) + 1
+    return counts
+
+
+def test_a_dictionary_kept_from_call_to_call_is_said():
+    for said in sentences("count_pairs", kept):
+        assert "stays from call to call" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "said"),
+    [
+        ("masked_softmax", lambda s, m: s.masked_fill(~m, -100.0).softmax(-1), "a number like −100"),
+        ("masked_softmax", lambda s, m: s.masked_fill(~m, -1000.0).softmax(-1), "a number like −100 or −1000"),
+        ("masked_softmax", lambda s, m: s.masked_fill(~m, -1e4).softmax(-1), "a number like −10,000"),
+        ("merge_pair", lambda tokens, pair: [*tokens], "Nothing is joined"),
+        (
+            "softmax",
+            lambda x, dim: (
+                (x - x.max(dim, keepdim=True)[1]).exp() / (x - x.max(dim, keepdim=True)[1]).exp().sum(dim, keepdim=True)
+            ),
+            "The place of the largest score is subtracted",
+        ),
+    ],
+)
+def test_a_name_says_what_the_answer_does(name, answer, said):
+    for sentence in sentences(name, answer):
+        assert said in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("embed", lambda tokens, table: table[tokens].double()),
+        ("embed", lambda tokens, table: table[tokens % 50]),
+        ("softmax", lambda x, dim: finished("softmax")(x.float(), dim)),
+        ("entropy", lambda weights: finished("entropy")(weights.float())),
+        ("softmax_jacobian", lambda weights: finished("softmax_jacobian")(weights.float())),
+        ("encode_word", lambda word, ranks: finished("encode_word")(unicodedata.normalize("NFC", word), ranks)),
+        ("decode", lambda t, v: b"".join(v[i] for i in t).decode("utf-8-sig", errors="replace")),
+        ("decode", lambda t, v: unicodedata.normalize("NFC", finished("decode")(t, v))),
+        ("decode", lambda t, v: finished("decode")(t, v).replace("Ġ", " ")),
+        ("decode", lambda t, v: finished("decode")(t, v).replace("\r\n", "\n")),
+    ],
+)
+def test_these_answers_once_passed(name, answer):
+    assert sentences(name, answer)
+
+
 def test_results_that_are_swapped_are_said_to_be():
     def answer(*inputs):
         return finished("scaled_attention")(*inputs)[::-1]
@@ -203,9 +284,30 @@ def test_right_for_another_number_of_axes_is_said():
 def test_right_except_at_the_borders_is_said():
     def answer(q, k):
         scores = scores_of(q, k)
-        return torch.cat([scores[..., :-1], scores[..., -1:] + torch.rand(()) + 1], dim=-1)
+        return torch.cat([scores[..., :-1], scores[..., -1:].square() + 1], dim=-1)
 
     assert sentences("attention_scores", answer) == {"Your `scores` is right, except at the last place along axis -1."}
+
+
+def wrong_in(cases):
+    """An answer that is 3 too large in the cases of these numbers, and right elsewhere."""
+    chosen = [case for i, case in enumerate(EXERCISES["attention_scores"].cases(0)) if i in cases]
+    return lambda q, k: scores_of(q, k) + 3 * any(q.equal(a) and k.equal(b) for a, b in chosen)
+
+
+@pytest.mark.parametrize("cases", [{1}, {4}, {1, 4}, {2, 9}], ids=str)
+def test_a_relation_that_holds_in_some_cases_only_is_not_said(cases):
+    sentence = diagnose(EXERCISES["attention_scores"], wrong_in(cases), 0).sentence
+    assert "values of your `scores` are wrong" in sentence
+
+
+def test_a_border_that_is_wrong_in_some_cases_only_is_not_said():
+    plus_3 = wrong_in({3, 7})
+
+    def answer(q, k):
+        return torch.cat([scores_of(q, k)[..., :-1], plus_3(q, k)[..., -1:]], dim=-1)
+
+    assert "right, except at" not in diagnose(EXERCISES["attention_scores"], answer, 0).sentence
 
 
 def test_an_error_is_recognized_by_its_text_too():

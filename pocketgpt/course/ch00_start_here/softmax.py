@@ -23,9 +23,13 @@ def _(rng):
     high_and_low = torch.tensor([1000.0, 0.0, -1000.0])
     yield torch.randn(3, 4, generator=rng) + high_and_low[:, None], -1
     yield torch.randn(3, 2, generator=rng) + high_and_low[:, None], 0
-    ruled_out = torch.randn(4, 3, generator=rng)
-    ruled_out[1:3, 0] = -torch.inf  # scores that say "impossible", as attention will have them
-    yield ruled_out, -1
+    for rows in (4, 5):
+        ruled_out = torch.randn(rows, 3, generator=rng)
+        ruled_out[1:3, 0] = -torch.inf  # scores that say "impossible", as attention will have them
+        yield ruled_out, -1
+    just_too_large = torch.rand(3, 4, generator=rng)
+    just_too_large[:, 2] += 89.0  # its exp is infinite, and that of 87 is not
+    yield just_too_large, -1
 
 
 def _shares(raised, dim):
@@ -144,6 +148,78 @@ def logarithms(x, dim):
     return x - x.logsumexp(dim, keepdim=True)
 
 
+@softmax.mistake(hint=1)
+def index_subtracted(x, dim):
+    """The place of the largest score is subtracted, as argmax gives it and max(dim) as its second value: subtract the
+    score itself, x.amax(dim, keepdim=True)."""
+    return _shares((x - x.argmax(dim, keepdim=True)).exp(), dim)
+
+
+@softmax.mistake(hint=1)
+def largest_magnitude_subtracted(x, dim):
+    """The largest |x| is subtracted. In a row of large negative scores every exp is 0, and 0/0 is NaN: subtract the
+    largest x."""
+    return _shares((x - x.abs().amax(dim, keepdim=True)).exp(), dim)
+
+
+@softmax.mistake(hint=1)
+def largest_added(x, dim):
+    """The largest score is added, so the exps are larger still: subtract it."""
+    return _shares((x + x.amax(dim, keepdim=True)).exp(), dim)
+
+
+@softmax.mistake(hint=1)
+def magnitude_of_the_largest_subtracted(x, dim):
+    """What is subtracted is |max|: where all scores are negative it makes them smaller still. Subtract the largest
+    score as it is, with its sign."""
+    return _shares((x - x.amax(dim, keepdim=True).abs()).exp(), dim)
+
+
+@softmax.mistake(hint=1)
+def divided_by_the_largest(x, dim):
+    """The scores are divided by the largest, which changes the proportions: subtract it."""
+    return _shares((x / x.amax(dim, keepdim=True)).exp(), dim)
+
+
+@softmax.mistake(hint=1)
+def nan_replaced_at_the_end(x, dim):
+    """The exp still overflows, and nan_to_num writes 0 over the NaN: then nothing sums to 1. Subtract the largest score
+    first, and there is no NaN."""
+    return _shares(x.exp(), dim).nan_to_num()
+
+
+@softmax.mistake(hint=1)
+def infinity_replaced(x, dim):
+    """The exp still overflows, and nan_to_num makes the infinite ones equal: subtract the largest score first, and none
+    is infinite."""
+    return _shares(x.exp().nan_to_num(), dim)
+
+
+@softmax.mistake(hint=1)
+def subtracted_above_only(x, dim):
+    """The largest score is subtracted above the line and not below: the sum has to be that of the same exps."""
+    return (x - x.amax(dim, keepdim=True)).exp() / x.exp().sum(dim, keepdim=True)
+
+
+@softmax.mistake(hint=2)
+def axis_lost_in_the_sum(x, dim):
+    """The sum has lost the axis `dim`, so it does not line up with the exps: pass keepdim=True there, too."""
+    raised = (x - x.amax(dim, keepdim=True)).exp()
+    return raised / raised.sum(dim)
+
+
+@softmax.mistake(hint=1)
+def powers_of_two(x, dim):
+    """These are the proportions of 2 to the power of x: take exp."""
+    return _shares(torch.exp2(x - x.amax(dim, keepdim=True)), dim)
+
+
+@softmax.mistake
+def sigmoid(x, dim):
+    """This is the sigmoid, which looks at each score alone: divide each exp by the sum of the exps along `dim`."""
+    return x.sigmoid()
+
+
 @softmax.finished
 def by_the_formula(x, dim):
     raised = torch.exp(x - torch.amax(x, dim=dim, keepdim=True))
@@ -164,9 +240,9 @@ def row_by_row(x, dim):
 
 @softmax.accepted
 def in_float64_with_unsqueeze(x, dim):
-    x = x.double()
-    raised = (x - x.max(dim).values.unsqueeze(dim)).exp()
-    return raised / raised.sum(dim).unsqueeze(dim)
+    wide = x.double()
+    raised = (wide - wide.max(dim).values.unsqueeze(dim)).exp()
+    return (raised / raised.sum(dim).unsqueeze(dim)).to(x.dtype)
 
 
 @softmax.accepted

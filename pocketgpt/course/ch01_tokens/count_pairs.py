@@ -1,7 +1,7 @@
 """Exercise `count_pairs`: count pairs of neighboring tokens."""
 
 from collections import Counter
-from itertools import groupby, pairwise
+from itertools import combinations, groupby, pairwise
 
 from pocketgpt.course.ch01_tokens.shared import STEPS, letters
 from pocketgpt.course.checking.exercise import exercise
@@ -115,6 +115,58 @@ def slice_as_key(words):
 def first_word_only(words):
     """These are the counts of the first word that has a pair: `return` belongs after the loop, not inside it."""
     return next((Counter(pairwise(word)) for word in words if len(word) > 1), {})
+
+
+@count_pairs.mistake(hint=3)
+def replaced_by_each_word(words):
+    """The counts of a word replace those of the words before: add them. A dictionary's update() replaces."""
+    counts = {}
+    for word in words:
+        counts.update(Counter(pairwise(word)))
+    return counts
+
+
+@count_pairs.mistake
+def right_then_left(words):
+    """The keys are (right, left): the left token comes first."""
+    return Counter((right, left) for word in words for left, right in pairwise(word))
+
+
+@count_pairs.mistake(hint=1)
+def place_of_the_first_equal_token(words):
+    """The position comes from word.index(token), the first place of an equal token, so later places are not seen: take
+    zip(word, word[1:])."""
+    return Counter((token, word[word.index(token) + 1]) for word in words for token in word[:-1])
+
+
+@count_pairs.mistake(hint=1)
+def one_between(words):
+    """These are the pairs with one token between them: the neighbor of token i is token i + 1."""
+    return Counter(pair for word in words for pair in zip(word, word[2:], strict=False))
+
+
+@count_pairs.mistake(hint=1)
+def any_two_tokens(words):
+    """Any two tokens of a word are counted as a pair: only neighbors are one."""
+    return Counter(pair for word in words for pair in combinations(word, 2))
+
+
+@count_pairs.mistake(hint=1)
+def around_the_end(words):
+    """The last token of a word and its first are counted as neighbors: word[i − 1] is the last token where i is 0."""
+    return Counter((word[i - 1], word[i]) for word in words for i in range(len(word)))
+
+
+@count_pairs.mistake(hint=1)
+def past_the_end(words):
+    """The last token has no right neighbor, and word[i + 1] raises IndexError: end at len(word) − 1."""
+    return Counter((word[i], word[i + 1]) for word in words for i in range(len(word)))
+
+
+@count_pairs.mistake
+def different_neighbors_only(words):
+    """Two equal neighbors are left out: (a, a) is a pair like any other."""
+    return Counter(pair for word in words for pair in pairwise(word) if pair[0] != pair[1])
 
 
 @count_pairs.finished

@@ -1,6 +1,7 @@
 """Exercise `decode`: token ids to text."""
 
 import codecs
+import unicodedata
 
 import tiktoken
 import torch
@@ -41,8 +42,18 @@ def _(rng):
     yield write(b" be", b"\xf0\x9f", b"\x8c\xb9", c)
     yield write(b, b"\xc3", c, b"\xa9", b" be", b"\xe2\x80")
     yield write(b, c, b"\xe2\x80", b)  # the last token comes earlier, too
+    yield write(b"\xef\xbb\xbf", a, b)  # U+FEFF, which opens some files
+    yield write(a, b"e\xcc", b"\x81", b)  # é as two characters
+    yield write(a, "Ġ".encode(), b)  # a letter that stands for a space in other vocabularies
+    yield write(b"\n", a, b" ")
+    yield write(b, b"\n ")
+    yield write(a, b"\r", b"\n", b, b"\r\n", c)
     many = [bytes([ord("a") + i // 26, ord("a") + i % 26]) for i in torch.randperm(26 * 26, generator=rng).tolist()]
     yield torch.randint(256, len(many), (5,), generator=rng).tolist(), many
+
+
+def _joined(tokens, vocabulary):
+    return b"".join(vocabulary[token] for token in tokens)
 
 
 @decode.mistake(hint=1)
@@ -115,6 +126,101 @@ def half_at_the_end_lost(tokens, vocabulary):
     final=True, or join the bytes first."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     return "".join(decoder.decode(vocabulary[token]) for token in tokens)
+
+
+@decode.mistake
+def token_0_lost(tokens, vocabulary):
+    """Token 0 is lost, because 0 counts as false: take every token, without `if token`."""
+    return _joined(filter(None, tokens), vocabulary).decode(errors="replace")
+
+
+@decode.mistake(hint=3)
+def latin_1_instead_of_an_error(tokens, vocabulary):
+    """Where the bytes are not UTF-8 all of them are read as Latin-1, and every é of the text breaks: errors="replace"
+    replaces the broken ones alone."""
+    try:
+        return _joined(tokens, vocabulary).decode()
+    except UnicodeDecodeError:
+        return _joined(tokens, vocabulary).decode("latin-1")
+
+
+@decode.mistake(hint=3)
+def one_replacement_a_byte(tokens, vocabulary):
+    """There is a � for every broken byte: the bytes of one broken character become one, as errors="replace" does it."""
+    text = _joined(tokens, vocabulary).decode(errors="surrogateescape")
+    return "".join("�" if "\ud800" <= character <= "\udfff" else character for character in text)
+
+
+@decode.mistake(hint=3)
+def question_marks(tokens, vocabulary):
+    """Half a character becomes a question mark: it is � (U+FFFD), as errors="replace" gives it."""
+    return _joined(tokens, vocabulary).decode(errors="replace").replace("�", "?")
+
+
+@decode.mistake
+def mark_dropped(tokens, vocabulary):
+    """The bytes EF BB BF at the start vanish, which the encoding utf-8-sig takes for a mark: decode as utf-8."""
+    return _joined(tokens, vocabulary).decode("utf-8-sig", errors="replace")
+
+
+@decode.mistake
+def composed(tokens, vocabulary):
+    """The characters are composed (NFC), and e with an accent of its own becomes é: return the text as it is."""
+    return unicodedata.normalize("NFC", _joined(tokens, vocabulary).decode(errors="replace"))
+
+
+@decode.mistake
+def letter_for_a_space(tokens, vocabulary):
+    """The letter Ġ becomes a space. In GPT-2's files it stands for one; here tokens are bytes, and Ġ is a letter."""
+    return _joined(tokens, vocabulary).decode(errors="replace").replace("Ġ", " ")
+
+
+@decode.mistake
+def line_ends_translated(tokens, vocabulary):
+    """The two characters of a Windows line end, \\r\\n, become one: return the text as it is."""
+    return _joined(tokens, vocabulary).decode(errors="replace").replace("\r\n", "\n")
+
+
+@decode.mistake
+def stripped_at_the_start(tokens, vocabulary):
+    """Spaces or line breaks at the start are cut off: they are part of the text."""
+    return _joined(tokens, vocabulary).decode(errors="replace").lstrip()
+
+
+@decode.mistake
+def stripped_at_the_end(tokens, vocabulary):
+    """Spaces or line breaks at the end are cut off: they are part of the text."""
+    return _joined(tokens, vocabulary).decode(errors="replace").rstrip()
+
+
+@decode.mistake
+def first_token_missing(tokens, vocabulary):
+    """The first token is missing: start at index 0."""
+    return _joined(tokens[1:], vocabulary).decode(errors="replace")
+
+
+@decode.mistake
+def last_token_missing(tokens, vocabulary):
+    """The last token is missing: go to the end of the list."""
+    return _joined(tokens[:-1], vocabulary).decode(errors="replace")
+
+
+@decode.mistake
+def tokens_backwards(tokens, vocabulary):
+    """The tokens come out in reverse order: put each one after those before it."""
+    return _joined(reversed(tokens), vocabulary).decode(errors="replace")
+
+
+@decode.mistake
+def each_token_once(tokens, vocabulary):
+    """A token that comes twice is written once: write it as often as it comes."""
+    return _joined(dict.fromkeys(tokens), vocabulary).decode(errors="replace")
+
+
+@decode.mistake
+def one_too_low(tokens, vocabulary):
+    """Each token is looked up one place too low: token 0 is vocabulary[0]."""
+    return _joined((token - 1 for token in tokens), vocabulary).decode(errors="replace")
 
 
 @decode.finished

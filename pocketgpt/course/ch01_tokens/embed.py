@@ -31,6 +31,8 @@ def tokens(rng, shape, vocab):
 @embed.inputs
 def _(rng):
     yield torch.randperm(6, generator=rng).view(2, 3), torch.randn(6, 8, generator=rng)  # every token once
+    for length in (50, 40):
+        yield torch.randint(300, (4, length), generator=rng), torch.randn(301, 2, generator=rng)  # a larger vocabulary
 
 
 @embed.mistake(hint=2)
@@ -94,6 +96,36 @@ def scaled_up(tokens, table):
     return table[tokens] * table.shape[1] ** 0.5
 
 
+@embed.mistake(hint=3)
+def row_after(tokens, table):
+    """Each token gets the row after its own, and the last one raises IndexError: token 0 has row 0."""
+    return table[tokens + 1]
+
+
+@embed.mistake
+def added_up(tokens, table):
+    """Each text has one vector, the sum of its tokens: every token keeps its own."""
+    return table[tokens].sum(1)
+
+
+@embed.mistake
+def length_1(tokens, table):
+    """The vectors are scaled to length 1: take the rows as they are."""
+    return F.normalize(table[tokens], dim=-1)
+
+
+@embed.mistake
+def softmax_of_the_row(tokens, table):
+    """There is a softmax in here: take the rows as they are."""
+    return table[tokens].softmax(-1)
+
+
+@embed.mistake
+def position_added(tokens, table):
+    """The row of the position is added, which is another table's in GPT: take the row of the token alone."""
+    return table[tokens] + table[: tokens.shape[1]]
+
+
 @embed.finished
 def by_index(tokens, table):
     return table[tokens]
@@ -117,4 +149,4 @@ def in_loops(tokens, table):
 @embed.accepted
 def by_comparison(tokens, table):
     is_token = tokens[..., None] == torch.arange(len(table))
-    return torch.einsum("btv,vd->btd", is_token.double(), table.double())
+    return torch.einsum("btv,vd->btd", is_token.to(table.dtype), table)

@@ -1,5 +1,6 @@
 """Exercise `encode_word`: byte-pair encoding of a word."""
 
+import unicodedata
 from collections import Counter
 from functools import cache
 from itertools import pairwise
@@ -59,6 +60,8 @@ def _(rng):
     yield 4 * x + y, in_order((a, a), (a + a, a + a), (a, b))
     yield x + y + z + w, in_order((a, b), (c, d), (a + b, c + d))
     yield "é" + x + "ü" + y, in_order((a, b), (b"\xc3", b"\xbc"))
+    yield "e\u0301" + x, in_order((b"e", b"\xcc"), (b"\xcc", b"\x81"))  # é as two characters
+    yield x.upper() + x + y.upper() + y, in_order((a.upper(), a), (b, b), (b.upper(), b))
     yield x + "–" + y, in_order((b"\xe2", b"\x80"))
     yield "é", in_order((b"\xc3", b"\xa9"))  # one character, two bytes
     yield x + y + z + w, in_order((a, b), (a + b, c), (c, d))  # the first join makes a pair that beats a known one
@@ -207,6 +210,90 @@ def in_the_order_of_the_dictionary(word, ranks):
     tokens = single_bytes(word)
     for pair in ranks:
         tokens = merged(tokens, pair)
+    return tokens
+
+
+@encode_word.mistake(hint=2)
+def rank_0_taken_for_none(word, ranks):
+    """The pair of rank 0 is never joined, because 0 counts as false: ask `pair in ranks`."""
+    return _encoded(word, {pair: rank for pair, rank in ranks.items() if rank})
+
+
+@encode_word.mistake(hint=3)
+def first_place_of_each_pair(word, ranks):
+    """A pair is joined at its first place alone, and is never looked for again: join it wherever it occurs."""
+    tokens = single_bytes(word)
+    for pair in sorted(ranks, key=ranks.get):
+        if pair in (pairs := list(pairwise(tokens))):
+            i = pairs.index(pair)
+            tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
+    return tokens
+
+
+@encode_word.mistake(hint=2)
+def round_by_round(word, ranks):
+    """All pairs that are found at once are joined, one after the other: a join may make a pair of a lower rank, so
+    look anew after each."""
+    tokens = single_bytes(word)
+    while known := sorted({pair for pair in pairwise(tokens) if pair in ranks}, key=ranks.get):
+        for pair in known:
+            tokens = merged(tokens, pair)
+    return tokens
+
+
+@encode_word.mistake(hint=2)
+def ends_at_a_pair_that_is_not_there(word, ranks):
+    """It ends at the lowest rank whose pair is not in the word, and a higher one may be: take the lowest rank of the
+    pairs that are there."""
+    tokens = single_bytes(word)
+    for pair in sorted(ranks, key=ranks.get):
+        if pair not in pairwise(tokens):
+            break
+        tokens = merged(tokens, pair)
+    return tokens
+
+
+@encode_word.mistake(hint=2)
+def everything_joined(word, ranks):
+    """In the end the word is one token: pairs without a rank are not joined, so end when the lowest one has none."""
+    return [word.encode()] if word else []
+
+
+@encode_word.mistake
+def space_cut_off(word, ranks):
+    """The spaces around the word are cut off: its own space is part of a word."""
+    return _encoded(word.strip(), ranks)
+
+
+@encode_word.mistake(hint=1)
+def composed(word, ranks):
+    """The characters are composed first (NFC), and e with an accent of its own becomes é: take the bytes as they
+    are."""
+    return _encoded(unicodedata.normalize("NFC", word), ranks)
+
+
+@encode_word.mistake
+def lowered(word, ranks):
+    """Capitals become small letters: take the word as it is."""
+    return _encoded(word.lower(), ranks)
+
+
+@encode_word.mistake(hint=1)
+def ascii_only(word, ranks):
+    """The word is encoded as ASCII, which has no é: word.encode() gives UTF-8."""
+    return _encoded(word, ranks, tokens=[bytes([byte]) for byte in word.encode("ascii", errors="ignore")])
+
+
+@encode_word.mistake(hint=2)
+def one_pass_from_the_left(word, ranks):
+    """This goes through the word once, and joins each pair that has a rank as it comes: take the lowest rank of the
+    whole word, and begin again after each join."""
+    tokens = []
+    for token in single_bytes(word):
+        if tokens and (tokens[-1], token) in ranks:
+            tokens[-1] += token
+        else:
+            tokens.append(token)
     return tokens
 
 

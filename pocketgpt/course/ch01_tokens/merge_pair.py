@@ -24,6 +24,9 @@ def _(rng):
     yield [b, a, b, d, b, a], (a, b)
     yield [a, b, c, a, b + c, d, a], (a, b + c)
     yield [a + b, c, a, b + c, d], (a + b, c)
+    yield [b"".join([a, b]), c, d, b"".join([a, b]), c], (b"".join([a, b]), c)  # equal tokens that are not one object
+    yield [a, a, c, b, b, d, b, a], (a, b)
+    yield [c + a, b, a + c, b, a, b + c, a, c + b], (a, b)  # tokens that begin and end like those of the pair
     yield [a], (a, b)
     yield [], (a, b)
 
@@ -132,8 +135,8 @@ def others_dropped(tokens, pair):
 
 @merge_pair.mistake(hint=2)
 def list_against_tuple(tokens, pair):
-    """Nothing is joined: tokens[i : i + 2] is a list and the pair is a tuple, and a list never equals a tuple. Compare
-    (tokens[i], tokens[i + 1])."""
+    """Nothing is joined: is your comparison ever true? The slice tokens[i : i + 2] is a list and never equals a tuple,
+    and `is` asks for the same object. Compare (tokens[i], tokens[i + 1]) == pair."""
     return merged(tokens, pair, matches=lambda left, right: [left, right] == pair)
 
 
@@ -146,6 +149,102 @@ def shortened_while_looping(tokens, pair):
         if (result[i], result[i + 1]) == pair:
             result[i : i + 2] = [pair[0] + pair[1]]
     return result
+
+
+@merge_pair.mistake
+def same_objects(tokens, pair):
+    """Two equal byte strings may be two objects, and `is` asks for the same object: compare with ==."""
+    return merged(tokens, pair, matches=lambda left, right: left is pair[0] and right is pair[1])
+
+
+@merge_pair.mistake(hint=2)
+def any_two_of_the_pair(tokens, pair):
+    """Two neighbors are joined as soon as each is one of the pair, also (b, b) and (b, a): compare the left token with
+    pair[0] and the right one with pair[1]."""
+    return merged(tokens, pair, matches=lambda left, right: left in pair and right in pair)
+
+
+@merge_pair.mistake(hint=2)
+def any_two_become_the_pair(tokens, pair):
+    """Two neighbors become the pair as soon as each is one of it, also (b, b) and (b, a): compare the left token with
+    pair[0] and the right one with pair[1]."""
+    return merged(tokens, pair, matches=lambda left, right: left in pair and right in pair, joined=pair[0] + pair[1])
+
+
+@merge_pair.mistake(hint=2)
+def swapped_becomes_the_pair(tokens, pair):
+    """The neighbors (b, a) become ab: the order of the pair matters, so leave them."""
+    return merged(tokens, pair, matches=lambda *both: both in (pair, pair[::-1]), joined=pair[0] + pair[1])
+
+
+@merge_pair.mistake(hint=2)
+def left_token_only(tokens, pair):
+    """Only the left token is compared, and it is joined with whatever follows: compare the right one, too."""
+    return merged(tokens, pair, matches=lambda left, right: left == pair[0])
+
+
+@merge_pair.mistake(hint=2)
+def left_token_becomes_the_pair(tokens, pair):
+    """Only the left token is compared, and whatever follows it is replaced: compare the right one, too."""
+    return merged(tokens, pair, matches=lambda left, right: left == pair[0], joined=pair[0] + pair[1])
+
+
+@merge_pair.mistake(hint=2)
+def right_token_only(tokens, pair):
+    """Only the right token is compared, and it is joined with whatever comes before: compare the left one, too."""
+    return merged(tokens, pair, matches=lambda left, right: right == pair[1])
+
+
+@merge_pair.mistake
+def placeholders_left(tokens, pair):
+    """Empty tokens are left in the result, in the place of each right half: leave them out."""
+    result = []
+    for token in merged(tokens, pair, joined=pair):
+        result += [b"".join(token), b""] if token is pair else [token]
+    return result
+
+
+@merge_pair.mistake(hint=3)
+def rest_dropped(tokens, pair):
+    """Everything after the first joined pair is gone: continue to the end of the tokens."""
+    for i in range(len(tokens) - 1):
+        if (tokens[i], tokens[i + 1]) == pair:
+            return [*tokens[:i], pair[0] + pair[1]]
+    return list(tokens)
+
+
+@merge_pair.mistake(hint=1)
+def always_two_on(tokens, pair):
+    """After every place you move on by two, and tokens are skipped: move on by two after a joined pair, and by one
+    elsewhere."""
+    places = range(0, len(tokens), 2)
+    return [b"".join(pair) if tuple(tokens[i : i + 2]) == pair else tokens[i] for i in places]
+
+
+@merge_pair.mistake(hint=1)
+def every_second_place(tokens, pair):
+    """The pairs are looked for at places 0, 2, 4, … alone: one may begin at any place that is not used up."""
+    places = (tokens[i : i + 2] for i in range(0, len(tokens), 2))
+    return [token for two in places for token in ([b"".join(two)] if tuple(two) == pair else two)]
+
+
+@merge_pair.mistake(hint=3)
+def pair_removed(tokens, pair):
+    """The pair is taken out, and nothing is put in its place: put in left + right."""
+    return [token for token in merged(tokens, pair, joined=pair) if token is not pair]
+
+
+@merge_pair.mistake(hint=3)
+def left_token_in_its_place(tokens, pair):
+    """The left token alone is put in the place of the pair: put in left + right."""
+    return merged(tokens, pair, joined=pair[0])
+
+
+@merge_pair.mistake(hint=3)
+def joined_and_kept(tokens, pair):
+    """The joined token is put in, and the left one before it stays: put in one or the other."""
+    result = merged(tokens, pair, joined=pair)
+    return [part for token in result for part in ([pair[0], b"".join(pair)] if token is pair else [token])]
 
 
 @merge_pair.finished

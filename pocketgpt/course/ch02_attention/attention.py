@@ -33,15 +33,17 @@ def attention(
 
 @attention.inputs
 def _(rng):
-    nowhere = random_mask(rng, 5, 6)
-    nowhere[2] = False
-    yield *(torch.randn(length, 3, generator=rng) for length in (5, 6, 6)), nowhere
-    # Scores around −20,000, and far larger where they are hidden. Whole numbers and d = 4: no rounding.
-    q, k = (torch.randint(-1, 2, (length, 4), generator=rng).float() for length in (5, 6))
-    q[:, 0], k[:, 0], k[2, 0] = -200.0, 200.0, 190.0
-    mask = random_mask(rng, 5, 6)
-    mask[:, 2] = False
-    yield q, k, torch.randn(6, 4, generator=rng), mask
+    for queries, keys in ((5, 6), (4, 3)):
+        nowhere = random_mask(rng, queries, keys)
+        nowhere[2] = False
+        yield *(torch.randn(length, 3, generator=rng) for length in (queries, keys, keys)), nowhere
+    # Scores around −20,000, −5000 and 20,000, and far from that where hidden. Whole numbers and d = 4: no rounding.
+    for large, sign in ((200.0, -1), (100.0, -1), (200.0, 1)):
+        q, k = (torch.randint(-1, 2, (length, 4), generator=rng).float() for length in (5, 6))
+        q[:, 0], k[:, 0], k[2, 0] = sign * large, large, large - 10
+        mask = random_mask(rng, 5, 6)
+        mask[:, 2] = False
+        yield q, k, torch.randn(6, 4, generator=rng), mask
 
 
 @attention.composed
@@ -109,6 +111,75 @@ def equation_as_printed(q, k, v, mask):
     return weights @ v, weights
 
 
+@attention.mistake
+def queries_added(q, k, v, mask):
+    """The queries are added to the output, as a residual connection does: that comes later, outside of attention."""
+    weights = _weights(q, k, mask)
+    return weights @ v + q, weights
+
+
+@attention.mistake(hint=3)
+def relu_for_softmax(q, k, v, mask):
+    """The weights are the positive scores, by ReLU: take the softmax, so that each row sums to 1."""
+    weights = (q @ k.mT / q.shape[-1] ** 0.5).relu() * mask
+    return weights @ v, weights
+
+
+@attention.mistake(hint=3)
+def sigmoid_for_softmax(q, k, v, mask):
+    """The weights are sigmoids of the scores: take the softmax, so that each row sums to 1."""
+    weights = (q @ k.mT / q.shape[-1] ** 0.5).sigmoid() * mask
+    return weights @ v, weights
+
+
+@attention.mistake(hint=3)
+def scores_sum_the_values(q, k, v, mask):
+    """The values are summed up with the scores: that is what the weights are for, after the softmax."""
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    return scores @ v, _weights(q, k, mask)
+
+
+@attention.mistake(hint=3)
+def hidden_scores_for_weights(q, k, v, mask):
+    """The output is right, and the second value is the hidden scores: return the weights after the softmax."""
+    return _weights(q, k, mask) @ v, (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -torch.inf)
+
+
+@attention.mistake
+def a_mask_of_its_own(q, k, v, mask):
+    """A causal mask is made inside and the given one is not used: take `mask`."""
+    weights = _weights(q, k, torch.ones_like(mask).tril())
+    return weights @ v, weights
+
+
+@attention.mistake
+def mean_of_the_values(q, k, v, mask):
+    """The weighted values are averaged over the keys: add them up. The weights make it a mean already."""
+    weights = _weights(q, k, mask)
+    return weights @ v / k.shape[-2], weights
+
+
+@attention.mistake(hint=1)
+def queries_summed(q, k, v, mask):
+    """The weights sum up the queries, and their number is not that of the keys: they belong to the values v."""
+    weights = _weights(q, k, mask)
+    return weights @ q, weights
+
+
+@attention.mistake(hint=2)
+def weights_turned(q, k, v, mask):
+    """The weights are transposed before they sum up the values: (…, T, S) @ (…, S, d_head) needs them as they are."""
+    weights = _weights(q, k, mask)
+    return weights.mT @ v, weights
+
+
+@attention.mistake
+def softmax_twice(q, k, v, mask):
+    """There are two softmaxes: the weights of the first are what you need."""
+    weights = _weights(q, k, mask).softmax(-1)
+    return weights @ v, weights
+
+
 @attention.finished
 def attention_with_einsum(q, k, v, mask):
     scores = torch.einsum("...td,...sd->...ts", q, k) / math.sqrt(k.shape[-1])
@@ -123,7 +194,7 @@ def attention_in_float64(q, k, v, mask):
     hidden = torch.where(mask.to(torch.uint8) > 0, scores, -torch.inf)
     raised = torch.exp(hidden - hidden.max(dim=-1, keepdim=True).values.nan_to_num(neginf=0.0))
     weights = raised / raised.sum(dim=-1, keepdim=True).clamp(min=1e-9)
-    return [weights @ v.double(), weights]
+    return [(weights @ v.double()).type_as(v), weights.type_as(q)]
 
 
 @attention.accepted

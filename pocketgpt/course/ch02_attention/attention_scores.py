@@ -103,6 +103,62 @@ def axes_of_size_1_lost(q, k):
     return (q @ k.mT / q.shape[-1] ** 0.5).squeeze()
 
 
+@attention_scores.mistake(hint=2)
+def reshaped(q, k):
+    """With reshape or view the numbers of `k` stay in their order and land in the wrong places: swap its last two axes
+    with transpose(-2, -1)."""
+    return q @ k.reshape(*k.shape[:-2], k.shape[-1], k.shape[-2]) / q.shape[-1] ** 0.5
+
+
+@attention_scores.mistake(hint=3)
+def root_rounded_down(q, k):
+    """The root of d_head is rounded down to a whole number: leave int() or // out."""
+    return q @ k.mT / int(q.shape[-1] ** 0.5)
+
+
+@attention_scores.mistake(hint=2)
+def width_from_the_first_axis(q, k):
+    """The scale is made from len(q), the first axis of q: d_head is the last, q.shape[-1]."""
+    return q @ k.mT / len(q) ** 0.5
+
+
+@attention_scores.mistake(hint=2)
+def width_from_the_third_axis(q, k):
+    """The scale is made from axis 2 of q, which is d_head only with one axis in front: take q.shape[-1]."""
+    return q @ k.mT / q.shape[2] ** 0.5
+
+
+@attention_scores.mistake(hint=3)
+def divided_by_8(q, k):
+    """Everything is divided by 8, which is √d_head where d_head is 64: take q.shape[-1]."""
+    return q @ k.mT / 8
+
+
+@attention_scores.mistake(hint=3)
+def divided_by_the_root_of_8(q, k):
+    """Everything is divided by √8, whatever the width is: take q.shape[-1]."""
+    return q @ k.mT / 8**0.5
+
+
+@attention_scores.mistake(hint=3)
+def scaled_by_d_model(q, k):
+    """The scale is made from d_model, heads times d_head: a score sums over one head, so take q.shape[-1]."""
+    return q @ k.mT / (q.shape[-3] * q.shape[-1] if q.ndim > 2 else q.shape[-1]) ** 0.5
+
+
+@attention_scores.mistake(hint=1)
+def cosines(q, k):
+    """These are cosines: the lengths of the vectors count, so divide by √d_head alone."""
+    return q / q.norm(dim=-1, keepdim=True) @ (k / k.norm(dim=-1, keepdim=True)).mT
+
+
+@attention_scores.mistake(hint=1)
+def own_key_only(q, k):
+    """Here q and k are multiplied number by number, and each query would meet one key: every query meets every key, so
+    take the matrix product."""
+    return (q * k).sum(-1) / q.shape[-1] ** 0.5
+
+
 @attention_scores.finished
 def scores_with_matmul(q, k):
     return torch.matmul(q, k.transpose(-2, -1)) * q.shape[-1] ** -0.5
@@ -115,7 +171,7 @@ def scores_by_broadcasting(q, k):
 
 @attention_scores.accepted
 def scores_in_float64(q, k):
-    return (q.double() / math.sqrt(q.shape[-1])) @ k.double().mT
+    return ((q.double() / math.sqrt(q.shape[-1])) @ k.double().mT).to(q.dtype)
 
 
 @attention_scores.accepted

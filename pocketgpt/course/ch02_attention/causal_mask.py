@@ -32,7 +32,8 @@ def _(rng):
     start = int(torch.randint(3, 9, (), generator=rng))
     yield torch.arange(start, start + 4), torch.arange(start - 2, start + 3)  # a window in the middle
     yield torch.tensor([5]), torch.arange(8)
-    yield torch.tensor([1023, 2000]), torch.arange(1020, 1026)  # far along in a long text
+    for last in (2000, 1024):
+        yield torch.tensor([1023, last]), torch.arange(1020, 1026)  # far along in a long text
 
 
 @causal_mask.mistake(hint=3)
@@ -89,6 +90,83 @@ def added_to_the_scores(query_positions, key_positions):
     """This is a mask to add to the scores (0 and −∞): return True where attention is allowed, False elsewhere."""
     hidden = key_positions[None, :] > query_positions[:, None]
     return torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)
+
+
+@causal_mask.mistake(hint=1)
+def counted_from_the_first_positions(query_positions, key_positions):
+    """This reads off the two first positions and counts on by one: compare the given positions, which may come in any
+    order."""
+    shift = int(query_positions[0] - key_positions[0])
+    return torch.ones(len(query_positions), len(key_positions), dtype=torch.bool).tril(shift)
+
+
+@causal_mask.mistake(hint=2)
+def up_to_the_last_query(query_positions, key_positions):
+    """All queries see as far as the last of them: compare the keys with each query's own position."""
+    return (key_positions <= query_positions.max()).expand(len(query_positions), -1)
+
+
+@causal_mask.mistake(hint=2)
+def up_to_the_first_query(query_positions, key_positions):
+    """All queries see as far as the earliest of them: compare the keys with each query's own position."""
+    return (key_positions <= query_positions.min()).expand(len(query_positions), -1)
+
+
+@causal_mask.mistake(hint=3)
+def own_position_only(query_positions, key_positions):
+    """A query sees its own position alone: earlier ones are allowed, too. Compare with ≤."""
+    return key_positions[None, :] == query_positions[:, None]
+
+
+@causal_mask.mistake(hint=1)
+def rows_for_queries(query_positions, key_positions):
+    """The row number is taken for the query's position: compare with `query_positions`."""
+    return key_positions[None, :] <= torch.arange(len(query_positions))[:, None]
+
+
+@causal_mask.mistake(hint=1)
+def columns_for_keys(query_positions, key_positions):
+    """The column number is taken for the key's position: compare with `key_positions`."""
+    return torch.arange(len(key_positions))[None, :] <= query_positions[:, None]
+
+
+@causal_mask.mistake(hint=2)
+def axes_not_separated(query_positions, key_positions):
+    """The two vectors are compared element by element: give each an axis of its own, query_positions[:, None], so that
+    every query meets every key."""
+    return key_positions <= query_positions
+
+
+@causal_mask.mistake(hint=2)
+def transposed_and_turned(query_positions, key_positions):
+    """The rows belong to keys here, and True is where a query must not look, or at its own position: a row belongs to a
+    query, and key ≤ query."""
+    return query_positions[None, :] <= key_positions[:, None]
+
+
+@causal_mask.mistake(hint=1)
+def counted_from_the_first_of_each(query_positions, key_positions):
+    """Queries and keys are counted from their first position each: compare the positions as they are given."""
+    return (key_positions - key_positions[0])[None, :] <= (query_positions - query_positions[0])[:, None]
+
+
+@causal_mask.mistake(hint=3)
+def everything_but_itself(query_positions, key_positions):
+    """A query sees everything but its own position: compare with ≤."""
+    return key_positions[None, :] != query_positions[:, None]
+
+
+@causal_mask.mistake(hint=1)
+def both_sorted(query_positions, key_positions):
+    """The positions are sorted before they are compared: they may come in any order, and each has its own row or
+    column."""
+    return key_positions.sort().values[None, :] <= query_positions.sort().values[:, None]
+
+
+@causal_mask.mistake(hint=2)
+def transposed_future(query_positions, key_positions):
+    """A row for each key here, and True strictly in the future: a row belongs to a query, and key ≤ query."""
+    return query_positions[None, :] > key_positions[:, None]
 
 
 @causal_mask.finished

@@ -27,13 +27,15 @@ def masked_softmax(
 
 @masked_softmax.inputs
 def _(rng):
-    nowhere = random_mask(rng, 3, 4)
-    nowhere[1] = False
-    yield torch.randn(3, 4, generator=rng), nowhere
-    yield 1000 * torch.randn(2, 3, 5, 7, generator=rng), random_mask(rng, 5, 7)
+    for queries, keys in ((3, 4), (4, 6)):
+        nowhere = random_mask(rng, queries, keys)
+        nowhere[1] = False
+        yield torch.randn(queries, keys, generator=rng), nowhere
+    yield 1000 * torch.randn(2, 3, 5, 7, generator=rng).abs(), random_mask(rng, 5, 7)
     hidden = random_mask(rng, 4, 5)
     yield torch.randn(4, 5, generator=rng) + 500 * ~hidden, hidden  # the largest scores are hidden
-    yield torch.randn(4, 5, generator=rng) - 20_000, random_mask(rng, 4, 5)
+    for far_below in (-5000, -20_000):  # no number but −∞ is below all scores
+        yield torch.randn(4, 5, generator=rng) + far_below, random_mask(rng, 4, 5)
 
 
 @masked_softmax.mistake(hint=1)
@@ -95,8 +97,8 @@ def exp_overflows(scores, mask):
 
 @masked_softmax.mistake
 def largest_of_the_hidden(scores, mask):
-    """The largest score is taken before hiding. When a hidden key has it, all allowed exponentials become 0: take the
-    largest of the allowed ones."""
+    """The mask comes after the exponentials or after the softmax. When a hidden key has the largest score, all allowed
+    exponentials become 0: hide the scores first."""
     raised = (scores - scores.amax(-1, keepdim=True)).exp() * mask
     return raised / raised.sum(-1, keepdim=True).clamp_min(1e-30)
 
@@ -115,7 +117,8 @@ def minus_infinity_times_zero(scores, mask):
 
 @masked_softmax.mistake(hint=1)
 def minus_ten_thousand(scores, mask):
-    """Hidden scores become −10,000, and a large negative score may be near it: only −∞ hides in every case."""
+    """Hidden scores become a number like −10,000, and an allowed score may be lower, such as −20,000: only −∞ hides in
+    every case."""
     return torch.softmax(scores.masked_fill(~mask, -1e4), dim=-1)
 
 
@@ -126,6 +129,34 @@ def everything_sums_to_1(scores, mask):
     return hidden.flatten().softmax(0).view(hidden.shape).nan_to_num()
 
 
+@masked_softmax.mistake(hint=1)
+def minus_one_hundred(scores, mask):
+    """Hidden scores become a number like −100 or −1000, and an allowed score may be lower: only −∞ hides in every
+    case."""
+    return torch.softmax(scores.masked_fill(~mask, -100.0), dim=-1)
+
+
+@masked_softmax.mistake(hint=1)
+def divided_by_what_is_left(scores, mask):
+    """The mask comes after the softmax, and where a hidden key took everything, nothing is left to divide by: hide the
+    scores first, with −∞."""
+    weights = torch.softmax(scores, dim=-1) * mask
+    return weights / weights.sum(-1, keepdim=True)
+
+
+@masked_softmax.mistake(hint=1)
+def multiplied_before_and_after(scores, mask):
+    """The scores are multiplied by the mask before the softmax, where 0 hides nothing, and the weights after it, so the
+    rows do not sum to 1: hide the scores with −∞, once."""
+    return torch.softmax(scores * mask, dim=-1) * mask
+
+
+@masked_softmax.mistake(hint=1)
+def plus_infinity(scores, mask):
+    """Hidden scores become +∞, and softmax makes NaN of it: set them to −∞."""
+    return torch.softmax(scores.masked_fill(~mask, torch.inf), dim=-1)
+
+
 @masked_softmax.finished
 def softmax_then_zeros(scores, mask):
     weights = torch.softmax(scores.masked_fill(mask.logical_not(), float("-inf")), dim=-1)
@@ -134,7 +165,7 @@ def softmax_then_zeros(scores, mask):
 
 @masked_softmax.accepted
 def softmax_with_an_additive_mask(scores, mask):
-    bias = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(mask == 0, -torch.inf)
+    bias = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill(mask == 0, -torch.inf)
     return (scores + bias).softmax(-1).nan_to_num(0.0)
 
 

@@ -115,6 +115,49 @@ def effective_number(weights):
     return torch.special.entr(weights).sum(-1).exp()
 
 
+@entropy.mistake(hint=2)
+def axis_kept(weights):
+    """The axis of the keys is still there, with size 1: sum without keepdim."""
+    return torch.special.entr(weights).sum(-1, keepdim=True)
+
+
+@entropy.mistake(hint=1)
+def impurity(weights):
+    """This is 1 − Σp², another measure of the same: the entropy is −Σ p ln p."""
+    return 1 - weights.square().sum(-1)
+
+
+@entropy.mistake(hint=2)
+def along_the_first_axis(weights):
+    """The sum runs over the first axis: the keys are the last, sum(-1)."""
+    return torch.special.entr(weights).sum(0)
+
+
+@entropy.mistake(hint=2)
+def along_the_second_axis(weights):
+    """The sum runs over axis 1, which is that of the keys only with one axis in front: sum(-1)."""
+    return torch.special.entr(weights).sum(1)
+
+
+@entropy.mistake(hint=2)
+def mean_over_everything(weights):
+    """This is one number, the mean over the rows: each row of weights has an entropy of its own."""
+    return torch.special.entr(weights).sum(-1).mean()
+
+
+@entropy.mistake(hint=2)
+def not_weighted_without_zeros(weights):
+    """The logarithms are added up without their weights, and those of 0 are left out: the term is weight times
+    logarithm."""
+    return -torch.where(weights > 0, weights, 1.0).log().sum(-1)
+
+
+@entropy.mistake
+def of_the_second_order(weights):
+    """This is −ln Σp², the entropy of order 2: the logarithm of each weight comes before the sum."""
+    return -weights.square().sum(-1).log()
+
+
 @entropy.finished
 def entropy_with_where(weights):
     logarithms = torch.where(weights > 0, weights, 1.0).log()
@@ -138,7 +181,7 @@ def entropy_with_xlogy(weights):
 
 @entropy.accepted
 def entropy_with_nansum(weights):
-    return -(weights.double() * weights.double().log2()).nansum(-1) * math.log(2)
+    return (-(weights.double() * weights.double().log2()).nansum(-1) * math.log(2)).to(weights.dtype)
 
 
 @entropy.accepted

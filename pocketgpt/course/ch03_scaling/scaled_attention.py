@@ -27,15 +27,24 @@ def scaled_attention(
     scale: float | int | None = None,
 ) -> tuple[Float[Tensor, "batch heads seq d_head"], Float[Tensor, "batch heads seq keys"]]:
     """Attention whose scores are multiplied by `scale`, 1/√d_head unless given; returns the output and the weights."""
-    if q.dtype == torch.float16:
+    dtype = q.dtype
+    if dtype == torch.float16:
         q, k, v = q.float(), k.float(), v.float()
     identity = torch.eye(k.shape[-2]).expand(*k.shape[:-2], -1, -1)
     output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-    return output, F.scaled_dot_product_attention(q, k, identity, attn_mask=mask, scale=scale)
+    weights = F.scaled_dot_product_attention(q, k, identity, attn_mask=mask, scale=scale)
+    return output.to(dtype), weights.to(dtype)
 
 
 @scaled_attention.inputs
 def _(rng):
+    # Scores around −20,000 and −5000, and far larger where they are hidden. Whole numbers and d = 4: no rounding.
+    for large in (200.0, 100.0):
+        q, k = (torch.randint(-1, 2, (1, 2, length, 4), generator=rng).float() for length in (5, 6))
+        q[..., 0], k[..., 0], k[..., 2, 0] = -large, large, large - 10
+        mask = torch.rand(5, 6, generator=rng) < 0.6
+        mask[:, 1], mask[:, 2] = True, False
+        yield q, k, torch.randn(1, 2, 6, 4, generator=rng), mask
     # The products are ±100,000, more than float16 can represent (65,504); scaled, they are ±12,500.
     direction = (100_000 / 64) ** 0.5 * torch.randn(64, generator=rng).sign()
     signs = 2.0 * torch.randint(2, (1, 3, 4, 1), generator=rng) - 1
@@ -187,6 +196,71 @@ def minus_one_billion(q, k, v, mask, scale=None):
     return weights @ v, weights
 
 
+@scaled_attention.mistake(hint=2)
+def scale_from_the_heads(q, k, v, mask, scale=None):
+    """The scale is made from axis 1 of q, the number of heads: d_head is the last axis."""
+    return _attend(q, k, v, mask, q.shape[1] ** -0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake
+def given_scale_on_top(q, k, v, mask, scale=None):
+    """A given scale is multiplied on top of 1/√d_head: it takes its place."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5 * (1.0 if scale is None else scale))
+
+
+@scaled_attention.mistake(hint=2)
+def scale_of_width_32(q, k, v, mask, scale=None):
+    """Without a given scale yours takes 1/√32 whatever the width is: take q.shape[-1]."""
+    return _attend(q, k, v, mask, 32**-0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake(hint=2)
+def scale_of_width_64(q, k, v, mask, scale=None):
+    """Without a given scale yours takes 1/√64 = 1/8 whatever the width is: take q.shape[-1]."""
+    return _attend(q, k, v, mask, 64**-0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake(hint=3)
+def only_above_zero(q, k, v, mask, scale=None):
+    """A scale of 0 and a negative one are taken for none: any number is allowed, ask `if scale is None`."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None or scale <= 0 else scale)
+
+
+@scaled_attention.mistake
+def sign_of_the_scale_lost(q, k, v, mask, scale=None):
+    """The sign of a given scale is lost: multiply by it as it is."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else abs(scale))
+
+
+@scaled_attention.mistake
+def keys_summed_here(q, k, v, mask, scale=None):
+    """The weights sum up the keys: they belong to the values v."""
+    weights = _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else scale)[1]
+    return weights @ k, weights
+
+
+@scaled_attention.mistake(hint=3)
+def scaled_scores_for_weights(q, k, v, mask, scale=None):
+    """The output is right, and the second value is the scores: return the weights after the softmax."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return _attend(q, k, v, mask, scale)[0], (q * scale) @ k.mT
+
+
+@scaled_attention.mistake(hint=2)
+def over_the_heads(q, k, v, mask, scale=None):
+    """The softmax runs over the heads, axis 1: it runs over the keys, the last axis."""
+    scores = ((q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT).masked_fill(~mask, -torch.inf)
+    weights = scores.softmax(1).nan_to_num()
+    return weights @ v, weights
+
+
+@scaled_attention.mistake
+def queries_added(q, k, v, mask, scale=None):
+    """The queries are added to the output, as a residual connection does: that comes outside of attention."""
+    output, weights = _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else scale)
+    return output + q, weights
+
+
 @scaled_attention.finished
 def queries_scaled_first(q, k, v, mask, scale=None):
     if scale is None:
@@ -208,7 +282,7 @@ def products_in_float32(q, k, v, mask, scale=None):
     scores = torch.einsum("bhtd,bhsd->bhts", q.float(), k.float())
     scores = scores / math.sqrt(q.shape[-1]) if scale is None else scores * scale
     weights = scores.masked_fill(mask.logical_not(), float("-inf")).softmax(-1)
-    return weights @ v.float(), weights
+    return (weights @ v.float()).to(q.dtype), weights.to(q.dtype)
 
 
 @scaled_attention.accepted

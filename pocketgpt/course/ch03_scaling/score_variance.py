@@ -82,6 +82,111 @@ def coordinates_by_coordinates(q, k):
     return (q.mT @ k).var(correction=0)
 
 
+@score_variance.mistake(hint=3)
+def standard_deviation_by_one_less(q, k):
+    """This is the standard deviation, and divided by n − 1: return the variance, divided by n."""
+    return (q @ k.mT).std()
+
+
+@score_variance.mistake(hint=3)
+def sum_of_squares(q, k):
+    """The squared distances are added up: take their mean."""
+    scores = q @ k.mT
+    return (scores - scores.mean()).square().sum()
+
+
+@score_variance.mistake(hint=2)
+def reshaped(q, k):
+    """With reshape or view the numbers of `k` land in the wrong places: transpose it, k.T."""
+    return (q @ k.reshape(k.shape[1], k.shape[0])).var(correction=0)
+
+
+@score_variance.mistake(hint=2)
+def not_turned(q, k):
+    """The keys are rows here, and a matrix product needs them as columns: q @ k.T."""
+    return (q @ k).var(correction=0)
+
+
+@score_variance.mistake(hint=3)
+def mean_of_the_scores(q, k):
+    """This is the mean of the scores: the variance is the mean of their squared distances from it."""
+    return (q @ k.mT).mean()
+
+
+@score_variance.mistake(hint=1)
+def key_by_key(q, k):
+    """This is the variance of each key's scores, averaged. Take all scores together, around one common mean."""
+    return (q @ k.mT).var(dim=0, correction=0).mean()
+
+
+@score_variance.mistake(hint=1)
+def one_for_each_query(q, k):
+    """This is a variance for each query: take all scores together, without `dim`."""
+    return (q @ k.mT).var(dim=-1, correction=0)
+
+
+@score_variance.mistake(hint=1)
+def one_for_each_key(q, k):
+    """This is a variance for each key: take all scores together, without `dim`."""
+    return (q @ k.mT).var(dim=0, correction=0)
+
+
+@score_variance.mistake
+def by_the_theory(q, k):
+    """This is what the theory expects, d_head times the variance of q times that of k: measure it, on the scores."""
+    return q.shape[-1] * q.var(correction=0) * k.var(correction=0)
+
+
+@score_variance.mistake
+def the_width(q, k):
+    """This is d_head, which the theory expects of numbers with variance 1: measure it, on the scores."""
+    return torch.tensor(float(q.shape[-1]))
+
+
+@score_variance.mistake
+def of_the_weights(q, k):
+    """This is the variance of the weights after a softmax: measure the bare dot products."""
+    return (q @ k.mT).softmax(-1).var(correction=0)
+
+
+@score_variance.mistake(hint=3)
+def squares_of_the_means(q, k):
+    """The two terms are exchanged: the variance is the mean of the squares minus the square of the mean."""
+    scores = q @ k.mT
+    return scores.mean().square() - scores.square().mean()
+
+
+@score_variance.mistake(hint=1)
+def one_query_at_a_time_summed(q, k):
+    """The variances of the queries' scores are added up: take all scores together, around one common mean."""
+    return (q @ k.mT).var(dim=-1, correction=0).sum()
+
+
+@score_variance.mistake(hint=1)
+def of_the_queries_alone(q, k):
+    """The queries meet themselves: the scores are those of every query with every key."""
+    return (q @ q.mT).var(correction=0)
+
+
+@score_variance.mistake(hint=1)
+def of_the_keys_alone(q, k):
+    """The keys meet themselves: the scores are those of every query with every key."""
+    return (k @ k.mT).var(correction=0)
+
+
+@score_variance.mistake(hint=1)
+def of_the_means(q, k):
+    """This is the variance of the queries' mean scores: take all scores, each for itself."""
+    return (q @ k.mT).mean(-1).var(correction=0)
+
+
+@score_variance.mistake(hint=3)
+def without_a_square(q, k):
+    """The mean is subtracted as it is: subtract its square from the mean of the squares."""
+    scores = q @ k.mT
+    return scores.square().mean() - scores.mean()
+
+
 @score_variance.finished
 def variance_of_the_product(q, k):
     return (q @ k.mT).var(correction=0)
@@ -90,7 +195,7 @@ def variance_of_the_product(q, k):
 @score_variance.accepted
 def variance_from_moments(q, k):
     scores = q.double() @ k.double().transpose(0, 1)
-    return (scores**2).mean() - scores.mean() ** 2
+    return ((scores**2).mean() - scores.mean() ** 2).to(q.dtype)
 
 
 @score_variance.accepted

@@ -122,6 +122,54 @@ def summed_over_the_rows(weights):
     )
 
 
+@softmax_jacobian.mistake(hint=1)
+def outer_alone(weights):
+    """This is p pᵀ alone: the Jacobian is diag(p) minus it."""
+    return _outer(weights)
+
+
+@softmax_jacobian.mistake(hint=3)
+def subtracted_twice_on_the_diagonal(weights):
+    """On the diagonal pᵢ² is subtracted twice: diag(p) − p pᵀ is p(1 − p) there already."""
+    return torch.diag_embed(weights * (1 - weights)) - _outer(weights)
+
+
+@softmax_jacobian.mistake(hint=3)
+def zero_on_the_diagonal(weights):
+    """The diagonal is 0: it is pᵢ(1 − pᵢ)."""
+    return torch.diag_embed(weights.square()) - _outer(weights)
+
+
+@softmax_jacobian.mistake(hint=2)
+def square_of_the_column(weights):
+    """Off the diagonal this has −pⱼ²: it is −pᵢpⱼ, the weight of the row times the weight of the column."""
+    return weights[..., None, :] * (torch.eye(weights.shape[-1]) - weights[..., None, :])
+
+
+@softmax_jacobian.mistake(hint=2)
+def column_alone(weights):
+    """Off the diagonal this has −pⱼ, and on it pᵢ − pᵢ: it is −pᵢpⱼ, so multiply by the weight of the row, too."""
+    return torch.diag_embed(weights) - weights[..., None, :]
+
+
+@softmax_jacobian.mistake(hint=2)
+def row_alone(weights):
+    """Off the diagonal this has −pᵢ, and on it pᵢ − pᵢ: it is −pᵢpⱼ, so multiply by the weight of the column, too."""
+    return torch.diag_embed(weights) - weights[..., :, None]
+
+
+@softmax_jacobian.mistake(hint=2)
+def complement_on_the_diagonal(weights):
+    """The diagonal matrix has 1 − p here: it has p, and the 1 − p comes from subtracting p pᵀ."""
+    return torch.diag_embed(1 - weights) - _outer(weights)
+
+
+@softmax_jacobian.mistake(hint=1)
+def summed_over_the_columns(weights):
+    """The Jacobian is summed to a vector: return the matrix, a row for each weight and a column for each score."""
+    return (torch.diag_embed(weights) - _outer(weights)).sum(-1)
+
+
 @softmax_jacobian.finished
 def diagonal_minus_outer(weights):
     return torch.diag_embed(weights) - weights[..., :, None] * weights[..., None, :]
@@ -129,7 +177,7 @@ def diagonal_minus_outer(weights):
 
 @softmax_jacobian.accepted
 def row_by_identity_minus_column(weights):
-    identity = torch.eye(weights.shape[-1], dtype=torch.float64)
+    identity = torch.eye(weights.shape[-1]).to(weights)
     return weights.unsqueeze(-1) * (identity - weights.unsqueeze(-2))
 
 

@@ -2,13 +2,15 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 from types import FrameType
 
 import numpy as np
 from torch import nn
 
 from pocketgpt.course.checking.exercise import Exercise
-from pocketgpt.course.checking.run import Run, blamed, said_by
+from pocketgpt.course.checking.run import Run, blamed, run, said_by
+from pocketgpt.course.checking.snapshots import same
 from pocketgpt.course.syllabus import exercise_names
 
 
@@ -67,6 +69,22 @@ def misbehaved(exercise: Exercise, each: Run) -> str | None:
         )
     if each.value is None and not each.error:
         return "Your function returns None. Is the return line missing, or inside a loop?"
+    return None
+
+
+def remembered(answer: Callable, runs: list[Run], seconds: float | None) -> str | None:
+    """A sentence about a function that returns another value for inputs that it had before."""
+    for each in runs:
+        again = run(answer, each.inputs, seconds=seconds)
+        try:
+            repeated = same(each.value, again.value)
+        except RuntimeError:  # tensors that are sparse, nested or the like; the difference says so
+            return None
+        if not repeated:
+            return (
+                "Called again with the same inputs, your function returns something else. Is anything random in it? Or "
+                "a list or dictionary is made outside, or as a default: it stays from call to call, so make it inside."
+            )
     return None
 
 

@@ -1,8 +1,8 @@
 """Inputs that follow from the annotations of a reference.
 
-Tensors come with no, one and three axes in front, with each axis of size 1, not contiguous, with a broadcast mask in
-both forms, and twice in the same sizes; `dim` is every axis in both signs; a default is also left out. Lists, texts
-and dictionaries are in values.py.
+Tensors come with no, one, two and three axes in front, with each axis of size 1, not contiguous, with a broadcast mask
+in both forms, and twice in the same sizes; most forms come twice, so that no relation is seen in one case alone. `dim`
+is every axis in both signs; a default is also left out. Lists, texts and dictionaries are in values.py.
 """
 
 import inspect
@@ -133,10 +133,11 @@ def _plans(axes: dict[str, Axes], sizes: Mapping[str, Sequence[int]], plain: boo
     for name in dict.fromkeys(name for each in axes.values() for name in each.names):
         if name.isidentifier() and 1 in sizes.get(name, (1,)):
             yield Plan(one=name)
+            yield Plan(one=name, leading=(2, 7) if leading else ())
     if plain and not axes:
         for pool in POOLS:
             yield Plan(pool=pool)
-        for length in (0, 1, 2):
+        for length in (0, 0, 1, 1, 2, 2):
             yield Plan(length=length)
 
 

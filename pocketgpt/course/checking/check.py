@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pocketgpt.course.checking.answer import misbehaved, no_answer
+from pocketgpt.course.checking.answer import misbehaved, no_answer, remembered
 from pocketgpt.course.checking.compare import Difference, difference
 from pocketgpt.course.checking.demands import unmet
 from pocketgpt.course.checking.exercise import Exercise, Mistake
@@ -116,7 +116,10 @@ def _diagnosed(exercise: Exercise, answer: Callable, cases: list[tuple], limit: 
         return Diagnosis(problem[0], inputs=problem[1]) if problem else None
     smallest = min(wrong, key=lambda i: numbers(runs[i].inputs))
     mistake = named(exercise, runs)
-    sentence = mistake.sentence if mistake else _related(exercise, runs, targets, wrong) or found[smallest].sentence
+    if mistake:
+        sentence = mistake.sentence
+    elif not (sentence := remembered(answer, [runs[0], runs[smallest], runs[-1]], limit)):
+        sentence = _related(exercise, runs, targets, wrong) or found[smallest].sentence
     return Diagnosis(sentence, mistake, runs[smallest].inputs, found[smallest])
 
 
@@ -189,8 +192,8 @@ def _related(exercise: Exercise, runs: list[Run], targets: list[Run], wrong: lis
     from pocketgpt.course.checking.relations import relation  # only a wrong answer without a name needs them
 
     try:
-        return relation(exercise, runs, targets, wrong)
-    except (TypeError, ValueError, RuntimeError):  # values too odd to be compared in this way
+        return relation(exercise, runs, targets, wrong, compared)
+    except Exception:  # values too odd to be compared in this way
         return None
 
 

@@ -62,7 +62,7 @@ def _wrong_type(got: object, wanted: str, name: str) -> Difference:
 def _a(kind: str) -> str:
     if kind in ("NoneType", "bytes"):
         return kind.removesuffix("Type")
-    return f"an {kind}" if kind[0] in "aeiou" or kind == "ndarray" else f"a {kind}"
+    return f"an {kind}" if kind[0] in "aeiouAEIO" or kind == "ndarray" else f"a {kind}"
 
 
 def cut(value: object) -> str:

@@ -1,4 +1,5 @@
-"""Demands of later cells on an answer whose values are right: memory of its own, exact values, gradients."""
+"""Demands of later cells on an answer whose values are right: memory of its own, the inputs' dtype, exact values, and
+gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from pocketgpt.course.checking.compare import difference
 from pocketgpt.course.checking.exercise import Exercise
-from pocketgpt.course.checking.run import Run, blame, run, run_ours, same, snapshot, undisturbed
+from pocketgpt.course.checking.run import Run, blame, run, run_ours, undisturbed
+from pocketgpt.course.checking.snapshots import same, snapshot
 
 EXACT = {"tolerance": 1e-6, "absolute": 1e-7}  # in float64: 1e-9 against a division by 0 is fine, rounding is not
 
@@ -22,7 +24,7 @@ def unmet(exercise: Exercise, answer: Callable, runs: list[Run], seconds: float 
                 f"The result shares its memory with `{name}`: a change of one changes the other. Copy it.",
                 each.inputs,
             )
-        if not same(each.value, snapshot(each.returned)):
+        if _changed_later(each):
             return "What your function returned changes at its next call: make a new one inside it.", each.inputs
     for each in runs:
         if problem := _inexact(exercise, answer, each, seconds):
@@ -35,19 +37,31 @@ def unmet(exercise: Exercise, answer: Callable, runs: list[Run], seconds: float 
     return None
 
 
+def _changed_later(each: Run) -> bool:
+    try:
+        return not same(each.value, snapshot(each.returned))
+    except Exception:  # a list of the learner's own class, which can be read once
+        return True
+
+
 def _inexact(exercise: Exercise, answer: Callable, each: Run, seconds: float | None) -> tuple[str, tuple] | None:
-    """Compare in float64, if the answer computes in it: what is right to 1e-5 only shows there."""
+    """Compare dtypes, and values in float64, if the answer computes in it: what is right to 1e-5 only shows there."""
     if not any(isinstance(x, Tensor) and x.is_floating_point() for x in each.inputs):
         return None
+    single = run_ours(exercise.reference, each.inputs)
+    if problem := _another_dtype(exercise, each, single):
+        return problem, each.inputs
     inputs = tuple(x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in each.inputs)
     mine = run(answer, inputs, seconds=seconds)
     with undisturbed(torch.float64):
         target = run_ours(exercise.reference, inputs)
     if mine.error or mine.too_long or target.error:  # written for float32, which is right as well
         return None
-    single = run_ours(exercise.reference, each.inputs)  # an answer may compute in float32, and give float64 back
+    if problem := _another_dtype(exercise, mine, target):
+        return f"With float64 inputs: {problem}", inputs
+    # An answer may compute in float32 and convert the result back.
     parts = (_parts(exercise, x) for x in (mine, target, single))
-    for name, got, wanted, rounded in zip(exercise.returns, *parts, strict=True):
+    for name, got, wanted, rounded in zip(exercise.returns, *parts, strict=False):
         if not (isinstance(got, Tensor) and got.dtype == torch.float64 == wanted.dtype and got.shape == wanted.shape):
             continue
         slack = 8 * float((rounded.double() - wanted).abs().nan_to_num().max()) if wanted.numel() else 0.0
@@ -56,6 +70,20 @@ def _inexact(exercise: Exercise, answer: Callable, each: Run, seconds: float | N
         ):
             because = "Something is rounded, clipped, or has a small constant added."
             return f"Nearly right, but not exact with float64 inputs. {_capital(found.sentence)} {because}", inputs
+    return None
+
+
+def _another_dtype(exercise: Exercise, mine: Run, target: Run) -> str | None:
+    """A sentence about a result that is not of the inputs' floating-point dtype, where the target is."""
+    dtypes = {x.dtype for x in mine.inputs if isinstance(x, Tensor) and x.is_floating_point()}
+    for name, got, wanted in zip(exercise.returns, _parts(exercise, mine), _parts(exercise, target), strict=False):
+        if not (isinstance(got, Tensor) and isinstance(wanted, Tensor) and {wanted.dtype} == dtypes):
+            continue
+        if got.is_floating_point() and got.dtype != wanted.dtype:
+            return (
+                f"`{name}` should have the dtype of the inputs, {wanted.dtype}; yours has {got.dtype}. "
+                "You may compute in another one: convert the result back."
+            )
     return None
 
 
@@ -112,4 +140,6 @@ def _is_float(x: Any) -> bool:
 
 
 def _parts(exercise: Exercise, each: Run) -> list[Any]:
-    return list(each.value) if len(exercise.returns) > 1 else [each.value]
+    if len(exercise.returns) == 1:
+        return [each.value]
+    return list(each.value) if isinstance(each.value, list | tuple) else []

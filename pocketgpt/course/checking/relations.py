@@ -1,38 +1,51 @@
 """Relations of a wrong answer without a name to the right one: the same factor everywhere, reordered, at the
 borders, wrong for some inputs only.
 
-Every relation has to hold in every case in which the answer is wrong; a relation that holds in one case by chance says
-nothing.
+A relation has to hold in every case, also in those in which the answer is right, and be seen in two at least: what
+holds in one by chance says nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pocketgpt.course.checking.cases import axes_of
 from pocketgpt.course.checking.compare import difference
 from pocketgpt.course.checking.exercise import Exercise
 from pocketgpt.course.checking.run import Run
+from pocketgpt.course.checking.tendencies import tendency
+from pocketgpt.course.checking.traits import of_inputs, sizes_of
+from pocketgpt.course.checking.transforms import changed_input, changed_result
 
 Pairs = list[tuple[Any, Any]]
 
 
-def relation(exercise: Exercise, runs: list[Run], targets: list[Run], wrong: list[int]) -> str | None:
+def relation(
+    exercise: Exercise,
+    runs: list[Run],
+    targets: list[Run],
+    wrong: list[int],
+    compared: Callable[[Exercise, Run, Run], Any],
+) -> str | None:
     """A sentence about how the values of the wrong cases, given by their indices, differ from the targets."""
-    said = None
-    if not any(runs[i].error for i in wrong):
-        said = _of_values(exercise, [runs[i] for i in wrong], [targets[i] for i in wrong])
-    return said or _of_inputs(exercise, runs, wrong)
+    if len(wrong) < min(2, len(runs)):
+        return None
+    said = None if any(each.error for each in runs) else _of_values(exercise, runs, targets)
+    equal = lambda mine, other: compared(exercise, mine, other) is None  # noqa: E731
+    said = said or changed_input(exercise, runs, equal) or of_inputs(exercise, runs, wrong)
+    return said or (None if any(each.error for each in runs) else _of_values(exercise, runs, targets, (tendency,)))
 
 
-def _of_values(exercise: Exercise, runs: list[Run], targets: list[Run]) -> str | None:
+def _of_values(
+    exercise: Exercise, runs: list[Run], targets: list[Run], relations: tuple[Callable, ...] = ()
+) -> str | None:
+    relations = relations or (_of_one, changed_result)
     values, expected = [each.value for each in runs], [each.value for each in targets]
     names = exercise.returns
     if len(names) == 1:
-        return _of_one(exercise, names[0], list(zip(values, expected, strict=True)), runs)
+        pairs = list(zip(values, expected, strict=True))
+        return next(filter(None, (each(exercise, names[0], pairs, runs) for each in relations)), None)
     if not all(isinstance(value, list | tuple) and len(value) == len(names) for value in values):
         return None
     if len(names) == 2 and _all_equal(exercise, [(got[::-1], wanted) for got, wanted in zip(values, expected)]):  # noqa: B905
@@ -41,11 +54,13 @@ def _of_values(exercise: Exercise, runs: list[Run], targets: list[Run]) -> str |
         part = names.index(name)
         pairs = [(got[part], wanted[part]) for got, wanted in zip(values, expected, strict=True)]
         if not _all_equal(exercise, pairs):
-            return _of_one(exercise, name, pairs, runs)
+            return next(filter(None, (each(exercise, name, pairs, runs) for each in relations)), None)
     return None
 
 
 def _of_one(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
+    telling = [i for i, pair in enumerate(pairs) if not (_is_small(pair[1]) and _all_equal(exercise, [pair]))]
+    pairs, runs = [pairs[i] for i in telling], [runs[i] for i in telling]
     if all(isinstance(got, Tensor) and isinstance(wanted, Tensor) for got, wanted in pairs):
         for found in (_not_a_number, _factor, _offset, _reordered, _borders):
             if all(_same_shape(got, wanted) for got, wanted in pairs) and (said := found(exercise, name, pairs, runs)):
@@ -89,7 +104,9 @@ def _factor(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str
     if all(got.dtype == wanted.dtype == torch.bool for got, wanted in pairs):
         turned = _all_equal(exercise, [(~got, wanted) for got, wanted in pairs])
         return f"True and False are exchanged in your `{name}`." if turned else None
-    if not _enough(pairs) or not all(wanted.any() for _, wanted in pairs):
+    if not _enough(pairs):
+        return None
+    if not all(wanted.any() for _, wanted in pairs):
         return None
     factors = []
     for got, wanted in pairs:
@@ -103,11 +120,13 @@ def _factor(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str
         turned = f"Every sign of your `{name}` is turned."
         times = f"Your `{name}` is {factors[0]:.4g} times what it should be, everywhere."
         return turned if abs(factors[0] + 1) < 1e-3 else times
-    for size in _sizes(exercise, runs[0].inputs):
-        sizes = [_sizes(exercise, each.inputs).get(size, 0) for each in runs]
+    for size in sizes_of(exercise, runs[0].inputs):
+        sizes = [sizes_of(exercise, each.inputs).get(size, 0) for each in runs]
         for words, power in ((f"√{size}", 0.5), (f"1/√{size}", -0.5), (size, 1.0), (f"1/{size}", -1.0)):
             if all(n and abs(c / n**power - 1) < 1e-3 for n, c in zip(sizes, factors, strict=True)):
                 return f"Your `{name}` is {words} times what it should be, everywhere."
+    if sum(wanted.numel() > 2 for _, wanted in pairs) > 2:
+        return f"Your `{name}` is right up to a factor that changes with the inputs: is a scale made of a wrong size?"
     return None
 
 
@@ -148,95 +167,21 @@ def _sorted_slices(x: Tensor, axis: int) -> Tensor:
 
 
 def _borders(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
-    """Wrong at one end of an axis only, where that axis is long enough to tell."""
-    tolerance = exercise.tolerance
+    """Wrong at one end of an axis only, in three cases at least where the axis is long enough to tell."""
     for axis in range(-1, -1 - min(wanted.ndim for _, wanted in pairs), -1):
+        long = [wanted.shape[axis] for _, wanted in pairs if wanted.shape[axis] > 2]
+        if len(long) < 3 or len(set(long)) < 2:
+            continue
+        places = [_wrong_places(exercise, *pair, axis) for pair in pairs]
         for end, words in ((0, "first"), (-1, "last")):
-            ends = []
-            for got, wanted in pairs:
-                right = torch.isclose(got.double(), wanted.double(), tolerance, tolerance / 10, equal_nan=True)
-                places = (~right).movedim(axis, 0).flatten(1).any(-1) if wanted.ndim > 1 else ~right
-                ends.append(bool(places[end]) and int(places.sum()) == 1)
-            if all(ends) and any(wanted.shape[axis] > 2 for _, wanted in pairs):
+            if all(bool(each[end]) and int(each.sum()) == 1 for each in places):
                 return f"Your `{name}` is right, except at the {words} place along axis {axis}."
     return None
 
 
-def _of_inputs(exercise: Exercise, runs: list[Run], wrong: list[int]) -> str | None:
-    """The answer is wrong exactly for the inputs with some property, or right exactly for these.
-
-    Nearly everything is right where there is one number or none, so that says nothing.
-    """
-    each = [dict.fromkeys(traits(exercise, run.inputs)) for run in runs]
-    for trait in dict.fromkeys(trait for traits in each for trait in traits):
-        having = [i for i, traits in enumerate(each) if trait in traits]
-        if having == wrong and len(having) < len(runs):
-            return f"This is right, except where {trait}."
-        trivial = trait.endswith(("is empty", "has one element", "has size 1"))
-        if sorted([*having, *wrong]) == list(range(len(runs))) and not trivial:
-            return f"This is right only where {trait}."
-    return None
-
-
-def traits(exercise: Exercise, inputs: tuple) -> Iterator[str]:
-    """Properties of the arguments of a case, in words."""
-    sizes, parameters = _sizes(exercise, inputs), exercise.parameters
-    for name, value in zip(parameters, inputs, strict=False):
-        if isinstance(value, Tensor):
-            yield f"`{name}` has {value.ndim} ax{'i' if value.ndim == 1 else 'e'}s"
-            if not value.is_contiguous():
-                yield f"`{name}` is not contiguous in memory"
-            if value.dtype == torch.float16:
-                yield f"`{name}` is float16"
-            if value.dtype == torch.bool and value.ndim and not value.any(-1).all():
-                yield f"a row of `{name}` is False everywhere"
-        elif isinstance(value, int | float):
-            yield f"`{name}` is {'negative' if value < 0 else '0' if value == 0 else 'positive'}"
-            yield f"`{name}` is {value:g}"
-        elif value is None:
-            yield f"`{name}` is None"
-        else:
-            yield from _traits_of_text(name, value)
-    yield from (f"the axis {size} has size 1" for size, n in sizes.items() if n == 1)
-    yield from (f"`{name}` is left out" for name in parameters[len(inputs) :])
-
-
-def _traits_of_text(name: str, value: Any) -> Iterator[str]:
-    if hasattr(value, "__len__") and len(value) < 2:
-        yield f"`{name}` is empty" if len(value) == 0 else f"`{name}` has one element"
-    if isinstance(value, list) and any(a == b for a, b in pairwise(value)):
-        yield f"two neighbors in `{name}` are equal"
-    if isinstance(value, list) and any(value.count(each) > 1 for each in value):
-        yield f"an element of `{name}` occurs twice"
-    if isinstance(value, dict) and list(value.values()) != sorted(value.values()):
-        yield f"`{name}` is not in the order of its values"
-    tokens = list(_tokens(value))
-    if any(token.isspace() or token.startswith(b" ") for token in tokens):
-        yield f"`{name}` has spaces"
-    if any(max(token, default=0) > 127 for token in tokens):
-        yield f"`{name}` has bytes above 127"
-    if any(token != token.lower() for token in tokens):
-        yield f"`{name}` has capitals"
-    if any(len(token) > 1 for token in tokens):
-        yield f"`{name}` has tokens of several bytes"
-
-
-def _tokens(value: Any) -> Iterator[bytes]:
-    if isinstance(value, bytes | str):
-        yield value if isinstance(value, bytes) else value.encode()
-    elif isinstance(value, list | tuple | dict):
-        for part in value:
-            yield from _tokens(part)
-
-
-def _sizes(exercise: Exercise, inputs: tuple) -> dict[str, int]:
-    """The size of each named axis in the inputs."""
-    sizes = {}
-    for name, value in zip(exercise.parameters, inputs, strict=False):
-        if name in (axes := axes_of(exercise.reference)) and isinstance(value, Tensor):
-            names = axes[name].names
-            sizes |= zip(names, value.shape[value.ndim - len(names) :], strict=False)
-    return sizes
+def _wrong_places(exercise: Exercise, got: Tensor, wanted: Tensor, axis: int) -> Tensor:
+    right = torch.isclose(got.double(), wanted.double(), exercise.tolerance, exercise.tolerance / 10, equal_nan=True)
+    return (~right).movedim(axis, 0).flatten(1).any(-1) if wanted.ndim > 1 else ~right
 
 
 def _all_equal(exercise: Exercise, pairs: Pairs) -> bool:
@@ -247,6 +192,13 @@ def _plain(pair: tuple[Any, Any]) -> tuple[Any, Any]:
     """A list of results passes for a tuple."""
     got, wanted = pair
     return (tuple(got), wanted) if isinstance(wanted, tuple) and isinstance(got, list) else (got, wanted)
+
+
+def _is_small(wanted: Any) -> bool:
+    """One number or element, or none, or zeros: many relations hold there and say nothing."""
+    if isinstance(wanted, Tensor):
+        return wanted.numel() < 2 or not wanted.any()
+    return not hasattr(wanted, "__len__") or len(wanted) < 2
 
 
 def _same_shape(got: Tensor, wanted: Tensor) -> bool:

@@ -16,8 +16,8 @@ from types import FrameType
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from pocketgpt.course.checking.snapshots import memory, same, snapshot
 from pocketgpt.course.checking.time_limit import TookTooLong, time_limit
 
 _LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
@@ -29,7 +29,7 @@ class Run:
     """The record of one call.
 
     value      a copy of what it returned; `returned` is the object itself, which a later call may change
-    error      the exception it raised
+    error      the exception it raised, SystemExit included
     changed    index of an input it wrote to
     shared     index of an input whose memory is also that of the result
     called     a function it calls and must not
@@ -38,7 +38,7 @@ class Run:
 
     inputs: tuple
     value: object = None
-    error: Exception | None = None
+    error: BaseException | None = None
     changed: int | None = None
     called: str | None = None
     returned: object = None
@@ -60,19 +60,21 @@ def run(
     With float64 inputs the default dtype is float64, too.
     """
     given = copy.deepcopy(inputs)
-    value, returned, error, too_long = None, None, None, False
+    value, returned, shared, error, too_long = None, None, [], None, False
     dtype = torch.float64 if any(getattr(x, "dtype", None) == torch.float64 for x in inputs) else torch.float32
     with undisturbed(dtype), _watching(forbidden, own) as calls:
         try:
             with time_limit(seconds):
                 returned = function(*given)
                 value = snapshot(returned)
-        except Exception as problem:
-            error = problem
+                shared = [i for i, each in enumerate(given) if memory(each) & memory(returned)]
         except TookTooLong:
             too_long = True
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:
+            error = problem
     changed = [i for i, (before, after) in enumerate(zip(inputs, given, strict=True)) if not same(before, after)]
-    shared = [i for i, each in enumerate(given) if memory(each) & memory(returned)] if error is None else []
     return Run(
         inputs,
         value,
@@ -136,61 +138,23 @@ def _random_states_kept() -> Iterator[None]:
         random.setstate(python_state)
 
 
-def snapshot(value: object) -> object:
-    """A copy without gradients, which nobody can change later."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, np.ndarray | bytearray | set):
-        return value.copy()
-    if isinstance(value, dict):
-        return {key: snapshot(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return (tuple if isinstance(value, tuple) else list)(snapshot(part) for part in value)
-    return value
-
-
-def memory(value: object) -> set[int]:
-    """Memory addresses of the mutable parts of a value."""
-    if isinstance(value, Tensor):
-        try:
-            return {value.untyped_storage().data_ptr()} - {0}
-        except (NotImplementedError, RuntimeError):  # sparse or nested
-            return set()
-    if isinstance(value, list | tuple | dict):
-        parts = value.values() if isinstance(value, dict) else value
-        own = set() if isinstance(value, tuple) else {id(value)}
-        return own.union(*map(memory, parts))
-    return set()
-
-
-def same(before: object, after: object) -> bool:
-    """True if a value and its earlier copy are equal."""
-    if isinstance(before, Tensor):
-        return before.shape == after.shape and torch.equal(before.nan_to_num(), after.nan_to_num())
-    if isinstance(before, list | tuple):
-        return len(before) == len(after) and all(map(same, before, after))
-    if isinstance(before, dict):
-        return before.keys() == after.keys() and all(same(before[key], after[key]) for key in before)
-    return not isinstance(after, bytearray | set) or before == after
-
-
-def blamed(error: Exception) -> traceback.FrameSummary:
+def blamed(error: BaseException) -> traceback.FrameSummary:
     """The learner's last line on the way to an error."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith((*_LIBRARIES, _PACKAGE, "<"))]
     return (own or frames)[-1]
 
 
-def blame(error: Exception) -> str:
+def blame(error: BaseException) -> str:
     """'RuntimeError in line 3, `return q @ k`: …': an error as the learner reads it."""
     frame, said = blamed(error), said_by(error).splitlines()
     return f"{type(error).__name__} in line {frame.lineno}, `{frame.line}`" + (f": {said[0]}" if said else "")
 
 
-def said_by(error: Exception) -> str:
+def said_by(error: BaseException) -> str:
     """Its text, which a learner's own class may be unable to give."""
     try:
-        return str(error).strip()
+        return str.strip(str(error))
     except Exception:
         return ""
 

@@ -5,7 +5,7 @@ changed = transplant(model, attention=my_attention)     # a copy with the same w
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import torch
@@ -16,11 +16,13 @@ from pocketgpt.assets import asset
 from pocketgpt.course.syllabus import exercise_names, find_exercise
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention_backends import causal_mask, expand_kv_heads
+from pocketgpt.layers.context import Context
 from pocketgpt.layers.feedforward import FeedForward, SwiGLU
 from pocketgpt.layers.norm import RMSNorm
 from pocketgpt.layers.positions import SinusoidalPositions
+from pocketgpt.layers.rope import rotation
 from pocketgpt.models.gpt import GPT
-from pocketgpt.models.stack import sharing_weights
+from pocketgpt.models.stack import Cache, sharing_weights
 from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -105,6 +107,21 @@ def merge_with(model: GPT, function: Callable) -> None:
 def rotate_with(model: GPT, function: Callable) -> None:
     for mixer in model.mixers():
         mixer.rotate = function
+
+
+def turn_with(model: GPT, function: Callable) -> None:
+    """Takes every layer's angles from the function's frequencies. Scaling of the model's own frequencies is dropped."""
+    if not model.rotary_widths:
+        raise PocketError(f"This model does not rotate: its positions are {model.config.positions!r}.")
+    own = model.context
+
+    def context(tokens: Tensor, cache: Cache | None = None) -> Context:
+        context = own(tokens, cache)
+        turns = {width: function(width, model.config.rope.theta) for width in model.rotary_widths}
+        positions = context.positions[:, None]
+        return replace(context, rotations={width: rotation(positions, turn) for width, turn in turns.items()})
+
+    model.context = context
 
 
 def normalize_with(model: GPT, function: Callable) -> None:
@@ -219,6 +236,7 @@ REPLACEABLE_PARTS = {
     "split_heads": ReplaceablePart("split_heads(x, n_heads)", "splitting heads", split_with),
     "merge_heads": ReplaceablePart("merge_heads(x)", "merging heads", merge_with),
     "apply_rope": ReplaceablePart("apply_rope(x, cos, sin)", "rotation", rotate_with),
+    "rope_frequencies": ReplaceablePart("rope_frequencies(d_head, theta)", "frequencies", turn_with),
     "rms_norm": ReplaceablePart("rms_norm(x, weight, eps)", "norm", normalize_with),
     "block_order": ReplaceablePart("block_order(x, norm, layer)", "order", order_with),
     "sinusoids": ReplaceablePart("sinusoids(positions, d_model)", "sinusoids", sinusoids_with, "sinusoidal"),

@@ -112,6 +112,82 @@ def test_a_result_that_is_its_input_is_seen():
     assert "shares its memory with `tokens`" in said("merge_pair", answer)
 
 
+def test_a_token_replaced_in_its_input_is_seen():
+    def answer(tokens, pair):
+        joined = finished("merge_pair")(tokens, pair)
+        for i in range(len(tokens)):
+            tokens[i] = b""
+        return joined
+
+    assert "changes its input `tokens` in place" in said("merge_pair", answer)
+
+
+def test_float16_may_be_computed_in_float32_and_is_returned():
+    def answer(q, k, v, mask, scale=None):
+        q, k, v = (x.float() if x.dtype == torch.float16 else x for x in (q, k, v))
+        output, weights = finished("scaled_attention")(q, k, v, mask, scale)
+        return output, weights
+
+    def converted(q, k, v, mask, scale=None):
+        return tuple(x.to(q.dtype) for x in answer(q, k, v, mask, scale))
+
+    message = said("scaled_attention", answer)
+    assert "`output` should have the dtype of the inputs, torch.float16; yours has torch.float32." in message
+    assert diagnose(EXERCISES["scaled_attention"], converted) is None
+
+
+class EqualsEverything:
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
+class RaisesWhenCompared:
+    def __eq__(self, other):
+        raise ValueError
+
+    __hash__ = object.__hash__
+    __repr__ = __str__ = __bool__ = __len__ = __iter__ = __eq__
+
+
+class TensorThatEqualsEverything(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        return torch.tensor(True)
+
+
+class TextThatEqualsEverything(str):
+    def __eq__(self, other):
+        return True
+
+    __hash__ = str.__hash__
+
+
+class ListThatCanBeReadOnce(list):
+    def __iter__(self):
+        items, self[:] = list(super().__iter__()), [b""]
+        return iter(items)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "words"),
+    [
+        ("attention_scores", lambda q, k: EqualsEverything(), "should be a torch.Tensor; yours is an EqualsEverything"),
+        ("attention_scores", lambda q, k: RaisesWhenCompared(), "yours is a RaisesWhenCompared"),
+        ("attention_scores", lambda q, k: q.as_subclass(TensorThatEqualsEverything), "TensorThatEqualsEverything"),
+        ("attention", lambda *x: (x[0].as_subclass(TensorThatEqualsEverything),) * 2, "TensorThatEqualsEverything"),
+        ("decode", lambda tokens, vocabulary: TextThatEqualsEverything(), "yours is a TextThatEqualsEverything"),
+        ("merge_pair", lambda tokens, pair: [RaisesWhenCompared()] * 3, "RaisesWhenCompared"),
+        ("merge_pair", lambda tokens, pair: ListThatCanBeReadOnce(finished("merge_pair")(tokens, pair)), "next call"),
+        ("count_pairs", lambda words: {RaisesWhenCompared(): 1}, "counts"),
+        ("encode_word", lambda word, ranks: EqualsEverything(), "yours is an EqualsEverything"),
+    ],
+)  # fmt: skip
+def test_a_class_that_cannot_be_compared_gets_a_sentence(name, answer, words):
+    assert words in said(name, answer)
+
+
 def test_a_view_is_seen_unless_the_exercise_is_about_views():
     def turned(x):
         return x.mT.contiguous()

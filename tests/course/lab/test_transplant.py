@@ -63,6 +63,7 @@ RIGHT = {
     "split_heads": lambda x, n_heads: torch.stack(x.chunk(n_heads, dim=-1), dim=1),
     "merge_heads": lambda x: torch.cat(x.unbind(1), dim=-1),
     "apply_rope": complex_rotation,
+    "rope_frequencies": lambda d_head, theta: torch.logspace(0, 2 / d_head - 1, d_head // 2, base=theta),
     "rms_norm": lambda x, weight, eps: F.rms_norm(x, weight.shape, weight, eps),
     "block_order": lambda x, norm, layer: layer(norm(x)) + x,
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down),
@@ -81,6 +82,7 @@ WRONG = {
     "split_heads": lambda x, n_heads: x.reshape(len(x), n_heads, x.shape[1], -1),
     "merge_heads": lambda x: x.reshape(len(x), x.shape[2], -1),
     "apply_rope": lambda x, cos, sin: x,
+    "rope_frequencies": lambda d_head, theta: torch.zeros(d_head // 2),
     "rms_norm": lambda x, weight, eps: x,
     "block_order": lambda x, norm, layer: norm(x + layer(x)),
     "swiglu": lambda x, gate, up, down: F.linear(F.silu(F.linear(x, up)) * F.linear(x, gate), down),
@@ -234,6 +236,19 @@ def test_a_model_without_the_positions_to_replace_refuses_them(model):
         transplant(model, add_positions=RIGHT["add_positions"])
     with pytest.raises(PocketError, match="has no sinusoids: its positions are 'learned'"):
         transplant(model_with(positions="learned"), sinusoids=RIGHT["sinusoids"])
+
+
+@torch.inference_mode()
+def test_frequencies_hold_for_steps_with_a_cache_too(model):
+    changed, cache = transplant(model, rope_frequencies=RIGHT["rope_frequencies"]), new_cache(model, 2, 16)
+    logits = torch.cat([changed(TOKENS[:, :7], cache), changed(TOKENS[:, 7:], cache)], dim=1)
+    torch.testing.assert_close(logits, model(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_does_not_rotate_refuses_frequencies():
+    model = GPT(preset("pocket-shakespeare", positions="learned"))
+    with pytest.raises(PocketError, match="does not rotate: its positions are 'learned'"):
+        transplant(model, rope_frequencies=RIGHT["rope_frequencies"])
 
 
 def test_attention_weights_are_those_of_pytorch_s_operator(model):

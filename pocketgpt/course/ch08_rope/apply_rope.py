@@ -1,0 +1,197 @@
+"""Exercise `apply_rope`: rotate every pair of every head by its position's angle."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=2, returns=("rotated",), replaces="apply_rope", sizes={"d_head": (8,)}, gradients=("x",))
+def apply_rope(
+    x: Float[Tensor, "*batch seq d_head"],
+    cos: Float[Tensor, "*#batch seq half"],
+    sin: Float[Tensor, "*#batch seq half"],
+) -> Float[Tensor, "*batch seq d_head"]:
+    """Each pair (x[i], x[i + d_head/2]) as a complex number, times the complex number of its angle."""
+    half = x.shape[-1] // 2
+    turned = torch.complex(x[..., :half], x[..., half:]) * torch.complex(cos, sin)
+    return torch.cat((turned.real, turned.imag), dim=-1)
+
+
+@apply_rope.values
+def x(rng, shape, half):
+    return torch.randn(*shape[:-1], 2 * half, generator=rng)
+
+
+@apply_rope.values
+def cos(rng, shape):
+    return (6.28 * torch.rand(shape, generator=rng)).cos()
+
+
+@apply_rope.values
+def sin(rng, cos):
+    sign = 2.0 * torch.randint(2, cos.shape, generator=rng) - 1
+    return sign * (1 - cos.square()).clamp_min(0).sqrt()
+
+
+@apply_rope.inputs
+def _(rng):
+    for rows in (1, 2):  # as a model passes them: one axis for the texts, one of size 1 for the heads
+        angles = 6.28 * torch.rand(rows, 1, 5, 3, generator=rng)
+        yield torch.randn(2, 4, 5, 6, generator=rng), angles.cos(), angles.sin()
+    turns = torch.arange(7.0)[:, None] * torch.tensor([1.0, 0.1, 0.01])
+    yield torch.randn(2, 3, 7, 6, generator=rng), turns.cos(), turns.sin()
+
+
+@apply_rope.mistake(hint=1)
+def interleaved_pairs(x, cos, sin):
+    """The pairs are neighbors here, (x[2i], x[2i + 1]): that is the interleaved layout, and this is the half-split one,
+    (x[i], x[i + d_head/2])."""
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
+
+
+@apply_rope.mistake(hint=2)
+def angles_repeated_side_by_side(x, cos, sin):
+    """The pairs are right and get each other's angles: `repeat_interleave` makes a table for interleaved pairs. For
+    halves, the table is repeated as a whole, `torch.cat((cos, cos), dim=-1)`."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = cos.repeat_interleave(2, dim=-1), sin.repeat_interleave(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+@apply_rope.mistake(hint=3)
+def minus_missing(x, cos, sin):
+    """The minus is missing: the new first half is first · cos − second · sin."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos + second * sin, second * cos + first * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=3)
+def two_minuses(x, cos, sin):
+    """Both halves have a minus: the new second half is second · cos + first · sin."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos - first * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=3)
+def turned_backward(x, cos, sin):
+    """The sign of sin is flipped: the pairs turn backward. The minus belongs to the first half, first · cos − second ·
+    sin."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=3)
+def cos_and_sin_exchanged(x, cos, sin):
+    """The arguments cos and sin are exchanged: at position 0, where cos is 1 and sin is 0, nothing may turn."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * sin - second * cos, second * sin + first * cos), dim=-1)
+
+
+@apply_rope.mistake(hint=2)
+def first_half_overwritten(x, cos, sin):
+    """The second half is made with the new first half: compute both from the old ones."""
+    first, second = x.chunk(2, dim=-1)
+    first = first * cos - second * sin
+    return torch.cat((first, second * cos + first * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=1)
+def not_turned(x, cos, sin):
+    """This is x as it was: turn each pair by its angle."""
+    return x.clone()
+
+
+@apply_rope.mistake(hint=1)
+def coordinates_stay_alone(x, cos, sin):
+    """Each coordinate is multiplied by cos + sin and meets no other: a rotation mixes the two of a pair."""
+    return x * torch.cat((cos, cos), dim=-1) + x * torch.cat((sin, sin), dim=-1)
+
+
+@apply_rope.mistake(hint=1)
+def cosines_only(x, cos, sin):
+    """The sines are missing: this shrinks each coordinate instead of turning the pair."""
+    return x * torch.cat((cos, cos), dim=-1)
+
+
+@apply_rope.mistake(hint=2)
+def halves_exchanged(x, cos, sin):
+    """The two halves of the result are exchanged."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((second * cos + first * sin, first * cos - second * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=2)
+def returned_side_by_side(x, cos, sin):
+    """The pairs are turned rightly and returned side by side: the two of a pair are half a head apart in the result,
+    too."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-1).flatten(-2)
+
+
+@apply_rope.mistake(hint=1)
+def neighbors_returned_in_halves(x, cos, sin):
+    """Neighbors are turned and returned in halves: here the pairs are half a head apart in x as well."""
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.cat((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=2)
+def second_half_stays(x, cos, sin):
+    """Only the first half is new: the second one turns as well, second · cos + first · sin."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second), dim=-1)
+
+
+@apply_rope.mistake(hint=1)
+def all_at_the_first_position(x, cos, sin):
+    """Every token is turned by the angles of the first: token t has row t of cos and sin."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = cos[..., :1, :], sin[..., :1, :]
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=1)
+def angles_in_reverse(x, cos, sin):
+    """The second half is paired from its end, (x[i], x[d_head − 1 − i]): the partner of x[i] is x[i + d_head/2]."""
+    first, second = x.chunk(2, dim=-1)
+    second = second.flip(-1)
+    return torch.cat((first * cos - second * sin, (second * cos + first * sin).flip(-1)), dim=-1)
+
+
+@apply_rope.finished
+def half_split(x, cos, sin):
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+@apply_rope.accepted
+def rotate_half(x, cos, sin):
+    half = x.shape[-1] // 2
+    other = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+    return x * torch.cat((cos, cos), dim=-1) + other * torch.cat((sin, sin), dim=-1)
+
+
+@apply_rope.accepted
+def matrix_for_each_pair(x, cos, sin):
+    pairs = torch.stack(x.chunk(2, dim=-1), dim=-1)  # (..., half, 2)
+    matrices = torch.stack((torch.stack((cos, sin), -1), torch.stack((-sin, cos), -1)), -2)
+    return (pairs[..., None, :] @ matrices)[..., 0, :].mT.flatten(-2)
+
+
+@apply_rope.accepted
+def written_into_a_copy(x, cos, sin):
+    half, result = x.shape[-1] // 2, x.clone()
+    result[..., :half] = x[..., :half] * cos - x[..., half:] * sin
+    result[..., half:] = x[..., half:] * cos + x[..., :half] * sin
+    return result
+
+
+@apply_rope.accepted
+def angles_added(x, cos, sin):
+    first, second = x.chunk(2, dim=-1)
+    angle = torch.atan2(second, first) + torch.atan2(sin, cos)
+    length = torch.hypot(first, second)
+    return torch.cat((length * angle.cos(), length * angle.sin()), dim=-1)

@@ -1,0 +1,157 @@
+"""Exercise `stretch`: frequencies for a longer context, by position interpolation or NTK-aware."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(
+    points=2,
+    returns=("frequencies",),
+    choices={"factor": (2.0, 4.0, 8, 2.5, 1.0), "kind": ("linear", "ntk")},
+    sizes={"half": (2, 3, 4, 5, 8)},
+)
+def stretch(frequencies: Float[Tensor, " half"], factor: float | int, kind: str) -> Float[Tensor, " half"]:
+    """ "linear": all divided by factor. "ntk": those of a larger theta, theta · factor^(d_head/(d_head − 2))."""
+    half = len(frequencies)
+    if kind == "linear":
+        return torch.true_divide(frequencies, factor)
+    theta = frequencies[-1].double() ** (-half / (half - 1))
+    theta = theta * factor ** (2 * half / (2 * half - 2))
+    return theta.pow(-torch.arange(half, dtype=torch.float64) / half).to(frequencies.dtype)
+
+
+@stretch.values
+def frequencies(rng, half):
+    theta = 20 + 200 * torch.rand((), generator=rng)
+    return theta ** (-torch.arange(half) / half)
+
+
+@stretch.inputs
+def _(rng):
+    theta = 50 + 50 * torch.rand((), generator=rng)
+    for half in (4, 6):
+        for kind in ("linear", "ntk"):
+            yield theta ** (-torch.arange(half) / half), 3.0, kind
+
+
+def _ntk(frequencies, factor):
+    """Right, for the mistakes that go wrong elsewhere."""
+    return frequencies * factor ** -torch.linspace(0, 1, len(frequencies))
+
+
+def _larger_theta(frequencies, factor, power):
+    """The frequencies of theta · factor^power."""
+    half = len(frequencies)
+    return frequencies * factor ** (-power * torch.arange(half) / half)
+
+
+@stretch.mistake(hint=1)
+def multiplied(frequencies, factor, kind):
+    """The frequencies are multiplied by the factor, which doubles the positions where it should halve them: "linear"
+    divides."""
+    return frequencies * factor if kind == "linear" else _ntk(frequencies, factor)
+
+
+@stretch.mistake(hint=3)
+def ntk_turned_round(frequencies, factor, kind):
+    """With "ntk" the frequencies rise here: a larger theta makes the slow pairs slower."""
+    return frequencies / factor if kind == "linear" else _ntk(frequencies, 1 / factor)
+
+
+@stretch.mistake
+def kinds_exchanged(frequencies, factor, kind):
+    """The two kinds are exchanged."""
+    return frequencies / factor if kind == "ntk" else _ntk(frequencies, factor)
+
+
+@stretch.mistake
+def always_linear(frequencies, factor, kind):
+    """Every kind is "linear" here: with "ntk" the fastest pair is unchanged."""
+    return frequencies / factor
+
+
+@stretch.mistake
+def always_ntk(frequencies, factor, kind):
+    """Every kind is "ntk" here: with "linear" all pairs are divided by the factor."""
+    return _ntk(frequencies, factor)
+
+
+@stretch.mistake(hint=1)
+def linear_unchanged(frequencies, factor, kind):
+    """With "linear" the frequencies are unchanged: divide all of them by the factor."""
+    return frequencies.clone() if kind == "linear" else _ntk(frequencies, factor)
+
+
+@stretch.mistake(hint=2)
+def theta_times_the_factor(frequencies, factor, kind):
+    """With "ntk" theta is multiplied by the factor itself, so the slowest pair is stretched by less: the power
+    d_head/(d_head − 2) makes it exactly the factor."""
+    return frequencies / factor if kind == "linear" else _larger_theta(frequencies, factor, 1)
+
+
+@stretch.mistake(hint=2)
+def power_of_d_minus_1(frequencies, factor, kind):
+    """With "ntk" the power is d_head/(d_head − 1): it is d_head/(d_head − 2), so that the slowest pair is divided by
+    exactly the factor."""
+    d = 2 * len(frequencies)
+    return frequencies / factor if kind == "linear" else _larger_theta(frequencies, factor, d / (d - 1))
+
+
+@stretch.mistake(hint=2)
+def pairs_taken_for_d_head(frequencies, factor, kind):
+    """With "ntk" the number of pairs is taken for d_head: there are d_head/2 frequencies."""
+    half = len(frequencies)
+    return frequencies / factor if kind == "linear" else _larger_theta(frequencies, factor, half / max(half - 2, 0.5))
+
+
+@stretch.mistake(hint=3)
+def fastest_stretched(frequencies, factor, kind):
+    """With "ntk" the fastest pair is divided by the factor and the slowest is unchanged: it is the other way round."""
+    return frequencies / factor if kind == "linear" else frequencies * factor ** -torch.linspace(1, 0, len(frequencies))
+
+
+@stretch.mistake(hint=3)
+def divisors_in_equal_steps(frequencies, factor, kind):
+    """With "ntk" the divisors rise in equal steps from 1 to the factor: they rise by equal ratios, because they come
+    from one larger theta."""
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies / (1 + (factor - 1) * torch.linspace(0, 1, len(frequencies)))
+
+
+@stretch.mistake(hint=3)
+def mixture_of_both_ends(frequencies, factor, kind):
+    """With "ntk" this mixes unchanged and divided frequencies along a ramp, which is closer to YaRN: here all come
+    from one larger theta."""
+    if kind == "linear":
+        return frequencies / factor
+    ramp = torch.linspace(0, 1, len(frequencies))
+    return frequencies * (1 - ramp) + frequencies / factor * ramp
+
+
+@stretch.finished
+def one_ratio_per_pair(frequencies, factor, kind):
+    if kind == "linear":
+        return frequencies / factor
+    ramp = torch.arange(len(frequencies)) / (len(frequencies) - 1)
+    return frequencies * factor**-ramp
+
+
+@stretch.accepted
+def frequencies_of_a_larger_theta(frequencies, factor, kind):
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    d_head, theta = 2 * half, (1 / frequencies[1]) ** half
+    return (theta * factor ** (d_head / (d_head - 2))) ** (-torch.arange(0, d_head, 2) / d_head)
+
+
+@stretch.accepted
+def interpolated_logarithms(frequencies, factor, kind):
+    if kind == "linear":
+        return torch.stack([f / factor for f in frequencies])
+    first, last = frequencies[0].log(), (frequencies[-1] / factor).log()
+    return torch.exp(first + (last - first) * torch.linspace(0, 1, len(frequencies)))
