@@ -102,7 +102,15 @@ CHAPTERS = (
         ("gelu", "relu_squared", "swiglu", "hidden_size", "keep_largest"),
         on_map=True,
     ),
-    Chapter(7, "positions", "Positions", on_map=True),
+    Chapter(
+        7,
+        "positions",
+        "Positions",
+        75,
+        (2,),
+        ("order_error", "sinusoids", "add_positions", "shift_matrix"),
+        on_map=True,
+    ),
     Chapter(
         8,
         "rope",

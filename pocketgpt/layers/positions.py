@@ -45,7 +45,10 @@ class SinusoidalPositions(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch seq d_model"], positions: Int[Tensor, "rows seq"]
     ) -> Float[Tensor, "batch seq d_model"]:
-        return x * math.sqrt(x.shape[-1]) + sinusoids(positions, x.shape[-1]).to(x.dtype)
+        return x * math.sqrt(x.shape[-1]) + self.table(positions, x.shape[-1]).to(x.dtype)
+
+    def table(self, positions: Int[Tensor, "rows seq"], d_model: int) -> Float[Tensor, "rows seq d_model"]:
+        return sinusoids(positions, d_model)
 
 
 def build_positions(config: ModelShape) -> nn.Module | None:

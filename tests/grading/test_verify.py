@@ -146,8 +146,34 @@ def test_foreign_json_raises_nothing_but_value_error(value):
         {"float": "x"},
         {"dict": [[[], 1]]},
         {"pickle": "gASVAAAA"},
+        {"source": ["f", "def f(): ..."]},  # code is for the sandbox, never for the grader
     ],
 )
 def test_damaged_values_are_refused(value):
     with pytest.raises(ValueError):
         decode(value)
+
+
+def test_a_function_among_the_inputs_travels_as_its_source(monkeypatch):
+    exercise = exercises()["order_error"]
+    sent = json.loads(str(Questions.draw(exercise, seed=0)))
+    layers = [decode(case, trusted=True)[0] for case in sent]
+    assert {layer.__name__ for layer in layers} == {case[0].__name__ for case in exercise.cases(0)}
+    assert not any(str(layer.__module__).startswith("pocketgpt") for layer in layers)
+    with pytest.raises(ValueError):
+        decode(sent[0])
+
+
+def test_any_demanded_error_is_judged_right_and_another_is_not(monkeypatch):
+    exercise = exercises()["add_positions"]
+
+    def raising(error):
+        def add_positions(x, table, start):
+            if start + x.shape[1] > len(table):
+                raise error
+            return exercise.finished_answer(x, table, start)
+
+        return add_positions
+
+    assert asked(exercise, raising(ValueError), monkeypatch) is None
+    assert "raises RuntimeError" in asked(exercise, raising(RuntimeError), monkeypatch)

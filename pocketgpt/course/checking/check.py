@@ -162,6 +162,8 @@ def inherited(exercise: Exercise) -> list[Mistake]:
 def compared(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
     """The first difference between two runs; a part that can be drawn comes first."""
     if mine.error or other.error:
+        if isinstance(mine.error, exercise.raises) and isinstance(other.error, exercise.raises):
+            return None
         if type(mine.error) is type(other.error) and said_by(mine.error) == said_by(other.error):
             return None
         happened = f"raised {blame(mine.error)}" if mine.error else f"did not raise {type(other.error).__name__}."

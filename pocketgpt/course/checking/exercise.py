@@ -63,6 +63,7 @@ class Exercise:
     choices     by parameter that is no tensor, the values to try
     gradients   parameters whose gradient a later cell needs
     views       True if the result may share memory with an input
+    raises      errors that some inputs demand, whatever their text; any of them counts
     seconds     time limit of a call, where it is not the usual one
     """
 
@@ -79,6 +80,7 @@ class Exercise:
     choices: dict[str, Sequence] = field(default_factory=dict)
     gradients: tuple[str, ...] = ()
     views: bool = False
+    raises: tuple[type[Exception], ...] = ()
     seconds: float | None = None
     mistakes: list[Mistake] = field(default_factory=list)
     accepted_answers: list[Callable] = field(default_factory=list)

@@ -1,5 +1,6 @@
 """Yours and the target side by side, as text and as a picture."""
 
+import inspect
 import io
 import sys
 
@@ -80,6 +81,8 @@ def _lines(matrix: Tensor) -> list[str]:
 
 
 def _value(value: object) -> str:
+    if inspect.isroutine(value):
+        return f"= {value.__name__}"
     if not isinstance(value, Tensor):
         return f"= {cut(value)}"
     if value.ndim <= 1 and value.numel() <= 12 and not value.is_floating_point():

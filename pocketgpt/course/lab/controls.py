@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as widgets
 from IPython.display import display
 
-Choice = tuple[int, int] | tuple[float, float, float, float] | list[str] | str
+Choice = tuple[int, int] | tuple[float, float, float, float] | list[str] | list[int] | str
 
 
 def sliders(draw: Callable[..., None], **choices: Choice) -> None:

@@ -19,6 +19,7 @@ from pocketgpt.layers.attention_backends import causal_mask, expand_kv_heads
 from pocketgpt.layers.context import Context
 from pocketgpt.layers.feedforward import FeedForward, SwiGLU
 from pocketgpt.layers.norm import RMSNorm
+from pocketgpt.layers.positions import SinusoidalPositions
 from pocketgpt.layers.rope import rotation
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.stack import Cache, sharing_weights
@@ -134,6 +135,37 @@ def order_with(model: GPT, function: Callable) -> None:
         block.order = function
 
 
+def sinusoids_with(model: GPT, function: Callable) -> None:
+    if not isinstance(model.positions, SinusoidalPositions):
+        raise PocketError(f"This model has no sinusoids: its positions are {model.config.positions!r}.")
+
+    def table(positions: Tensor, d_model: int) -> Tensor:
+        return torch.stack([function(row, d_model) for row in positions])
+
+    model.positions.table = table
+
+
+def positions_with(model: GPT, function: Callable) -> None:
+    """Gives the function the embedding as the model scales it, the model's table, and the first position."""
+    layer = model.positions
+    if layer is None:
+        raise PocketError(
+            f"This model adds no positions to its embedding: its positions are {model.config.positions!r}."
+        )
+
+    def forward(x: Tensor, positions: Tensor) -> Tensor:
+        if isinstance(layer, SinusoidalPositions):
+            every = torch.arange(model.config.max_seq_len, device=x.device)[None]
+            x, table = x * math.sqrt(x.shape[-1]), layer.table(every, x.shape[-1])[0]
+        else:
+            table = layer.embedding.weight
+        starts = positions[:, 0].tolist()  # one for each text, or one for all
+        texts = x.chunk(len(starts)) if len(starts) > 1 else [x]
+        return torch.cat([function(text, table, start) for text, start in zip(texts, starts, strict=True)])
+
+    layer.forward = forward
+
+
 def swiglu_with(model: GPT, function: Callable) -> None:
     for layer in feed_forwards(model, SwiGLU):
         gate, up, down = layer.gate_proj.weight, layer.up_proj.weight, layer.down_proj.weight
@@ -207,6 +239,8 @@ REPLACEABLE_PARTS = {
     "rope_frequencies": ReplaceablePart("rope_frequencies(d_head, theta)", "frequencies", turn_with),
     "rms_norm": ReplaceablePart("rms_norm(x, weight, eps)", "norm", normalize_with),
     "block_order": ReplaceablePart("block_order(x, norm, layer)", "order", order_with),
+    "sinusoids": ReplaceablePart("sinusoids(positions, d_model)", "sinusoids", sinusoids_with, "sinusoidal"),
+    "add_positions": ReplaceablePart("add_positions(x, table, start)", "positions", positions_with, "sinusoidal"),
     "swiglu": ReplaceablePart("swiglu(x, gate, up, down)", "feed-forward", swiglu_with),
     "feed_forward": ReplaceablePart("feed_forward(x, up, down)", "feed-forward", feed_forward_with, "relu_squared"),
     "activation": ReplaceablePart("activation(x)", "feed-forward", activate_with, "base"),

@@ -356,3 +356,39 @@ def test_an_unknown_check_lists_the_exercises():
 def test_notebooks_show_the_message_and_nothing_else():
     failure = CheckFailed("first\nsecond")
     assert failure._render_traceback_() == ["first", "second"]
+
+
+def first_rows(table, count):
+    if count > len(table):
+        raise IndexError("too few rows")
+    return table[:count]
+
+
+def test_a_demanded_error_counts_with_any_text_and_any_demanded_type():
+    own = exercise("99.1", points=1, raises=(IndexError, ValueError), views=True)(first_rows)
+    own.inputs(lambda rng: ((torch.randn(4, 2, generator=rng), count) for count in (3, 5)))
+
+    def raising(error):
+        def answer(table, count):
+            if count > len(table):
+                raise error
+            return table[:count]
+
+        return answer
+
+    assert diagnose(own, raising(IndexError("no row 5"))) is None
+    assert diagnose(own, raising(ValueError)) is None
+    assert "raised TypeError" in diagnose(own, raising(TypeError)).shown(own)
+    assert "did not raise IndexError" in diagnose(own, lambda table, count: table[:count]).shown(own)
+    no_error_demanded = exercise("99.1", points=1, views=True)(first_rows)
+    no_error_demanded.inputs(own.special)
+    assert diagnose(no_error_demanded, raising(ValueError)) is not None
+
+
+def test_a_function_among_the_inputs_is_shown_by_its_name():
+    def applied(function, x):
+        return function(x)
+
+    own = exercise("99.1", points=1)(applied)
+    own.inputs(lambda rng: iter([(torch.sigmoid, torch.randn(3, generator=rng))]))
+    assert "with `function` = sigmoid, `x` of shape (3,)" in diagnose(own, lambda function, x: x).shown(own)

@@ -13,11 +13,11 @@ from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
 
 
-def model_with(activation: str) -> GPT:
+def model_with(activation: str = "swiglu", positions: str = "rope") -> GPT:
     torch.manual_seed(0)
     feedforward = {"d_ff": 32, "activation": activation}
     shape = dict(vocab_size=50, d_model=24, n_layers=2, max_seq_len=16, feedforward=feedforward)
-    model = GPT(preset("pocket-shakespeare", **shape)).eval()
+    model = GPT(preset("pocket-shakespeare", positions=positions, **shape)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)  # far from uniform attention, so that a wrong function shows
     return model
@@ -25,11 +25,13 @@ def model_with(activation: str) -> GPT:
 
 @pytest.fixture
 def model() -> GPT:
-    return model_with("swiglu")
+    return model_with()
 
 
 def model_for(part: str) -> GPT:
     """A model that has the part which the right function of that name computes."""
+    if part in ("sinusoids", "add_positions"):
+        return model_with(positions="sinusoidal")
     return model_with({"activation": "gelu", "feed_forward": "relu2"}.get(part, "swiglu"))
 
 
@@ -45,6 +47,11 @@ def complex_rotation(x, cos, sin):
     half = x.shape[-1] // 2
     turned = torch.complex(x[..., :half], x[..., half:]) * torch.complex(cos, sin)
     return torch.cat((turned.real, turned.imag), dim=-1)
+
+
+def complex_waves(positions, d_model):
+    angles = torch.outer(positions.double(), 10_000.0 ** (-torch.arange(0, d_model, 2).double() / d_model))
+    return torch.view_as_real(1j * torch.exp(-1j * angles)).flatten(1).float()  # sin + i cos
 
 
 RIGHT = {
@@ -63,6 +70,8 @@ RIGHT = {
     "feed_forward": lambda x, up, down: F.linear(F.relu(F.linear(x, up)) ** 2, down),
     "activation": lambda x: x * torch.special.ndtr(x),
     "hidden": lambda hidden: hidden.clone(),
+    "sinusoids": complex_waves,
+    "add_positions": lambda x, table, start: x + F.embedding(start + torch.arange(x.shape[1]), table),
 }
 WRONG = {
     "softmax": lambda x, dim: x.exp(),
@@ -80,6 +89,8 @@ WRONG = {
     "feed_forward": lambda x, up, down: F.linear(F.relu(F.linear(x, up)), down),
     "activation": torch.sigmoid,
     "hidden": lambda hidden: hidden.relu(),
+    "sinusoids": lambda positions, d_model: torch.zeros(len(positions), d_model),
+    "add_positions": lambda x, table, start: x,
 }
 
 
@@ -194,6 +205,37 @@ def test_an_order_of_the_block_acts_on_every_layer_of_both_kinds_of_models(model
         called = []
         transplant(each, block_order=lambda x, norm, layer, called=called: called.append(norm) or x)(TOKENS)
         assert len(called) == len(set(map(id, called))) == 4  # two layers, each with two norms of its own
+
+
+@torch.inference_mode()
+def test_the_functions_of_positions_go_in_together_and_into_learned_positions():
+    both = {name: RIGHT[name] for name in ("sinusoids", "add_positions")}
+    sinusoidal, learned = model_with(positions="sinusoidal"), model_with(positions="learned")
+    torch.testing.assert_close(transplant(sinusoidal, **both)(TOKENS), sinusoidal(TOKENS), rtol=1e-4, atol=1e-4)
+    changed = transplant(learned, add_positions=RIGHT["add_positions"])
+    torch.testing.assert_close(changed(TOKENS), learned(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+@torch.inference_mode()
+def test_a_step_with_a_cache_tells_where_its_tokens_begin(positions):
+    model, starts = model_with(positions=positions), []
+
+    def recorded(x, table, start):
+        starts.append(start)
+        return RIGHT["add_positions"](x, table, start)
+
+    changed, cache = transplant(model, add_positions=recorded), new_cache(model, 2, 16)
+    logits = torch.cat([changed(TOKENS[:, :7], cache), changed(TOKENS[:, 7:], cache)], dim=1)
+    assert starts == [0, 0, 7, 7]  # each text by itself
+    torch.testing.assert_close(logits, model(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_without_the_positions_to_replace_refuses_them(model):
+    with pytest.raises(PocketError, match="adds no positions to its embedding: its positions are 'rope'"):
+        transplant(model, add_positions=RIGHT["add_positions"])
+    with pytest.raises(PocketError, match="has no sinusoids: its positions are 'learned'"):
+        transplant(model_with(positions="learned"), sinusoids=RIGHT["sinusoids"])
 
 
 @torch.inference_mode()

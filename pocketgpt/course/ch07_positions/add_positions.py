@@ -1,0 +1,204 @@
+"""Exercise `add_positions`: the vectors of positions, added to those of tokens."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(
+    points=1,
+    returns=("sum",),
+    replaces="add_positions",
+    sizes={"rows": (11, 12, 13)},
+    gradients=("x", "table"),
+    raises=(IndexError, ValueError),
+)
+def add_positions(
+    x: Float[Tensor, "batch seq d_model"], table: Float[Tensor, "rows d_model"], start: int
+) -> Float[Tensor, "batch seq d_model"]:
+    """x plus the rows start, start + 1, … of the table. IndexError where the table has too few rows.
+
+    PyTorch's lookup, as in GPT-2's `wpe`, on the positions written out.
+    """
+    positions = torch.arange(start, start + x.shape[1]).expand(x.shape[:2])
+    return x + F.embedding(positions, table)
+
+
+@add_positions.values
+def start(rng, seq):
+    return int(torch.randint(1, 11 - seq, (), generator=rng))
+
+
+@add_positions.inputs
+def _(rng):
+    def case(batch, seq, rows, start):
+        return torch.randn(batch, seq, 6, generator=rng), torch.randn(rows, 6, generator=rng), start
+
+    yield case(2, 4, 9, 0)
+    yield case(3, 3, 8, 2)  # as many texts as tokens
+    yield case(2, 4, 9, 5)  # up to the last row
+    yield case(2, 1, 9, 8)  # the last row alone: a step with a cache
+    yield case(2, 3, 7, 5)  # one row too few
+    yield case(2, 3, 7, 6)  # one row left, which broadcasts
+    yield case(1, 2, 5, 9)  # far past the end
+
+
+def _rows(x, table, positions):
+    """Right for positions that the table has, for the mistakes that go wrong elsewhere."""
+    return x + table[positions]
+
+
+def _positions(x, start):
+    return start + torch.arange(x.shape[1])
+
+
+def _require(x, table, start):
+    if start + x.shape[1] > len(table):
+        raise IndexError
+
+
+@add_positions.mistake(hint=2)
+def start_ignored(x, table, start):
+    """The positions begin at 0 again: the first token of x is at position `start`."""
+    if start + x.shape[1] > len(table):
+        raise IndexError
+    return x + table[: x.shape[1]]
+
+
+@add_positions.mistake(hint=2)
+def ends_at_the_length(x, table, start):
+    """The slice ends at T, and it should end at start + T: with start > 0 it has too few rows, or none."""
+    _require(x, table, start)
+    return x + table[start : x.shape[1]]
+
+
+@add_positions.mistake(hint=1)
+def too_few_rows_broadcast(x, table, start):
+    """Past the end of the table a slice has too few rows, and if one is left, it is added to every token, silently:
+    raise IndexError."""
+    return x + table[start : start + x.shape[1]]
+
+
+@add_positions.mistake(hint=1)
+def wraps_around(x, table, start):
+    """Past the end of the table the positions begin at 0 again, silently: raise IndexError."""
+    return x + table[(start + torch.arange(x.shape[1])) % len(table)]
+
+
+@add_positions.mistake(hint=1)
+def last_row_again(x, table, start):
+    """Past the end of the table every token gets the last row, silently: raise IndexError."""
+    return x + table[(start + torch.arange(x.shape[1])).clamp(max=len(table) - 1)]
+
+
+@add_positions.mistake(hint=1)
+def nothing_past_the_end(x, table, start):
+    """Past the end of the table nothing is added, silently: raise IndexError."""
+    rows = table[start : start + x.shape[1]]
+    return x + F.pad(rows, (0, 0, 0, x.shape[1] - len(rows)))
+
+
+@add_positions.mistake(hint=1)
+def end_refused(x, table, start):
+    """The last row is refused: start + T may be as large as the number of rows."""
+    if start + x.shape[1] >= len(table):
+        raise IndexError
+    return x + table[start : start + x.shape[1]]
+
+
+@add_positions.mistake(hint=2)
+def texts_counted(x, table, start):
+    """The texts of the batch are counted, len(x): count the tokens of each, x.shape[1]."""
+    if start + len(x) > len(table):
+        raise IndexError
+    return x + table[start : start + len(x)]
+
+
+@add_positions.mistake(hint=2)
+def along_the_batch(x, table, start):
+    """The rows run along the batch, so that all tokens of a text get the same: they run along the second axis, and
+    [None] in front of them is for the batch."""
+    _require(x, table, start)
+    return x + table[_positions(x, start)][:, None]
+
+
+@add_positions.mistake(hint=3)
+def one_row_for_all(x, table, start):
+    """Every token gets row `start`: token t gets row start + t."""
+    _require(x, table, start)
+    return x + table[start]
+
+
+@add_positions.mistake(hint=3)
+def one_too_far(x, table, start):
+    """Each row is the one after: the first token gets row `start`."""
+    if start + 1 + x.shape[1] > len(table):
+        raise IndexError
+    return x + table[start + 1 : start + 1 + x.shape[1]]
+
+
+@add_positions.mistake(hint=3)
+def rows_alone(x, table, start):
+    """These are the positions alone: add them to x."""
+    _require(x, table, start)
+    return table[_positions(x, start)].expand_as(x).clone()
+
+
+@add_positions.mistake(hint=3)
+def product(x, table, start):
+    """The vectors are multiplied: add them."""
+    _require(x, table, start)
+    return x * table[_positions(x, start)]
+
+
+@add_positions.mistake
+def counted_through_the_batch(x, table, start):
+    """The positions count on from text to text: each text of the batch begins at `start`."""
+    positions = start + torch.arange(x.shape[0] * x.shape[1]).view(x.shape[:2])
+    return x + table[positions]
+
+
+@add_positions.mistake
+def scaled_as_well(x, table, start):
+    """The embedding is multiplied by √d_model: whoever calls this function has done that already. Add the rows."""
+    _require(x, table, start)
+    return _rows(x * x.shape[-1] ** 0.5, table, _positions(x, start))
+
+
+@add_positions.mistake(hint=3)
+def side_by_side(x, table, start):
+    """The vectors are concatenated, which makes them twice as wide: add them."""
+    _require(x, table, start)
+    rows = table[_positions(x, start)].expand_as(x)
+    return torch.cat((x, rows), dim=-1)
+
+
+@add_positions.finished
+def sliced_if_there(x, table, start):
+    if start + x.shape[1] > len(table):
+        raise IndexError(f"{start + x.shape[1]} positions are more than the {len(table)} rows of the table")
+    return x + table[start : start + x.shape[1]]
+
+
+@add_positions.accepted
+def indexed(x, table, start):
+    return x + table[torch.arange(start, start + x.shape[1])]
+
+
+@add_positions.accepted
+def as_an_embedding(x, table, start):
+    seq = x.shape[1]
+    if start + seq > table.shape[0]:
+        raise ValueError("too few rows")
+    return torch.stack([text + table.narrow(0, start, seq) for text in x])
+
+
+@add_positions.accepted
+def by_one_hot(x, table, start):
+    if start + x.shape[1] > len(table):
+        raise IndexError(start)
+    places = F.one_hot(start + torch.arange(x.shape[1]), num_classes=len(table)).to(table.dtype)
+    return x + torch.einsum("ts,sd->td", places, table)
