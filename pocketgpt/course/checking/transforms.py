@@ -116,7 +116,7 @@ _IF_TENSOR: Changes = [
     ("were in reverse order along its first axis", lambda x: x.flip(0)),
     ("were sorted along its last axis", lambda x: x.sort(-1).values),
     ("were the places of its sorted values", lambda x: x.argsort(-1)),
-    ("began at 0", lambda x: x - x[0]),
+    ("had its first number or row subtracted everywhere", lambda x: x - x[0]),
     ("were counted from its smallest value", lambda x: x - x.min()),
     ("were its largest value everywhere", lambda x: x.max().expand_as(x)),
     ("were its last value everywhere", lambda x: x[-1].expand_as(x)),
