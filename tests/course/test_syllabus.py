@@ -111,14 +111,14 @@ def test_a_check_imports_one_exercise(name):
     assert {module.rsplit(".", 1)[1] for module in exercise_modules(loaded)} == {name}
 
 
-def test_a_check_opens_at_most_twelve_files_of_the_checks():
-    call = "try:\n    check.softmax(lambda x, dim: x)\nexcept AssertionError:\n    pass"
-    loaded = loaded_after(f"from pocketgpt.course.lab import check\n{call}")
-    opened = {
-        name for name in loaded if name.startswith(("pocketgpt.course.checking.", "pocketgpt.course.ch00_start_here."))
-    }
+def test_a_right_answer_opens_twelve_files_of_the_checks_and_those_that_describe_wrong_ones_stay_closed():
+    name = find_exercise("softmax").finished_answer.__name__
+    answer = f"from pocketgpt.course.ch00_start_here.softmax import {name}"
+    loaded = loaded_after(f"from pocketgpt.course.lab import check\n{answer}\ncheck.softmax({name})")
+    opened = {module.rpartition(".")[2] for module in loaded if module.startswith("pocketgpt.course.checking.")}
     assert len(opened) <= 12, opened
-    assert not [name for name in loaded if name.startswith(("pocketgpt.models", "pocketgpt.course.lab."))]
+    assert not opened & {"relations", "tendencies", "traits", "transforms"}
+    assert not [module for module in loaded if module.startswith(("pocketgpt.models", "pocketgpt.course.lab."))]
 
 
 def test_all_exercises_are_in_order():
