@@ -338,3 +338,15 @@ def test_an_unknown_check_lists_the_exercises():
 def test_notebooks_show_the_message_and_nothing_else():
     failure = CheckFailed("first\nsecond")
     assert failure._render_traceback_() == ["first", "second"]
+
+
+def test_the_case_shown_has_no_axis_of_size_one_if_another_is_wrong():
+    for _ in range(5):
+        said("merge_heads", lambda x: x.flatten(2))
+        (x,) = check.example("merge_heads")
+        assert 1 not in x.shape
+
+
+def test_a_dictionary_of_tensors_is_shown_by_its_shapes():
+    message = said("multi_head_attention", lambda x, weights, n_heads: x + 1)
+    assert "`weights` with 4 tensors of shape (" in message and "tensor([" not in message
