@@ -179,7 +179,7 @@ def joined_along_the_tokens(heads, o_weight):
 
 @head_contributions.mistake(hint=3)
 def first_head_alone(heads, o_weight):
-    """This is what the first head adds, and nothing else. Does `return` stand inside the loop?"""
+    """This is what the first head adds, and nothing else: `return` may stand inside the loop."""
     return _right(heads, o_weight)[:, 0]
 
 
