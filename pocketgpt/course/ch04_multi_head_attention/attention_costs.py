@@ -46,7 +46,7 @@ def _projections(d_model, seq, matrices=4):
 
 
 def _products(d_model, seq):
-    """The scores, and the weighted sum of the values."""
+    """The scores, and the weighted means of the values."""
     return 2 * seq**2 * d_model
 
 
@@ -83,19 +83,21 @@ def biases_counted(d_model, n_heads, seq):
 
 @attention_costs.mistake(hint=1)
 def weights_of_one_head(d_model, n_heads, seq):
-    """The weights are counted for one head: each head has T · T of its own."""
+    """The weights are counted for one head: each head has seq · seq of its own."""
     return *_right(d_model, n_heads, seq)[:2], seq**2
 
 
 @attention_costs.mistake(hint=1)
 def one_weight_a_token(d_model, n_heads, seq):
-    """The weights are counted as T for each head: every query has a weight for every key, T · T."""
+    """The weights are counted as seq for each head: every query has a weight for
+    every key, seq · seq."""
     return *_right(d_model, n_heads, seq)[:2], n_heads * seq
 
 
 @attention_costs.mistake(hint=1)
 def hidden_places_left_out(d_model, n_heads, seq):
-    """The places that the mask hides are left out: count the whole square of T · T, as it is computed and stored."""
+    """The places that the mask hides are left out: count the whole square of seq · seq, as it is computed and
+    stored."""
     seen = seq * (seq + 1) // 2
     return 4 * d_model**2, _projections(d_model, seq) + 2 * seen * d_model, n_heads * seen
 
@@ -109,19 +111,20 @@ def counted_as_two(d_model, n_heads, seq):
 
 @attention_costs.mistake(hint=2)
 def projections_only(d_model, n_heads, seq):
-    """Only the four projections are counted: the scores and the weighted sums are matrix products, too."""
+    """Only the four projections are counted: the scores and the weighted means are matrix products, too."""
     return 4 * d_model**2, _projections(d_model, seq), n_heads * seq**2
 
 
 @attention_costs.mistake(hint=2)
 def attention_only(d_model, n_heads, seq):
-    """Only the scores and the weighted sums are counted: the four projections are matrix products, too."""
+    """Only the scores and the weighted means are counted: the four projections are matrix products, too."""
     return 4 * d_model**2, _products(d_model, seq), n_heads * seq**2
 
 
 @attention_costs.mistake(hint=2)
-def weighted_sum_forgotten(d_model, n_heads, seq):
-    """One product of T · T · d_model is missing: the scores need one, and the weighted sums of the values another."""
+def weighted_mean_forgotten(d_model, n_heads, seq):
+    """One product of seq · seq · d_model is missing: the scores need one, and the weighted means of the values
+    another."""
     return 4 * d_model**2, _projections(d_model, seq) + _products(d_model, seq) // 2, n_heads * seq**2
 
 
@@ -135,15 +138,98 @@ def products_of_full_width(d_model, n_heads, seq):
 
 @attention_costs.mistake(hint=2)
 def products_of_one_head(d_model, n_heads, seq):
-    """The scores and the weighted sums are counted for one head: there are n_heads."""
+    """The scores and the weighted means are counted for one head: there are n_heads."""
     products = _projections(d_model, seq) + _products(d_model, seq) // n_heads
     return 4 * d_model**2, products, n_heads * seq**2
 
 
 @attention_costs.mistake(hint=2)
 def projections_of_one_token(d_model, n_heads, seq):
-    """The projections are counted for one token: each of the T tokens is multiplied by each matrix."""
+    """The projections are counted for one token: each of the seq tokens is multiplied by each matrix."""
     return 4 * d_model**2, _projections(d_model, 1) + _products(d_model, seq), n_heads * seq**2
+
+
+@attention_costs.mistake(hint=3)
+def multiply_adds_first(d_model, n_heads, seq):
+    """The numbers are right and in another order: parameters come first, then multiply_adds, then weights."""
+    parameters, products, weights = _right(d_model, n_heads, seq)
+    return products, parameters, weights
+
+
+@attention_costs.mistake(hint=3)
+def multiply_adds_last(d_model, n_heads, seq):
+    """The last two numbers are exchanged: the order is parameters, multiply_adds, weights."""
+    parameters, products, weights = _right(d_model, n_heads, seq)
+    return parameters, weights, products
+
+
+@attention_costs.mistake(hint=3)
+def the_width_times_four_squared(d_model, n_heads, seq):
+    """The 4 is squared, too: four matrices of d_model² numbers are 4 · d_model², in Python `4 * d_model**2`."""
+    return (4 * d_model) ** 2, *_right(d_model, n_heads, seq)[1:]
+
+
+@attention_costs.mistake(hint=3)
+def caret_for_power(d_model, n_heads, seq):
+    """In Python `^` compares bits: a power is `**`."""
+    return 4 * d_model ^ 2, 4 * seq * d_model ^ 2 + 2 * seq ^ 2 * d_model, n_heads * seq ^ 2
+
+
+@attention_costs.mistake(hint=2)
+def three_projections_multiplied(d_model, n_heads, seq):
+    """In multiply_adds only three projections are counted: the merged heads are multiplied by o_proj, too."""
+    parameters, _, weights = _right(d_model, n_heads, seq)
+    return parameters, _projections(d_model, seq, 3) + _products(d_model, seq), weights
+
+
+@attention_costs.mistake(hint=3)
+def softmax_counted(d_model, n_heads, seq):
+    """The softmax, the scale or the mask is counted, one operation for each weight: count matrix products only."""
+    parameters, products, weights = _right(d_model, n_heads, seq)
+    return parameters, products + weights, weights
+
+
+@attention_costs.mistake(hint=3)
+def one_addition_less(d_model, n_heads, seq):
+    """For each number of a projection d_model − 1 additions are counted, as by hand. Here each product is added to a
+    sum that begins at 0: d_model multiply-adds."""
+    parameters, _, weights = _right(d_model, n_heads, seq)
+    return parameters, 4 * seq * d_model * (d_model - 1) + _products(d_model, seq), weights
+
+
+@attention_costs.mistake(hint=2)
+def products_with_another_square(d_model, n_heads, seq):
+    """The scores and the weighted means are counted as seq · d_model² each: seq · seq pairs of d_model numbers, seq² ·
+    d_model."""
+    return 4 * d_model**2, _projections(d_model, seq) + 2 * seq * d_model**2, n_heads * seq**2
+
+
+@attention_costs.mistake(hint=1)
+def hidden_weights_left_out(d_model, n_heads, seq):
+    """The weights that the mask hides are left out: they come out of the softmax as zeros, so count seq · seq for each
+    head."""
+    return *_right(d_model, n_heads, seq)[:2], n_heads * seq * (seq + 1) // 2
+
+
+@attention_costs.mistake(hint=1)
+def half_the_weights(d_model, n_heads, seq):
+    """Half of the weights are counted: the hidden half comes out of the softmax as zeros, so count seq · seq for each
+    head."""
+    return *_right(d_model, n_heads, seq)[:2], n_heads * seq**2 // 2
+
+
+@attention_costs.mistake(hint=1)
+def weights_as_wide_as_tokens(d_model, n_heads, seq):
+    """The weights are counted as seq · d_model, which is the size of the output: a weight belongs to a query and a key,
+    seq · seq for each head."""
+    return *_right(d_model, n_heads, seq)[:2], seq * d_model
+
+
+@attention_costs.mistake(hint=1)
+def weights_for_each_number(d_model, n_heads, seq):
+    """The weights are counted as d_model · seq²: a head has one weight for each query and key, and not one for each of
+    its numbers."""
+    return *_right(d_model, n_heads, seq)[:2], d_model * seq**2
 
 
 @attention_costs.finished

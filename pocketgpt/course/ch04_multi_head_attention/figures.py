@@ -40,7 +40,8 @@ def heads_of_tokens(
         axes.tick_params(length=0)
         for side in axes.spines.values():
             side.set_visible(False)
-    figure.suptitle("In a head, each row is one token: one color a row, and all colors", x=0.01, ha="left", fontsize=11)
+    title = "Each head must hold one piece of every token (a color is a token)"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     plt.show()
 
 
@@ -87,9 +88,9 @@ def named_heads(shares: Mapping[str, tuple[float, float]]) -> None:
         says = f"{own:.0%}" if own == own else "no such token in this text"
         axes.text((own if own == own else 0.0) + 0.01, row, says, va="center", fontsize=8)
     axes.set_yticks(range(len(shares)), list(shares), fontsize=9)
-    axes.set(xlim=(0, 1), xlabel="share of the weight on the tokens that the name promises")
-    axes.set_title("Named heads look where their names say, more than heads do on average", fontsize=10)
-    axes.invert_yaxis()
+    axes.set(xlim=(0, 1), ylim=(len(shares) - 0.4, -0.6))
+    axes.set_xlabel("share of the weight on the tokens that the name promises")
+    axes.set_title("Do heads look where their names say, more than heads do on average?", fontsize=10)
     axes.legend(fontsize=8, loc="lower right")
     plt.show()
 
@@ -99,7 +100,7 @@ def importance_map(deltas: Float[Tensor, "layers heads"], names: Names, together
     layers, heads = deltas.shape
     _, (left, right) = canvas(2, width=10.0, height=0.72 * layers + 1.2, width_ratios=(3.2, 1))
     most = float(deltas.max())
-    image = left.imshow(deltas.numpy(), cmap="Oranges", vmin=0, vmax=most, aspect="auto")
+    image = left.imshow(deltas.numpy(), cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto")
     for layer in range(layers):
         for head in range(heads):
             delta, name = float(deltas[layer, head]), names.get((layer, head), "")
@@ -108,11 +109,13 @@ def importance_map(deltas: Float[Tensor, "layers heads"], names: Names, together
             left.text(head, layer + 0.26, name, va="center", fontsize=6.8, **look)
     left.set(xlabel="head", ylabel="layer", xticks=range(heads), yticks=range(layers))
     left.set_title(f"One head silenced: the loss rises by {most:.2f} at most", fontsize=10)
-    left.figure.colorbar(image, ax=left, label="rise of the loss (nats)", shrink=0.9)
+    bar = left.figure.colorbar(image, ax=left, location="left", shrink=0.9)
+    bar.set_label("rise of the loss (nats)")
     bars = right.barh(range(layers), together.tolist(), color=COLORS["yours"], label="all six at once")
     right.barh(range(layers), deltas.sum(-1).tolist(), color=COLORS["quiet"], height=0.4, label="one by one, added up")
     right.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
-    right.set(yticks=range(layers), xlabel="rise of the loss (nats)", xlim=(0, 1.25 * float(together.max())))
+    right.set(yticks=range(layers), ylabel="layer")
+    right.set(xlabel="rise of the loss (nats)", xlim=(0, 1.25 * float(together.max())))
     right.set_title("A whole layer: more than the sum", fontsize=10)
     right.invert_yaxis()
     right.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.24))

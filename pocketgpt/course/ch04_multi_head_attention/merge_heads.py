@@ -7,7 +7,7 @@ from torch import Tensor
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, returns=("merged",), replaces="merge_heads", views=True)
+@exercise(points=1, returns=("merged",), replaces="merge_heads", views=True, gradients=("x",))
 def merge_heads(x: Float[Tensor, "batch heads seq d_head"]) -> Float[Tensor, "batch seq width"]:
     """Number j of token t is number j mod d_head of head j // d_head: the index formula, written down."""
     batch, heads, seq, d_head = x.shape
@@ -111,6 +111,69 @@ def texts_side_by_side(x):
     """A loop over `x`, or `torch.cat(list(x))`, goes through the batch, so that texts are put side by side: go through
     the heads, `x.unbind(1)`."""
     return torch.cat(list(x), dim=-1)
+
+
+@merge_heads.mistake(hint=1)
+def not_exchanged(x):
+    """Tokens and d_head are joined, with the heads still in front: exchange heads and tokens first, and keep the
+    result, since `x.transpose(1, 2)` on a line of its own changes nothing."""
+    return x.flatten(2)
+
+
+@merge_heads.mistake(hint=2)
+def joined_then_exchanged(x):
+    """Heads and tokens are joined, and d_head stands before them: exchange axes 1 and 2 first, then join the last two,
+    heads and d_head."""
+    return x.flatten(1, 2).transpose(1, 2)
+
+
+@merge_heads.mistake(hint=2)
+def heads_taken_for_tokens(x):
+    """The rows of the result are as many as heads: `x` is (B, heads, T, d_head), so T is `x.shape[2]` before the
+    exchange and `x.shape[1]` after it."""
+    return x.transpose(1, 2).reshape(x.shape[0], x.shape[1], -1)
+
+
+@merge_heads.mistake(hint=2)
+def heads_and_numbers_exchanged(x):
+    """The axes 1 and 3 are exchanged, heads and d_head: exchange 1 and 2, so that a row belongs to a token."""
+    return x.permute(0, 3, 2, 1).flatten(2)
+
+
+@merge_heads.mistake(hint=2)
+def squeezed(x):
+    """With `squeeze` nothing is joined, it drops axes of size 1: join the last two axes with `flatten(2)`."""
+    return x.transpose(1, 2).squeeze()
+
+
+@merge_heads.mistake(hint=2)
+def a_row_for_each_text(x):
+    """All tokens of a text are one row: keep T, and join the last two axes alone, `flatten(2)`."""
+    return x.transpose(1, 2).flatten(1)
+
+
+@merge_heads.mistake(hint=2)
+def batch_and_tokens_joined(x):
+    """The axes that are joined are batch and tokens: join the last two, heads and d_head."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+@merge_heads.mistake(hint=2)
+def as_many_heads_as_texts(x):
+    """The loop over the heads runs to `x.shape[0]`, the number of texts: there are `x.shape[1]` heads."""
+    return torch.cat([x[:, h] for h in range(x.shape[0])], dim=-1)
+
+
+@merge_heads.mistake(hint=2)
+def first_text_alone(x):
+    """Only the first text is merged: keep the batch, which is the first axis."""
+    return x[:1].transpose(1, 2).flatten(2)
+
+
+@merge_heads.mistake(hint=2)
+def first_text_without_its_axis(x):
+    """This is the first text, without a batch: `x.unbind(1)` goes through the heads of all texts."""
+    return x[0].transpose(0, 1).flatten(1)
 
 
 @merge_heads.finished

@@ -7,7 +7,9 @@ from torch import Tensor
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, returns=("heads",), replaces="split_heads", sizes={"width": (12, 18, 20)}, views=True)
+@exercise(
+    points=1, returns=("heads",), replaces="split_heads", sizes={"width": (12, 18, 20)}, gradients=("x",), views=True
+)
 def split_heads(x: Float[Tensor, "batch seq width"], n_heads: int) -> Float[Tensor, "batch heads seq d_head"]:
     """Number c of head h at token t is number h · d_head + c of the token: the index formula, written down."""
     batch, seq, width = x.shape
@@ -127,6 +129,39 @@ def pieces_in_a_tuple(x, n_heads):
 def pieces_stacked_last(x, n_heads):
     """The heads are the last axis: stack the pieces along axis 1, for (B, heads, T, d_head)."""
     return torch.stack(x.chunk(n_heads, dim=-1), dim=-1)
+
+
+@split_heads.mistake(hint=2)
+def pieces_in_a_list(x, n_heads):
+    """These are the right pieces, in a list: return one tensor, with the heads as axis 1 (`torch.stack(…, dim=1)`)."""
+    return list(x.chunk(n_heads, dim=-1))
+
+
+@split_heads.mistake(hint=2)
+def pieces_joined_along_the_tokens(x, n_heads):
+    """With `torch.cat` the pieces are joined along the tokens, and heads have no axis of their own:
+    `torch.stack(…, dim=1)` makes one."""
+    return torch.cat(x.chunk(n_heads, dim=-1), dim=1)
+
+
+@split_heads.mistake(hint=1)
+def view_with_the_batch_folded_in(x, n_heads):
+    """Batch and heads are one axis, and a bare `view` or `reshape` made it, so that pieces of one token pose as several
+    tokens. Split the last axis alone, then exchange tokens and heads: (B, heads, T, d_head)."""
+    return x.view(x.shape[0] * n_heads, x.shape[1], x.shape[2] // n_heads)
+
+
+@split_heads.mistake(hint=2)
+def slices_begin_at_the_head(x, n_heads):
+    """The slice of head h begins at number h, so that neighbors overlap: it begins at h · d_head."""
+    d_head = x.shape[-1] // n_heads
+    return torch.stack([x[..., h : h + d_head] for h in range(n_heads)], dim=1)
+
+
+@split_heads.mistake(hint=2)
+def first_text_alone(x, n_heads):
+    """Only the first text is split: keep the batch, which is the first axis."""
+    return _split(x[:1], n_heads)
 
 
 @split_heads.finished

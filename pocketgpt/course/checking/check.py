@@ -17,7 +17,7 @@ from pocketgpt.course.checking.compare import Difference, difference
 from pocketgpt.course.checking.demands import unmet
 from pocketgpt.course.checking.exercise import Exercise, Mistake
 from pocketgpt.course.checking.run import Run, blame, run, run_ours, said_by, undisturbed
-from pocketgpt.course.checking.show import inputs_line, numbers, picture, side_by_side
+from pocketgpt.course.checking.show import has_an_axis_of_one, inputs_line, numbers, picture, side_by_side
 from pocketgpt.course.progress import record
 from pocketgpt.course.syllabus import exercise_names, find_exercise
 
@@ -114,7 +114,7 @@ def _diagnosed(exercise: Exercise, answer: Callable, cases: list[tuple], limit: 
     if not wrong:
         problem = unmet(exercise, answer, runs, limit)
         return Diagnosis(problem[0], inputs=problem[1]) if problem else None
-    smallest = min(wrong, key=lambda i: numbers(runs[i].inputs))
+    smallest = min(wrong, key=lambda i: (has_an_axis_of_one(runs[i].inputs), numbers(runs[i].inputs)))
     mistake = named(exercise, runs)
     if mistake:
         sentence = mistake.sentence

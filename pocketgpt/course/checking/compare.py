@@ -52,7 +52,8 @@ def _difference(got: object, expected: object, slack: tuple[float, float], name:
 
 
 def _wrong(got: object, expected: object, name: str) -> Difference:
-    return Difference(f"`{name}` should be {cut(expected)}; yours is {cut(got)}.", name, got, expected)
+    wanted, mine = _told_apart(expected, got)
+    return Difference(f"`{name}` should be {wanted}; yours is {mine}.", name, got, expected)
 
 
 def _wrong_type(got: object, wanted: str, name: str) -> Difference:
@@ -69,6 +70,16 @@ def cut(value: object) -> str:
     """The repr of a value, shortened to one line of a message."""
     text = f"{value:.4g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
+
+
+def _told_apart(expected: object, got: object) -> tuple[str, str]:
+    """Both values cut, with as many digits as it takes to see that two floating-point numbers differ."""
+    if isinstance(expected, float) and isinstance(got, float):
+        for digits in range(4, 18):
+            pair = f"{expected:.{digits}g}", f"{got:.{digits}g}"
+            if pair[0] != pair[1]:
+                return pair
+    return cut(expected), cut(got)
 
 
 def _tensor_difference(got: object, expected: Tensor, slack: tuple[float, float], name: str) -> Difference | None:
@@ -93,7 +104,8 @@ def _tensor_difference(got: object, expected: Tensor, slack: tuple[float, float]
     where = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
     if not where:
         return replace(_wrong(got.item(), expected.item(), name), got=None, expected=None)
-    values = f"at {list(where)} it should be {cut(expected[where].item())}; yours is {cut(got[where].item())}."
+    wanted_there, mine_there = _told_apart(expected[where].item(), got[where].item())
+    values = f"at {list(where)} it should be {wanted_there}; yours is {mine_there}."
     if broken.any():
         problem = f"`{name}` has {'a NaN' if mine[where].isnan() else 'an infinity'}"
     else:

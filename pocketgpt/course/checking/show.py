@@ -26,6 +26,11 @@ def numbers(value: object) -> int:
     return len(value) if isinstance(value, str | bytes) else 1
 
 
+def has_an_axis_of_one(inputs: tuple) -> bool:
+    """Whether a tensor of a case has an axis of size 1, or a number is 1: wrong and right look alike there."""
+    return any(1 in x.shape if isinstance(x, Tensor) else type(x) is int and x == 1 for x in inputs)
+
+
 def side_by_side(found: Difference) -> str:
     """The two values of a Difference as text: matrices in two columns, ■ and · for masks; '' if there is nothing."""
     if found.got is None and found.expected is None:
@@ -83,6 +88,9 @@ def _lines(matrix: Tensor) -> list[str]:
 def _value(value: object) -> str:
     if inspect.isroutine(value):
         return f"= {value.__name__}"
+    if isinstance(value, dict) and value and all(isinstance(each, Tensor) for each in value.values()):
+        shapes = list(dict.fromkeys(tuple(each.shape) for each in value.values()))
+        return f"with {len(value)} tensors of shape {', '.join(map(str, shapes))}"
     if not isinstance(value, Tensor):
         return f"= {cut(value)}"
     if value.ndim <= 1 and value.numel() <= 12 and not value.is_floating_point():

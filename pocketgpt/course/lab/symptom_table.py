@@ -10,7 +10,7 @@ passage, and the causality probe.
 import json
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from tqdm import tqdm
@@ -29,10 +29,11 @@ Row = tuple[float | None, int | None]
 """Loss, or None if it is not a number; earlier positions that change, or None if the model stops with an error."""
 
 
-def symptoms(*exercises: str) -> None:
+def symptoms(*exercises: str, without: Collection[str] = ()) -> None:
     """Print the measured symptoms of the known mistakes of these exercises, sorted by loss.
 
-    Mistakes that stop the model with an error are only counted: nobody overlooks them.
+    Mistakes that stop the model with an error are only counted: nobody overlooks them. Those named in `without` are
+    left out, such as a `view` that does in the model what a `reshape` does.
     """
     stored = json.loads(asset(FILE).read_text(encoding="utf-8"))
     print("  loss  leaks  mistake")
@@ -40,7 +41,9 @@ def symptoms(*exercises: str) -> None:
     rows = []
     for name in exercises:
         sentences = {mistake.name: f"{name}: {mistake.sentence}" for mistake in find_exercise(name).mistakes}
-        rows += [(*row, sentences[mistake]) for mistake, row in stored[name].items() if mistake != RIGHT]
+        rows += [
+            (*row, sentences[mistake]) for mistake, row in stored[name].items() if mistake not in (RIGHT, *without)
+        ]
     for loss, leaks, sentence in sorted(rows, key=lambda row: (row[0] is None, row[0] or 0.0)):
         if leaks is not None:
             _print_row(loss, leaks, sentence)

@@ -392,3 +392,15 @@ def test_a_function_among_the_inputs_is_shown_by_its_name():
     own = exercise("99.1", points=1)(applied)
     own.inputs(lambda rng: iter([(torch.sigmoid, torch.randn(3, generator=rng))]))
     assert "with `function` = sigmoid, `x` of shape (3,)" in diagnose(own, lambda function, x: x).shown(own)
+
+
+def test_the_case_shown_has_no_axis_of_size_one_if_another_is_wrong():
+    for _ in range(5):
+        said("merge_heads", lambda x: x.flatten(2))
+        (x,) = check.example("merge_heads")
+        assert 1 not in x.shape
+
+
+def test_a_dictionary_of_tensors_is_shown_by_its_shapes():
+    message = said("multi_head_attention", lambda x, weights, n_heads: x + 1)
+    assert "`weights` with 4 tensors of shape (" in message and "tensor([" not in message

@@ -86,3 +86,9 @@ def test_a_tensor_whose_values_cannot_be_looked_at_is_described(odd, said):
 
 def test_a_conjugated_view_is_compared_by_its_values():
     assert sentence(torch.tensor([1 + 1j]).conj(), torch.tensor([1 - 1j])) == ""
+
+
+def test_numbers_that_print_alike_get_more_digits():
+    got, wanted = torch.tensor([1.13401]), torch.tensor([1.13421])
+    assert "should be 1.134; " not in difference(got, wanted, tolerance=1e-5).sentence
+    assert difference(1.13401, 1.13421, tolerance=1e-5).sentence == "`result` should be 1.1342; yours is 1.134."

@@ -44,3 +44,10 @@ def test_rows_are_printed_by_loss_with_the_right_function_first(capsys):
     assert losses == sorted(losses) and len(set(losses)) > 5
     others = numbers[len(losses) :]
     assert others == ["NaN"] * (len(others) - 1) + ["error"]
+
+
+def test_a_mistake_can_be_left_out(capsys):
+    symptoms("split_heads")
+    whole = capsys.readouterr().out
+    symptoms("split_heads", without=("view_straight_to_the_shape",))
+    assert "`view` keeps the order" in whole and "`view` keeps the order" not in capsys.readouterr().out
