@@ -66,8 +66,8 @@ def _wrong_gradient(
     target = run_ours(_gradients(exercise, exercise.reference, names), inputs)
     if mine.error:
         return (
-            "The values are right, but gradients must flow through it, as a model trains with such functions, and there "
-            f"it raised {blame(mine.error)}"
+            "The values are right, but gradients must flow through it, as a model trains with such functions, and "
+            f"there it raised {blame(mine.error)}"
         )
     for name, got, wanted in zip(names, mine.value or [], target.value, strict=False):
         if got is None:
