@@ -166,7 +166,7 @@ def the_width_itself(d_model, gated, multiple):
 @hidden_size.mistake(hint=3)
 def remainder_added(d_model, gated, multiple):
     """The remainder is added to the width: what is missing to the next multiple is `multiple` less the remainder."""
-    width = int(_width(d_model, gated))
+    width = _width(d_model, gated)
     return width + width % multiple
 
 
