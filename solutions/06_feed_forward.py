@@ -111,7 +111,7 @@ print("square before ReLU:   ", (down @ h.square().relu()).tolist())
 #
 # Why an activation at all? Without one, `down @ (up @ x)` equals `(down @ up) @ x`: however wide the layer is, it is **one** matrix,
 # here with two rows and two columns. What a matrix makes of −x is the negative of what it makes of x, so the two add up to 0,
-# whatever its numbers. With ReLU² they do not: x and −x use different units.
+# whatever its numbers. With ReLU² they do not:
 
 # %%
 print("one matrix instead of two:", (down @ up).tolist())
@@ -159,8 +159,7 @@ print(f"largest gap of the two GELUs: {gap.max():.5f}, at x = ±{x[gap.argmax()]
 # %% [markdown]
 # ## 3 · Your turn
 #
-# Compute with tensors all the way, so that gradients flow through 6.1 to 6.3: models train with such functions, and the checks
-# try it.
+# Compute with tensors, so that gradients flow through 6.1 to 6.3: models train with such functions.
 #
 # ### Exercise 6.1 · `gelu` · easy, 10 minutes
 #
@@ -422,7 +421,7 @@ keep_largest = yours("keep_largest")
 #
 # Yours works on whole matrices. In loops, the layer reads like the table in section 1, one unit after the other. And the
 # trained model has its own, a module with three `nn.Linear`. All three must agree, here with the weights of its first
-# block. (Our tests also compare with `LlamaMLP` of the library transformers, and GELU with `F.gelu`.)
+# block.
 
 
 # %%
@@ -469,11 +468,11 @@ print("units that never reach 0.001, by layer:", unused.tolist())
 hidden_histograms({"pocket": hidden}, "No exact zeros, and sizes over many powers of ten")
 
 # %% [markdown]
-# Nothing is exactly zero, but look at the separate bar at the left of layers 1 to 3: there, one unit in seven is unused, on
+# Nothing is exactly zero, but look at the bar at the left of layers 1 to 3: there, one unit in seven is unused, on
 # this page and on 15,360 other tokens that we tried; in layer 0, nine are. The rows and the column of each of these units are less
 # than a hundredth as long as a typical unit's. The likely cause is weight decay (chapter 14), which shrinks every weight that no gradient holds in place.
 #
-# And the axis is logarithmic: most numbers are far smaller than the few on the right. Do the small ones matter? Put
+# And the axis is logarithmic: most numbers are far smaller than a few. Do the small ones matter? Put
 # `keep_largest` in front of every `down` and measure the loss on the page. With all 512 numbers it is 4.10.
 #
 # **Predict** the loss with the largest 64 of 512, chosen for each token and layer. (A model that knows nothing has 8.32.)
@@ -580,12 +579,11 @@ for name, title in names.items():
         print(f"{title:6} {way:34}: {loss_with(sibling(name), characters, hidden=function):.2f}")
 
 # %% [markdown]
-# With a quarter, ReLU² loses nothing, since most of what is left out is 0 anyway. SwiGLU loses less than 0.1, and GELU 0.32. But GELU's small
-# numbers say little: most are close to −0.13, and with 0 in their place the layer's result is shifted, nearly the same way for all
-# tokens. With their mean in place, all but 0.05 of the loss is gone. **To set a number to 0 says something, too.**
+# ReLU² loses nothing, since most of what is left out is 0 anyway. SwiGLU loses less than 0.1, and GELU 0.32. But its small
+# numbers are alike, and what the zeros take away is mostly what they share: with a token's mean in their place, the loss is 1.93.
 #
-# And which of the three is best? Here is every seed, on 102,400 characters of *King John*, another held-out play. It is easier than our
-# page of *Macbeth*, so all losses are lower. They are stored by the length of the windows; `[64]` is that of training.
+# And which of the three is best? Here is every seed on *King John*, another held-out play, which is easier than our page of *Macbeth*;
+# `[64]` is the length of the windows.
 
 # %%
 losses = {title: sibling_losses()[name][64] for name, title in names.items()}
@@ -595,10 +593,11 @@ for title, seeds in losses.items():
 seeds_by_model(losses, "ReLU² and SwiGLU are ahead of GELU with every seed")
 
 # %% [markdown]
-# ReLU² and SwiGLU are about 0.05 ahead of GELU, with every seed. Between the two, the difference is smaller than between seeds.
+# Every seed of ReLU² and of SwiGLU is ahead of every seed of GELU, by about 0.05. Between the two, the difference is smaller than
+# between seeds.
 #
 # "SwiGLU is better" depends on sizes and budgets: Shazeer found it on T5, at equal parameters, by a little; Zhang et al. recommend
-# ReLU² where sparsity is wanted. The sentence to remember is: often a little better, measure.
+# ReLU² where sparsity is wanted. Often a little better: measure.
 
 # %% [markdown]
 # ## 6 · Yours in the real model
@@ -619,16 +618,16 @@ before_and_after(relu_squared=relu_squared, new_tokens=80)
 symptoms("swiglu")
 
 # %% [markdown]
-# **What the model notices**: gate and up exchanged, SiLU around the product, a sigmoid, a missing factor: about a nat, or much more.
-# **What it hardly notices**: GELU in place of SiLU, 0.02, although the two curves differ by up to 0.2. Such a loss would not tell you
-# that the activation is the wrong one. Your `gelu` in the gate:
+# **What the model notices**: gate and up exchanged, SiLU around the product, a sigmoid alone, `gate` or `up` unused: a nat or more.
+# **What it hardly notices**: gates cut off at ±10, not at all; GELU in place of SiLU, 0.02, although the two curves differ by up to 0.2;
+# SiLU twice, 0.05; ReLU, 0.09. Such a loss would not tell you that the activation is the wrong one. Your `gelu` in the gate:
 
 # %%
 before_and_after(activation=gelu, model="pocket")
 
 # %% [markdown]
 # Is an activation so unimportant? Do the same the other way round. The sibling "base" was trained with GELU, without a gate;
-# now it gets SiLU. Its loss on the page is 1.88 nats per character. **Predict** it with SiLU.
+# now it gets SiLU. Its loss on the page is 1.88. **Predict** it with SiLU.
 
 # %%
 guess = predict(...)  # a loss
@@ -641,9 +640,8 @@ guess.compare(round(loss_with(sibling("base"), characters, activation=F.silu), 2
 
 # %% [markdown]
 # In the gate of the SwiGLU sibling the exchange costs 0.043, and without a gate 0.353. SiLU lies below GELU everywhere, so without a gate
-# every hidden number is shifted the same way. We measured the layers' results: in the GELU sibling they are off by 25 to 34 % of their
-# size, and over 80 % of that is the same for all tokens. In a gate, the shift is multiplied by an up product of either sign, and
-# partly cancels: the results are off by 11 to 19 %, of which at most 37 % is the same for all tokens.
+# every hidden number is shifted the same way. In a gate, the shift is multiplied by an up product of either sign, and partly cancels:
+# of the error in the layers' results, at most 37 % is the same for all tokens, and over 80 % without a gate.
 
 # %% [markdown]
 # ### What single hidden units react to
@@ -664,10 +662,10 @@ show_unit(0, 13)
 
 # %% [markdown]
 # The page has seven exclamation marks, and they are the seven largest. Another held-out play has 84 in its first 15,360 tokens, and 83 of
-# the unit's 84 largest numbers are on them. So is it an *exclamation mark* unit? Only at its strongest, about −5. The next bars are
-# **colons**, and on most colons of both texts it is near −3, more than half as strong.
+# the unit's 84 largest numbers are on them. But it is no *exclamation mark* unit: the next bars are **colons**, and on most colons of
+# both texts it is near −3, more than half as strong.
 #
-# Most units have no such name; the slider below shows all 2,048. These two are in the last layer, close to the model's output, and
+# Most units have no such name; the slider below shows all 2,048. These two are in the last layer, and
 # both are largest, nearly always, on the **last piece of a speaker's name**, where a colon comes next.
 
 # %%
@@ -709,10 +707,9 @@ for units in ([], [66], [132], [255]):
 # Two of 2,048 units, and the harm is where they react; elsewhere, on average, there is none. On 15,360 tokens of *King John* they cost
 # 0.12 before a colon, and elsewhere nothing.
 #
-# Unit 255 does not help: without it, the colon is even a little more probable. It fooled us, as what a unit reacts to does not tell what
-# it writes. Nor was its name right. In *King John*, 50 of the 100 tokens on which unit 132 is largest are followed by a colon (of all
-# tokens, 2 in 100 are). Of unit 255's 100 **none** is: it is largest inside names such as *Touraine* or *Richmond*. Our page opens with
-# witches, and *Witch* ends in its favorite piece. A name from one page is a guess; measure it on another, and silence the unit.
+# Unit 255 fooled us: without it, the colon is even a little more probable. Nor was its name right. In *King John*, 50 of the 100
+# tokens on which unit 132 is largest are followed by a colon (of all tokens, 2 in 100 are), and of unit 255's 100 **none**: it is
+# largest inside names such as *Touraine* or *Richmond*, and our page opens with witches. A name from one page is a guess.
 
 # %% [markdown]
 # ## 7 · What to remember
@@ -721,8 +718,7 @@ for units in ([], [66], [132], [255]):
 # - A hidden unit reads with its row of `up` (and of `gate`), and writes its column of `down`, times its hidden number.
 # - Without an activation, two matrices are one. First ReLU, then square.
 # - SwiGLU: SiLU on the gate alone, times up, then down. Three matrices, so d_ff = 8/3 · d_model in place of 4.
-# - In the pocket model an eighth of a token's hidden numbers is enough, the largest **in size**. Where the others share a mean, as with
-#   GELU, 0 in their place shifts the result.
+# - In the pocket model an eighth of a token's hidden numbers is enough, the largest **in size**.
 # - What a unit reacts to is not yet what it does: silence it, and measure.
 # - GELU for SiLU in the gate costs 0.02: a loss does not prove an activation right.
 #
@@ -737,7 +733,7 @@ for units in ([], [66], [132], [255]):
 # <details><summary>2. You multiply a row of `up` by 10 and divide the same unit's column of `down` by 10. What changes in a SwiGLU, and what with ReLU² or GELU?</summary>
 #
 # In a SwiGLU nothing: the hidden number is proportional to the product with `up`. With ReLU² the unit writes 10²/10 = 10 times as much. With
-# GELU it is another function: GELU(10h)/10 is closer to ReLU. Chapter 23 uses the first fact: it makes quantization harder or easier.
+# GELU it is another function: GELU(10h)/10 is closer to ReLU.
 #
 # </details>
 # <details><summary>3. With ReLU², a unit's hidden number is exactly 0 on every token of your data. What does it cost, and can it learn?</summary>
@@ -763,6 +759,5 @@ for units in ([], [66], [132], [255]):
 #   rows of `up` as keys, columns of `down` as values.
 # - Zhang et al. 2024, *ReLU² Wins*, [arXiv 2402.03804](https://arxiv.org/abs/2402.03804): activations compared by the sparsity
 #   that they allow.
-# - Li et al. 2022, *The Lazy Neuron Phenomenon*, [arXiv 2210.06313](https://arxiv.org/abs/2210.06313): how sparse hidden numbers get by training.
 #
 # **Next**: chapter 7 gives the model something it has lacked until here: the order of the tokens.
