@@ -116,7 +116,7 @@ def strongest(values: Float[Tensor, " tokens"], words: Sequence[str], title: str
     bars.barh(range(count), largest, color=OTHER)
     bars.axvline(0, color="#888888", linewidth=0.8)
     if max(map(abs, largest)) < UNUSED:
-        bars.set_xlim(-1, 1)
+        bars.set(xlim=(-1, 1), xticks=[-1, 0, 1])
         note = f"unused: no number reaches {UNUSED}"
         bars.text(0.5, 0.5, note, transform=bars.transAxes, ha="center", va="center", backgroundcolor="white")
     bars.spines["left"].set_visible(False)
