@@ -518,7 +518,7 @@ loss_against_share(shares, curves_of_loss, title)
 
 # %% [markdown]
 # In a SwiGLU a negative hidden number says as much as a positive one: half of them are negative, and without these the
-# model loses a nat. How does the model write with 16 of 512, by size, and with how many like before?
+# model loses a nat. How does the model write with 16 of 512? With how many does it write as before?
 
 
 # %%
