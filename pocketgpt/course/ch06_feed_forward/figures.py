@@ -92,8 +92,15 @@ def loss_against_share(
     plt.show()
 
 
+UNUSED = 0.001
+"""A unit whose hidden numbers never reach this size is called unused."""
+
+
 def strongest(values: Float[Tensor, " tokens"], words: Sequence[str], title: str, count: int = 10) -> None:
-    """Plot the tokens with a unit's largest hidden numbers, in size, as bars beside the text around each."""
+    """Plot the tokens with a unit's largest hidden numbers, in size, as bars beside the text around each.
+
+    The bars of an unused unit stay short, and say so.
+    """
     height = 0.25 * count + 1.0
     figure, (text, bars) = canvas(2, width=7.2, height=height, sharey=True, gridspec_kw={"width_ratios": [1, 1.2]})
     places = values.abs().topk(count).indices.tolist()
@@ -108,6 +115,10 @@ def strongest(values: Float[Tensor, " tokens"], words: Sequence[str], title: str
     largest = values[places].tolist()
     bars.barh(range(count), largest, color=OTHER)
     bars.axvline(0, color="#888888", linewidth=0.8)
+    if max(map(abs, largest)) < UNUSED:
+        bars.set(xlim=(-1, 1), xticks=[-1, 0, 1])
+        note = f"unused: no number reaches {UNUSED}"
+        bars.text(0.5, 0.5, note, transform=bars.transAxes, ha="center", va="center", backgroundcolor="white")
     bars.spines["left"].set_visible(False)
     bars.set(ylim=(count - 0.4, -0.6), xlabel="hidden number")
     bars.tick_params(left=False)

@@ -161,6 +161,185 @@ def relu_instead(x, approximate="none"):
     return F.relu(x)
 
 
+def _inner(x):
+    return math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+
+
+@gelu.mistake(hint=3)
+def erf_of_half(x, approximate="none"):
+    """The error function gets x/2: divide by √2, the root of 2."""
+    return 0.5 * x * (1 + torch.erf(x / 2)) if approximate == "none" else _with_tanh(x)
+
+
+@gelu.mistake(hint=3)
+def erf_times_root_two(x, approximate="none"):
+    """The error function gets x · √2: divide by √2."""
+    return 0.5 * x * (1 + torch.erf(x * math.sqrt(2))) if approximate == "none" else _with_tanh(x)
+
+
+@gelu.mistake(hint=3)
+def root_two_outside(x, approximate="none"):
+    """The √2 divides the error function: it divides x, inside the brackets of erf."""
+    return 0.5 * x * (1 + torch.erf(x) / math.sqrt(2)) if approximate == "none" else _with_tanh(x)
+
+
+@gelu.mistake(hint=3)
+def root_two_rounded(x, approximate="none"):
+    """The root of 2 is rounded to 1.414, which shows in the results: take `math.sqrt(2)`."""
+    return 0.5 * x * (1 + torch.erf(x / 1.414)) if approximate == "none" else _with_tanh(x)
+
+
+@gelu.mistake(hint=3)
+def erf_subtracted(x, approximate="none"):
+    """This is 1 − erf, the area to the right of x: it is 1 + erf."""
+    return 0.5 * x * (1 - torch.erf(x / math.sqrt(2))) if approximate == "none" else _with_tanh(x)
+
+
+@gelu.mistake(hint=3)
+def complement_of_erf(x, approximate="none"):
+    """This takes erfc, which is 1 − erf already: the formula has erf."""
+    return 0.5 * x * (1 + torch.erfc(x / math.sqrt(2))) if approximate == "none" else _with_tanh(x)
+
+
+@gelu.mistake(hint=3)
+def brackets_lost_in_erf(x, approximate="none"):
+    """The brackets of 1 + erf are missing, so erf is added at the end, and ½ x multiplies the 1 alone."""
+    return 0.5 * x * 1 + torch.erf(x / math.sqrt(2)) if approximate == "none" else _with_tanh(x)
+
+
+@gelu.mistake(hint=1)
+def added_to_the_factor(x, approximate="none"):
+    """The factor is added to ½ x: it multiplies."""
+    return 0.5 * x + (1 + torch.erf(x / math.sqrt(2))) if approximate == "none" else _with_tanh(x)
+
+
+@gelu.mistake(hint=1)
+def factor_alone_in_erf(x, approximate="none"):
+    """With "none" these are the factors Φ(x), between 0 and 1: multiply each by its x."""
+    return torch.special.ndtr(x) if approximate == "none" else _with_tanh(x)
+
+
+@gelu.mistake(hint=1)
+def factor_alone_in_tanh(x, approximate="none"):
+    """With "tanh" these are factors between 0 and 1: multiply each by its x."""
+    return _exact(x) if approximate == "none" else 0.5 * (1 + torch.tanh(_inner(x)))
+
+
+@gelu.mistake(hint=2)
+def silu_for_exact(x, approximate="none"):
+    """With "none" this is SiLU, x · sigmoid(x): GELU multiplies x by Φ(x), which the error function gives."""
+    return F.silu(x) if approximate == "none" else _with_tanh(x)
+
+
+@gelu.mistake(hint=2)
+def sigmoid_for_exact(x, approximate="none"):
+    """With "none" this is x · sigmoid(1.702 x), off by up to 0.02: use the error function."""
+    return x * torch.sigmoid(1.702 * x) if approximate == "none" else _with_tanh(x)
+
+
+@gelu.mistake(hint=2)
+def standardized(x, approximate="none"):
+    """Φ belongs to the normal distribution with mean 0 and deviation 1: yours takes both from the numbers in x."""
+    if approximate == "none":
+        return x * torch.distributions.Normal(x.mean(), x.std()).cdf(x)
+    return _with_tanh(x)
+
+
+@gelu.mistake(hint=2)
+def math_for_erf(x, approximate="none"):
+    """The function `math.erf` takes one number: for a tensor it is `torch.erf`."""
+    return 0.5 * x * (1 + math.erf(x / math.sqrt(2))) if approximate == "none" else _with_tanh(x)
+
+
+@gelu.mistake(hint=2)
+def math_for_both(x, approximate="none"):
+    """The functions of `math` take one number: for a tensor they are `torch.erf` and `torch.tanh`."""
+    return 0.5 * x * (1 + (math.erf(x) if approximate == "none" else math.tanh(x)))
+
+
+def _tanh_form(argument):
+    """An answer whose tanh form has a wrong argument."""
+    return lambda x, approximate: _exact(x) if approximate == "none" else 0.5 * x * (1 + torch.tanh(argument(x)))
+
+
+@gelu.mistake(hint=3)
+def root_of_a_product(x, approximate="none"):
+    """In the tanh form the root is taken of 2 · π: it is √(2/π)."""
+    return _tanh_form(lambda x: math.sqrt(2 * math.pi) * (x + 0.044715 * x**3))(x, approximate)
+
+
+@gelu.mistake(hint=3)
+def root_upside_down(x, approximate="none"):
+    """In the tanh form the fraction below the root is upside down: it is √(2/π)."""
+    return _tanh_form(lambda x: math.sqrt(math.pi / 2) * (x + 0.044715 * x**3))(x, approximate)
+
+
+@gelu.mistake(hint=3)
+def root_of_two_alone(x, approximate="none"):
+    """In the tanh form the root is taken of 2 alone, and π divides it: it is the root of the whole fraction, √(2/π)."""
+    return _tanh_form(lambda x: math.sqrt(2) / math.pi * (x + 0.044715 * x**3))(x, approximate)
+
+
+@gelu.mistake(hint=3)
+def no_root_at_all(x, approximate="none"):
+    """In the tanh form the factor √(2/π) is missing."""
+    return _tanh_form(lambda x: x + 0.044715 * x**3)(x, approximate)
+
+
+@gelu.mistake(hint=3)
+def brackets_lost_in_tanh(x, approximate="none"):
+    """In the tanh form √(2/π) multiplies x alone: brackets around x + 0.044715 x³, so that it multiplies both."""
+    return _tanh_form(lambda x: math.sqrt(2 / math.pi) * x + 0.044715 * x**3)(x, approximate)
+
+
+@gelu.mistake(hint=3)
+def one_forgotten_in_tanh(x, approximate="none"):
+    """In the tanh form the 1 is missing: the factor is ½ (1 + tanh(…)), and tanh alone goes from −1 to 1."""
+    return _exact(x) if approximate == "none" else 0.5 * x * torch.tanh(_inner(x))
+
+
+@gelu.mistake(hint=3)
+def constant_cubed(x, approximate="none"):
+    """In the tanh form the third power takes 0.044715 in: it is 0.044715 x³, without brackets around 0.044715 x."""
+    return _tanh_form(lambda x: math.sqrt(2 / math.pi) * (x + (0.044715 * x) ** 3))(x, approximate)
+
+
+@gelu.mistake(hint=3)
+def power_forgotten(x, approximate="none"):
+    """In the tanh form 0.044715 multiplies x: it is x³."""
+    return _tanh_form(lambda x: math.sqrt(2 / math.pi) * (x + 0.044715 * x))(x, approximate)
+
+
+@gelu.mistake(hint=3)
+def product_for_sum(x, approximate="none"):
+    """In the tanh form x and 0.044715 x³ are multiplied: add them."""
+    return _tanh_form(lambda x: math.sqrt(2 / math.pi) * (x * 0.044715 * x**3))(x, approximate)
+
+
+@gelu.mistake(hint=3)
+def term_subtracted(x, approximate="none"):
+    """In the tanh form 0.044715 x³ is subtracted: add it."""
+    return _tanh_form(lambda x: math.sqrt(2 / math.pi) * (x - 0.044715 * x**3))(x, approximate)
+
+
+@gelu.mistake(hint=3)
+def constant_ten_times(x, approximate="none"):
+    """In the tanh form the constant is ten times too large: 0.044715, with a zero behind the point."""
+    return _tanh_form(lambda x: math.sqrt(2 / math.pi) * (x + 0.44715 * x**3))(x, approximate)
+
+
+@gelu.mistake(hint=3)
+def constant_without_a_digit(x, approximate="none"):
+    """In the tanh form the constant lacks one of its two fours: 0.044715."""
+    return _tanh_form(lambda x: math.sqrt(2 / math.pi) * (x + 0.04715 * x**3))(x, approximate)
+
+
+@gelu.mistake(hint=3)
+def constant_rounded(x, approximate="none"):
+    """In the tanh form the constant is rounded to 0.044: it is 0.044715."""
+    return _tanh_form(lambda x: math.sqrt(2 / math.pi) * (x + 0.044 * x**3))(x, approximate)
+
+
 @gelu.finished
 def gelu_by_formula(x, approximate="none"):
     if approximate == "tanh":

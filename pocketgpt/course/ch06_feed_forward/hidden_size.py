@@ -22,6 +22,8 @@ def _(rng):
     yield 768, False, 64  # GPT-2: 3,072
     yield 576, True, 64  # SmolLM2 135M: 1,536
     yield 192, True, 64  # the pocket model: 512, with nothing to round
+    yield 4096, True, 8  # 10,922.7, so 10,928: 8/3 must not be rounded to 2.67 or 2.66
+    yield 193, True, 512  # 514.7, so 1,024: barely above a multiple, and still the next one
     yield 100, True, 64  # 266.7, so 320: the nearest multiple is 256
     yield 100, False, 64
     yield 25, True, 64  # 66.7, so 128: 8 · (25 // 3) would be 64
@@ -54,7 +56,7 @@ def nearest_multiple(d_model, gated, multiple):
 @hidden_size.mistake(hint=3)
 def one_multiple_more(d_model, gated, multiple):
     """A width that is a multiple already gets one more: 512 stays 512."""
-    return (int(_width(d_model, gated)) // multiple + 1) * multiple
+    return (_width(d_model, gated) // multiple + 1) * multiple  # `//` of a float is a float; the int is named as well
 
 
 @hidden_size.mistake(hint=3)
@@ -129,6 +131,85 @@ def power_of_two(d_model, gated, multiple):
 def a_float(d_model, gated, multiple):
     """The number is right, and it is a float: a width is an int."""
     return float(_up(_width(d_model, gated), multiple))
+
+
+@hidden_size.mistake(hint=3)
+def how_many_multiples(d_model, gated, multiple):
+    """This is how many multiples there are: multiply by `multiple` again."""
+    return math.ceil(_width(d_model, gated) / multiple)
+
+
+@hidden_size.mistake(hint=3)
+def always_64(d_model, gated, multiple):
+    """The width is rounded up to a multiple of 64, whatever `multiple` is."""
+    return _up(_width(d_model, gated), 64)
+
+
+@hidden_size.mistake(hint=3)
+def rounded_with_a_gate_only(d_model, gated, multiple):
+    """Without a gate the width is not rounded up to a multiple: it is rounded in both cases."""
+    return _up(_width(d_model, gated), multiple) if gated else 4 * d_model
+
+
+@hidden_size.mistake(hint=3)
+def rounded_without_a_gate_only(d_model, gated, multiple):
+    """With a gate the width is not rounded up to a multiple: it is rounded in both cases."""
+    return math.ceil(_width(d_model, gated)) if gated else _up(4 * d_model, multiple)
+
+
+@hidden_size.mistake(hint=3)
+def the_width_itself(d_model, gated, multiple):
+    """The width is returned as it is, with a gate as a float: round it up to a multiple, which is an int."""
+    return _width(d_model, gated)
+
+
+@hidden_size.mistake(hint=3)
+def remainder_added(d_model, gated, multiple):
+    """The remainder is added to the width: what is missing to the next multiple is `multiple` less the remainder."""
+    width = _width(d_model, gated)
+    return width + width % multiple
+
+
+@hidden_size.mistake(hint=2)
+def factor_of_two_digits(d_model, gated, multiple):
+    """The factor is rounded to 2.67, which makes some widths one multiple too large: it is 8/3."""
+    return _up(2.67 * d_model if gated else 4 * d_model, multiple)
+
+
+@hidden_size.mistake(hint=2)
+def factor_of_three_digits(d_model, gated, multiple):
+    """The factor is rounded to 2.667, which makes some widths one multiple too large: it is 8/3."""
+    return _up(2.667 * d_model if gated else 4 * d_model, multiple)
+
+
+@hidden_size.mistake(hint=2)
+def factor_cut_off(d_model, gated, multiple):
+    """The factor is cut off at 2.66, which makes some widths too small: it is 8/3."""
+    return _up(2.66 * d_model if gated else 4 * d_model, multiple)
+
+
+@hidden_size.mistake(hint=2)
+def factor_three(d_model, gated, multiple):
+    """With a gate this is 3 · d_model: for the same number of parameters it is 8/3."""
+    return _up((3 if gated else 4) * d_model, multiple)
+
+
+@hidden_size.mistake(hint=2)
+def factor_upside_down(d_model, gated, multiple):
+    """With a gate this is 3/8 · d_model: the factor is 8/3."""
+    return _up(3 / 8 * d_model if gated else 4 * d_model, multiple)
+
+
+@hidden_size.mistake(hint=1)
+def parameters_counted(d_model, gated, multiple):
+    """This is the number of parameters, or a third of it: the width is 4 · d_model, or 8/3 · d_model."""
+    return _up(d_model**2 * 8 / 3 if gated else 8 * d_model**2, multiple)
+
+
+@hidden_size.mistake(hint=3)
+def nearly_rounded_up(d_model, gated, multiple):
+    """Adding 0.99 before rounding down forgets widths that are barely above a multiple: use math.ceil."""
+    return multiple * int(_width(d_model, gated) / multiple + 0.99)
 
 
 @hidden_size.finished

@@ -29,6 +29,7 @@ def _(rng):
     one_large = torch.randn(4, 11, generator=rng)
     one_large[torch.arange(4), torch.randint(11, (4,), generator=rng)] = -30.0  # far below any share of the largest
     yield one_large, 0.5
+    yield torch.randn(3, 10, generator=rng), 0.625  # 6.25, so 7: a quantile counts the gaps between, and finds 6
     yield torch.randn(3, 16, generator=rng), 0.75
     yield torch.randn(2, 3, 16, generator=rng), 0.0625  # one number a token
 
@@ -163,6 +164,190 @@ def first_ones_kept(hidden, share):
 def scaled_up(hidden, share):
     """The kept numbers are divided by the share, as dropout does while training: leave them as they are."""
     return _kept(hidden, hidden.abs().topk(_count(hidden, share), dim=-1).indices) / share
+
+
+def _threshold(hidden, share):
+    """Size of the smallest number that is kept."""
+    return hidden.abs().topk(_count(hidden, share), dim=-1).values[..., -1:]
+
+
+@keep_largest.mistake(hint=1)
+def negative_ones_lost(hidden, share):
+    """The threshold is a size, and it is compared with `hidden`, so all negative numbers go: compare `hidden.abs()`."""
+    return torch.where(hidden >= _threshold(hidden, share), hidden, 0.0)
+
+
+@keep_largest.mistake(hint=3)
+def above_the_threshold(hidden, share):
+    """One number too few is kept: the threshold is the size of the last one to keep, so `>=` in place of `>`."""
+    return torch.where(hidden.abs() > _threshold(hidden, share), hidden, 0.0)
+
+
+@keep_largest.mistake(hint=3)
+def rounded_to_nearest(hidden, share):
+    """The count is rounded to the nearest whole number: round up, with math.ceil."""
+    return _kept(hidden, hidden.abs().topk(round(share * hidden.shape[-1]), dim=-1).indices)
+
+
+@keep_largest.mistake(hint=3)
+def one_place_too_far(hidden, share):
+    """The threshold is the first size that is not kept, so one number too many stays: sorted sizes have the last one to
+    keep at count − 1, and with share 1 there is none behind it."""
+    count = _count(hidden, share)
+    threshold = hidden.abs().sort(dim=-1, descending=True).values[..., count : count + 1]
+    return torch.where(hidden.abs() >= threshold, hidden, 0.0)
+
+
+@keep_largest.mistake(hint=3)
+def counted_from_the_small_end(hidden, share):
+    """The threshold is counted from the smallest size on: sort descending, or count from the end."""
+    threshold = hidden.abs().kthvalue(_count(hidden, share), dim=-1, keepdim=True).values
+    return torch.where(hidden.abs() >= threshold, hidden, 0.0)
+
+
+@keep_largest.mistake(hint=3)
+def threshold_is_the_largest(hidden, share):
+    """The threshold is the largest size, so one number is kept: it is the last of the count largest, `[..., -1:]`."""
+    return torch.where(hidden.abs() >= hidden.abs().amax(-1, keepdim=True), hidden, 0.0)
+
+
+@keep_largest.mistake(hint=2)
+def threshold_without_its_axis(hidden, share):
+    """The threshold has lost the last axis, so tokens are compared with those of others: keep it, `[..., -1:]`."""
+    return torch.where(hidden.abs() >= _threshold(hidden, share)[..., 0], hidden, 0.0)
+
+
+@keep_largest.mistake(hint=2)
+def one_threshold_for_all(hidden, share):
+    """One threshold serves all tokens, the lowest of theirs: each token has its own."""
+    return torch.where(hidden.abs() >= _threshold(hidden, share).min(), hidden, 0.0)
+
+
+@keep_largest.mistake(hint=2)
+def mean_threshold_for_all(hidden, share):
+    """One threshold serves all tokens, the mean of theirs: each token has its own."""
+    return torch.where(hidden.abs() >= _threshold(hidden, share).mean(), hidden, 0.0)
+
+
+@keep_largest.mistake(hint=2)
+def along_the_first_axis(hidden, share):
+    """The numbers along the first axis compete with each other: it is the last one, `dim=-1`."""
+    places = hidden.abs().topk(math.ceil(share * hidden.shape[0]), dim=0).indices
+    return torch.zeros_like(hidden).scatter(0, places, hidden.gather(0, places))
+
+
+@keep_largest.mistake(hint=2)
+def quantile(hidden, share):
+    """A quantile counts the gaps between numbers, so with some widths one number too few is kept: count, with topk."""
+    threshold = hidden.abs().quantile(1 - share, dim=-1, keepdim=True)
+    return torch.where(hidden.abs() >= threshold, hidden, 0.0)
+
+
+@keep_largest.mistake(hint=1)
+def quantile_of_share(hidden, share):
+    """The quantile at `share` keeps the others, 1 − share of the numbers, and a quantile counts gaps: count, with
+    topk."""
+    threshold = hidden.abs().quantile(share, dim=-1, keepdim=True)
+    return torch.where(hidden.abs() >= threshold, hidden, 0.0)
+
+
+@keep_largest.mistake(hint=2)
+def places_of_all_tokens(hidden, share):
+    """A number stays if its place is chosen for **any** token, because `hidden[..., places]` takes the places of all:
+    use gather and scatter, or a threshold."""
+    chosen = torch.zeros(hidden.shape[-1], dtype=torch.bool)
+    chosen[hidden.abs().topk(_count(hidden, share), dim=-1).indices.flatten()] = True
+    return hidden * chosen
+
+
+@keep_largest.mistake(hint=2)
+def places_taken_for_tokens(hidden, share):
+    """The places are used on the first axis, `hidden[places]`: they count along the last one. Use gather and scatter,
+    or a threshold."""
+    places = hidden.abs().topk(_count(hidden, share)).indices
+    kept = torch.zeros_like(hidden)
+    kept[places] = hidden[places]
+    return kept
+
+
+@keep_largest.mistake(hint=2)
+def places_taken_for_ranks(hidden, share):
+    """What argsort returns are places, the largest number's first, and no ranks: a second argsort turns them into
+    ranks."""
+    return torch.where(hidden.abs().argsort(dim=-1, descending=True) < _count(hidden, share), hidden, 0.0)
+
+
+@keep_largest.mistake(hint=3)
+def mask_of_bools_returned(hidden, share):
+    """This is True where a number is kept: return the number itself."""
+    return hidden.abs() >= _threshold(hidden, share)
+
+
+@keep_largest.mistake(hint=3)
+def only_the_sizes_kept(hidden, share):
+    """These are the sizes of the kept numbers: return the numbers themselves, at their places, and zeros."""
+    return hidden.abs().topk(_count(hidden, share), dim=-1).values
+
+
+@keep_largest.mistake(hint=3)
+def picked_by_mask(hidden, share):
+    """A mask in brackets picks the kept numbers into one long row: `torch.where` leaves them in place."""
+    return hidden[hidden.abs() >= _threshold(hidden, share)]
+
+
+@keep_largest.mistake(hint=3)
+def picked_by_mask_in_rows(hidden, share):
+    """Only the kept numbers are returned, in their order: the others stay in place, as zeros."""
+    return hidden[hidden.abs() >= _threshold(hidden, share)].view(*hidden.shape[:-1], -1)
+
+
+@keep_largest.mistake(hint=3)
+def sorted_values(hidden, share):
+    """The numbers come back sorted by value: size decides, and each one stays at its place."""
+    kept = hidden.sort(dim=-1, descending=True).values
+    kept[..., _count(hidden, share) :] = 0
+    return kept
+
+
+@keep_largest.mistake(hint=3)
+def sorted_sizes(hidden, share):
+    """The sizes come back, sorted: the numbers themselves are wanted, each at its place."""
+    kept = hidden.abs().sort(dim=-1, descending=True).values
+    kept[..., _count(hidden, share) :] = 0
+    return kept
+
+
+@keep_largest.mistake(hint=3)
+def minus_infinity(hidden, share):
+    """The others become −∞, as before a softmax: here they become 0."""
+    return torch.where(hidden.abs() >= _threshold(hidden, share), hidden, -torch.inf)
+
+
+@keep_largest.mistake(hint=3)
+def not_a_number(hidden, share):
+    """The others become NaN: they become 0."""
+    return torch.where(hidden.abs() >= _threshold(hidden, share), hidden, torch.nan)
+
+
+@keep_largest.mistake
+def same_sum_of_sizes(hidden, share):
+    """The kept numbers are scaled so that their sizes add up to as much as before: leave them as they are."""
+    kept = torch.where(hidden.abs() >= _threshold(hidden, share), hidden, 0.0)
+    return kept * hidden.abs().sum(-1, keepdim=True) / kept.abs().sum(-1, keepdim=True)
+
+
+@keep_largest.mistake(hint=1)
+def share_of_the_largest_of_all(hidden, share):
+    """Numbers are kept that reach this share of the largest of all tokens: keep this share of the count, for each
+    token."""
+    return hidden * (hidden.abs() >= share * hidden.abs().max())
+
+
+@keep_largest.mistake(hint=1)
+def the_other_share(hidden, share):
+    """The count is taken from 1 − share: keep this share, and set the others to 0."""
+    count = max(1, math.ceil((1 - share) * hidden.shape[-1]))
+    return _kept(hidden, hidden.abs().topk(count, dim=-1).indices)
 
 
 @keep_largest.finished

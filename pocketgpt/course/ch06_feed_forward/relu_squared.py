@@ -21,6 +21,8 @@ def _(rng):
     # Numbers enough that each hidden one and each output has both signs somewhere.
     yield tuple(torch.randn(shape, generator=rng) for shape in ((6, 4), (9, 4), (4, 9)))
     yield tuple(torch.randn(shape, generator=rng) for shape in ((2, 5, 3), (7, 3), (3, 7)))
+    # Hidden numbers above 6, and whole, so that large sums are exact in any order.
+    yield tuple(torch.randint(-3, 4, shape, generator=rng).float() for shape in ((6, 4), (9, 4), (4, 9)))
 
 
 def _hidden(x, up):
@@ -126,6 +128,88 @@ def exchanged_and_not_transposed(x, up, down):
     """The shapes fit, and the matrices are the wrong ones: `x @ down` uses `down` in place of `up`. The weights have
     the shape (out, in), so it is `x @ up.T`."""
     return F.relu(x @ down).square() @ up
+
+
+@relu_squared.mistake(hint=2)
+def down_not_transposed(x, up, down):
+    """The second matrix does not fit: `down` has the shape (d_model, d_ff), so multiply by its transpose,
+    `@ down.T`."""
+    return F.relu(x @ up.T).square() @ down
+
+
+@relu_squared.mistake(hint=2)
+def matrices_from_the_left(x, up, down):
+    """Right for a token and for rows of tokens, and not with more axes, because `.T` does not only exchange the last
+    two. Multiply from the right, `x @ up.T`, which works with any."""
+    return (down @ F.relu(up @ x.T).square()).T
+
+
+@relu_squared.mistake(hint=2)
+def matrices_from_the_left_once(x, up, down):
+    """The matrices are on the left, as for one token: tokens are rows, so multiply from the right, `x @ up.T`."""
+    return down @ F.relu(up @ x.T).square()
+
+
+@relu_squared.mistake(hint=2)
+def reshaped(x, up, down):
+    """The matrices are reshaped, which keeps the order of the numbers and mixes rows: transpose them, `up.T`."""
+    return F.relu(x @ up.reshape(up.shape[::-1])).square() @ down.reshape(down.shape[::-1])
+
+
+@relu_squared.mistake(hint=1)
+def silu_squared(x, up, down):
+    """This is the square of SiLU: use ReLU."""
+    return F.linear(F.silu(F.linear(x, up)).square(), down)
+
+
+@relu_squared.mistake(hint=1)
+def silu(x, up, down):
+    """The activation is SiLU: relu, then square."""
+    return F.linear(F.silu(F.linear(x, up)), down)
+
+
+@relu_squared.mistake(hint=1)
+def gelu(x, up, down):
+    """The activation is GELU: relu, then square."""
+    return F.linear(F.gelu(F.linear(x, up)), down)
+
+
+@relu_squared.mistake(hint=1)
+def leaky(x, up, down):
+    """This is the square of a leaky ReLU, which keeps a hundredth of the negative numbers: ReLU makes them 0."""
+    return F.linear(F.leaky_relu(F.linear(x, up)).square(), down)
+
+
+@relu_squared.mistake(hint=1)
+def negatives_pass(x, up, down):
+    """Positive hidden numbers are squared, and negative ones stay as they are: they become 0."""
+    hidden = F.linear(x, up)
+    return F.linear(torch.where(hidden > 0, hidden**2, hidden), down)
+
+
+@relu_squared.mistake(hint=1)
+def capped(x, up, down):
+    """Hidden numbers are cut off at 6, which is ReLU6: ReLU has no upper bound."""
+    return F.linear(F.relu6(F.linear(x, up)).square(), down)
+
+
+@relu_squared.mistake(hint=1)
+def capped_at_one(x, up, down):
+    """Hidden numbers are cut off at 1: ReLU has no upper bound."""
+    return F.linear(F.linear(x, up).clamp(0, 1).square(), down)
+
+
+@relu_squared.mistake(hint=1)
+def root_for_square(x, up, down):
+    """This takes the square root: it is the square."""
+    return F.linear(F.relu(F.linear(x, up)).sqrt(), down)
+
+
+@relu_squared.mistake(hint=1)
+def shares(x, up, down):
+    """The hidden numbers are divided by their sum, as if they were weights: they stay as they are."""
+    hidden = _hidden(x, up)
+    return F.linear(hidden / hidden.sum(dim=-1, keepdim=True), down)
 
 
 @relu_squared.finished

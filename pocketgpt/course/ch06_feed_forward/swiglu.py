@@ -22,6 +22,9 @@ def swiglu(
 @swiglu.inputs
 def _(rng):
     yield tuple(torch.randn(shape, generator=rng) for shape in ((6, 4), (9, 4), (9, 4), (4, 9)))
+    # Large products with `gate`, and a single unit, so that nothing cancels.
+    x = torch.stack([torch.tensor([-24.0, -16.0, 12.0, 20.0]), 1 + torch.rand(4, generator=rng)], dim=-1)
+    yield x, torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0], [-2.0]])
 
 
 def _gated(x, gate, up, down, activation):
@@ -135,6 +138,84 @@ def down_forgotten(x, gate, up, down):
 def not_transposed(x, gate, up, down):
     """The weights have the shape (out, in), as in `nn.Linear`: multiply by their transpose, `x @ gate.T`."""
     return (F.silu(x @ gate) * (x @ up)) @ down
+
+
+@swiglu.mistake(hint=2)
+def down_not_transposed(x, gate, up, down):
+    """The last matrix does not fit: `down` has the shape (d_model, d_ff), so multiply by its transpose, `@ down.T`."""
+    return (F.silu(x @ gate.T) * (x @ up.T)) @ down
+
+
+@swiglu.mistake(hint=2)
+def gate_unused(x, gate, up, down):
+    """The matrix `gate` is not used: SiLU of the product with it multiplies the product with `up`."""
+    return F.linear(F.linear(x, up), down)
+
+
+@swiglu.mistake(hint=2)
+def up_with_silu_alone(x, gate, up, down):
+    """The matrix `gate` is not used, and SiLU is on the product with `up`: it belongs to the one with `gate`."""
+    return F.linear(F.silu(F.linear(x, up)), down)
+
+
+@swiglu.mistake(hint=3)
+def sigmoid_of_the_input(x, gate, up, down):
+    """The sigmoid gets the input x, which has d_model numbers: it gets the product with `gate`."""
+    return (x @ gate.T * torch.sigmoid(x) * (x @ up.T)) @ down.T
+
+
+@swiglu.mistake(hint=3)
+def sigmoid_of_up(x, gate, up, down):
+    """The sigmoid gets the product with `up`, and that product is missing: it is g · sigmoid(g) · u."""
+    return F.linear(F.linear(x, gate) * torch.sigmoid(F.linear(x, up)), down)
+
+
+@swiglu.mistake(hint=3)
+def sign_of_the_sigmoid(x, gate, up, down):
+    """The sigmoid has the wrong sign: it is 1 / (1 + exp(−g)), with a minus."""
+    return _gated(x, gate, up, down, lambda gates: gates * torch.sigmoid(-gates))
+
+
+@swiglu.mistake(hint=3)
+def multiplied_by_the_denominator(x, gate, up, down):
+    """The gate is multiplied by 1 + exp(−g): divide by it."""
+    return _gated(x, gate, up, down, lambda gates: gates * (1 + torch.exp(-gates)))
+
+
+@swiglu.mistake(hint=1)
+def silu_before_gate(x, gate, up, down):
+    """SiLU is applied to the input: multiply by `gate` first."""
+    return F.linear(F.linear(F.silu(x), gate) * F.linear(x, up), down)
+
+
+@swiglu.mistake(hint=1)
+def silu_of_the_matrix(x, gate, up, down):
+    """SiLU is applied to the matrix `gate`: it is applied to the product with it."""
+    return F.linear(F.linear(x, F.silu(gate)) * F.linear(x, up), down)
+
+
+@swiglu.mistake(hint=3)
+def relu_squared_gate(x, gate, up, down):
+    """The gate goes through ReLU²: use SiLU."""
+    return _gated(x, gate, up, down, lambda gates: F.relu(gates).square())
+
+
+@swiglu.mistake(hint=3)
+def sigmoid_gelu_gate(x, gate, up, down):
+    """The gate goes through x · sigmoid(1.702 x), an approximation of GELU: SiLU is x · sigmoid(x)."""
+    return _gated(x, gate, up, down, lambda gates: gates * torch.sigmoid(1.702 * gates))
+
+
+@swiglu.mistake(hint=3)
+def capped(x, gate, up, down):
+    """The products with `gate` are cut off at ±10: SiLU takes any number, and so does its sigmoid."""
+    return _gated(x, gate, up, down, lambda gates: F.silu(gates.clamp(-10, 10)))
+
+
+@swiglu.mistake(hint=1)
+def relu_on_up(x, gate, up, down):
+    """The product with `up` goes through ReLU: it stays as it is."""
+    return F.linear(F.silu(F.linear(x, gate)) * F.relu(F.linear(x, up)), down)
 
 
 @swiglu.finished

@@ -94,16 +94,17 @@ def _wrong_gradient(
     target = run_ours(_gradients(exercise, exercise.reference, names), inputs)
     if mine.error:
         return (
-            f"The values are right, but a later cell trains with your function, and there it raised {blame(mine.error)}"
+            "The values are right, but gradients must flow through it, as a model trains with such functions, and "
+            f"there it raised {blame(mine.error)}"
         )
     for name, got, wanted in zip(names, mine.value or [], target.value, strict=False):
         if got is None:
             return (
-                f"The values are right, but no gradient reaches `{name}`, and a later cell trains with your function: "
-                "leave out detach, no_grad, item, numpy and the like."
+                f"The values are right, but no gradient reaches `{name}`: it must flow, as a model trains with such "
+                "functions. Leave out detach, no_grad, item, numpy, new parameters and the like."
             )
         if found := difference(got, wanted, tolerance=10 * exercise.tolerance, name=f"gradient of {name}"):
-            return f"The values are right, and their gradient is not, which a later cell trains with: {found.sentence}"
+            return f"The values are right, and their gradient is not, with which a model trains: {found.sentence}"
     return None
 
 

@@ -21,12 +21,12 @@ class Prediction:
         print(f"Your prediction: {guess}\nThe outcome:     {outcome}")
 
 
-def predict(guess: object) -> Prediction:
-    """Write down a guess: a number, a word, several of them, or `...` for none.
+def predict(*guess: object) -> Prediction:
+    """Write down a guess: a number, a word, several of them with commas between, or `...` for none.
 
     The cell that computes the answer prints it beside the guess:
 
         guess = predict(0.5)
         guess.compare(0.71)
     """
-    return Prediction(guess)
+    return Prediction(guess[0] if len(guess) == 1 else list(guess) or ...)

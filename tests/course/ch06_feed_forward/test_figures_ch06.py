@@ -58,3 +58,11 @@ def test_the_tokens_with_the_largest_numbers_come_first(drawn):
     figures.strongest(torch.tensor([0.1, -3.0, 0.2, 2.0, 0.0, 0.3, 0.1]), WORDS, "Largest", count=2)
     _, bars = drawn().axes
     assert [bar.get_width() for bar in bars.patches] == pytest.approx([-3.0, 2.0])
+
+
+def test_an_unused_unit_is_marked_and_its_bars_stay_short(drawn):
+    figures.strongest(torch.tensor([1e-8, -3e-8, 2e-8, 0.0, 0.0, 0.0, 0.0]), WORDS, "Largest", count=2)
+    _, bars = drawn().axes
+    assert bars.get_xlim() == (-1, 1) and "unused" in bars.texts[0].get_text()
+    figures.strongest(torch.tensor([0.1, -3.0, 0.2, 2.0, 0.0, 0.3, 0.1]), WORDS, "Largest", count=2)
+    assert not drawn().axes[1].texts

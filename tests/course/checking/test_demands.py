@@ -82,7 +82,7 @@ def test_scores_through_numpy_are_seen():
         return torch.from_numpy(q.numpy() @ k.numpy().swapaxes(-1, -2) / q.shape[-1] ** 0.5)
 
     message = said("attention_scores", answer)
-    assert "a later cell trains with your function" in message and "requires grad" in message
+    assert "gradients must flow" in message and "requires grad" in message
 
 
 def test_a_wrong_gradient_of_right_values_is_seen():

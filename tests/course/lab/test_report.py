@@ -67,6 +67,13 @@ def test_a_prediction_is_echoed_beside_its_outcome_and_keeps_both(capsys, guess,
     assert (prediction.guess, prediction.outcome) == (guess, "0.71")
 
 
+def test_several_guesses_are_given_with_commas_or_as_a_list(capsys):
+    assert predict(60, 60, 60).guess == predict([60, 60, 60]).guess == [60, 60, 60]
+    assert predict().guess is predict(...).guess is ...
+    predict(1.7, 4.2).compare([1.98, 4.17])
+    assert capsys.readouterr().out == "Your prediction: [1.7, 4.2]\nThe outcome:     [1.98, 4.17]\n"
+
+
 def test_the_report_puts_a_prediction_beside_its_verdict(capsys):
     before_and_after(causal_mask=everything, guess=predict("fall"), new_tokens=1)
     said, computed = capsys.readouterr().out.splitlines()[-2:]
