@@ -7,6 +7,7 @@ import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral, Real
 from typing import Any
 
@@ -20,7 +21,7 @@ DTYPES = {name: getattr(torch, name) for name in NAMES.split()}
 
 @dataclass(frozen=True)
 class Source:
-    """A function as the code that defines its name."""
+    """A function or an object as the code that defines its name."""
 
     name: str
     code: str
@@ -83,14 +84,20 @@ def _decoded(value: Any, trusted: bool) -> Any:
     if kind == "dict":
         return {_decoded(key, trusted): _decoded(part, trusted) for key, part in content}
     if kind == "source" and trusted:
-        return _function(*content)
+        return _defined(*content)
     raise ValueError(f"unknown kind {kind!r}")
 
 
-def _function(name: str, code: str) -> Any:
-    space: dict[str, Any] = {}
+def _defined(name: str, code: str) -> Any:
+    return _space(code)[name]
+
+
+@cache
+def _space(code: str) -> dict[str, Any]:
+    """What the code defines: once, so that two names of one source share what they have in common."""
+    space: dict[str, Any] = {"__name__": "inputs"}
     exec(code, space)
-    return space[name]
+    return space
 
 
 def _tensor(tensor: str, shape: list[int], data: str) -> Tensor:

@@ -11,6 +11,7 @@ way of calling it, in no thread, leads there; and no other process can be starte
 
 import atexit
 import contextlib
+import copy
 import importlib
 import io
 import json
@@ -106,7 +107,7 @@ def _answer(function: Callable, inputs: tuple) -> dict[str, Any]:
     with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return {"value": encode(function(*inputs))}
+            return {"value": encode(function(*copy.deepcopy(inputs)))}  # recipes build the objects that they stand for
         except ForbiddenCall as error:
             return {"forbidden": str(error)}
         except Exception as error:

@@ -4,22 +4,19 @@ The grader draws inputs from a seed of its own, the student's function is called
 what it returns comes back as raw arrays, and the grader compares them with the reference itself.
 """
 
-import ast
 import inspect
 import json
-import textwrap
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from types import FunctionType, ModuleType
-from typing import Any
 
 from pocketgpt.course.checking.check import compared, diagnose
 from pocketgpt.course.checking.exercise import Exercise
 from pocketgpt.course.checking.run import Run, run
 from pocketgpt.course.syllabus import all_exercises as exercises
-from pocketgpt.grading.arrays import Source, decode, encode
+from pocketgpt.grading.arrays import decode, encode
+from pocketgpt.grading.sources import case_as_source, source_of
 
 # Running a reference silences the whole process for a moment, and Python 3.11 miscounts when two threads parse at once.
 ONE_AT_A_TIME = threading.Lock()
@@ -38,7 +35,7 @@ class Questions:
 
     def __str__(self) -> str:
         """As text, for `blind.reply`."""
-        return json.dumps([encode(tuple(map(_as_source, case))) for case in self.cases])
+        return json.dumps([encode(case_as_source(case)) for case in self.cases])
 
 
 def judge(questions: Questions, text: str | None) -> str | None:
@@ -69,34 +66,6 @@ def standalone(exercise: Exercise) -> str:
     """
     function = inspect.unwrap(exercise.finished_answer)
     return f"{source_of(function)}\n{exercise.name} = {function.__name__}"
-
-
-def _as_source(value: Any) -> Any:
-    return Source(value.__name__, source_of(inspect.unwrap(value))) if isinstance(value, FunctionType) else value
-
-
-@cache
-def source_of(function: FunctionType) -> str:
-    """Source that defines a function of the course, with the imports that it needs.
-
-    Raises TypeError if it calls a helper of the course.
-    """
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    tree.body[0].decorator_list = []
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    bound = {node.id for node in found if isinstance(node.ctx, ast.Store)}
-    bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-    names = {node.id for node in found} - bound
-    lines = []
-    for name in sorted(names & {*function.__globals__}):
-        value = function.__globals__[name]
-        if isinstance(value, ModuleType):
-            lines.append(f"import {value.__name__} as {name}")
-        elif getattr(value, "__module__", "pocketgpt").split(".")[0] != "pocketgpt":
-            lines.append(f"from {value.__module__} import {value.__qualname__} as {name}")
-        else:
-            raise TypeError(f"{function.__name__} of {function.__module__} has to stand alone, and uses {name}.")
-    return "\n".join([*lines, ast.unparse(tree)])
 
 
 def empty(name: str) -> str:

@@ -1,6 +1,7 @@
 """Secret questions: right answers survive the way out of the sandbox, and everything else is found out."""
 
 import contextlib
+import copy
 import json
 import math
 
@@ -177,3 +178,18 @@ def test_any_demanded_error_is_judged_right_and_another_is_not(monkeypatch):
 
     assert asked(exercise, raising(ValueError), monkeypatch) is None
     assert "raises RuntimeError" in asked(exercise, raising(RuntimeError), monkeypatch)
+
+
+def test_objects_of_one_case_share_what_they_share(monkeypatch):
+    """The loss of a case depends on the very blocks that come with it; with other blocks every gradient is None."""
+    exercise = exercises()["gradient_norms"]
+    cases = json.loads(str(Questions.draw(exercise, 3)))
+    loss, blocks = copy.deepcopy(decode(cases[0], trusted=True))
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in blocks.parameters())
+
+
+def test_a_source_without_trust_is_an_error():
+    case = json.loads(str(Questions.draw(exercises()["gradient_norms"], 3)))[0]
+    with pytest.raises(ValueError, match="source"):
+        decode(case)

@@ -508,9 +508,10 @@ def texts_look_at_each_other(x, weights, n_heads):
 
 @multi_head_attention.finished
 def with_the_fused_operator(x, weights, n_heads):
-    q, k, v = (_split(F.linear(x, weights[name]), n_heads) for name in PROJECTIONS[:3])
+    projected = (F.linear(x, weights[name]) for name in ("q_proj", "k_proj", "v_proj"))
+    q, k, v = (each.unflatten(-1, (n_heads, -1)).transpose(1, 2) for each in projected)
     y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return F.linear(_merge(y), weights["o_proj"])
+    return F.linear(y.transpose(1, 2).flatten(2), weights["o_proj"])
 
 
 @multi_head_attention.accepted

@@ -245,7 +245,9 @@ def test_an_error_in_the_answer_shows_the_learners_line():
 
     message = said("attention_scores", answer)
     assert "raised RuntimeError in line" in message
-    assert "`return torch.stack([q, k[..., :0]])  # sizes differ`: stack expects each tensor to be equal size" in message
+    assert (
+        "`return torch.stack([q, k[..., :0]])  # sizes differ`: stack expects each tensor to be equal size" in message
+    )
 
 
 @pytest.mark.parametrize(
