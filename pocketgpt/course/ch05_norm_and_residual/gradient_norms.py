@@ -196,6 +196,18 @@ def from_the_last(loss, blocks):
     return gradient_norms.reference(loss, blocks).flip(0)
 
 
+@gradient_norms.mistake(hint=3)
+def sum_never_reset(loss, blocks):
+    """The sum of squares goes on from block to block: start it anew in each."""
+    return gradient_norms.reference(loss, blocks).square().cumsum(0).sqrt()
+
+
+@gradient_norms.mistake(hint=2)
+def largest_norm(loss, blocks):
+    """This is the largest of the parameters' norms: add up their squares, and take the root."""
+    return torch.stack([torch.stack([g.norm() for g in each]).max() for each in _gradients(loss, blocks)])
+
+
 def _norms_of_grad(blocks):
     return torch.stack(
         [torch.stack([p.grad.norm() for p in block.parameters() if p.grad is not None]).norm() for block in blocks]
