@@ -82,6 +82,9 @@ recall(5)
 # at the end it is the embedding plus everything that any layer has added. Layers read the stream and write to it; they
 # have no other way to talk to each other.
 #
+# In this chapter a **layer** is one attention or one feed-forward layer, and a **block** is two layers: attention, then
+# feed-forward. Depth is counted in blocks.
+#
 # A sum of many terms grows. So that a layer does not have to care how large the stream has become, it reads the stream
 # through a **norm**, which brings every token's vector to a steady size.
 
@@ -97,12 +100,13 @@ recall(5)
 # 36, its root is **6**: the result is (−1, −1, 1, 1).
 
 # %%
-x = torch.tensor([2.0, 2.0, 14.0, 14.0])
-rms = x.square().mean().sqrt()
-deviation = x.var(correction=0).sqrt()
-print("RMS", rms.item(), "gives", [round(number, 2) for number in (x / rms).tolist()])
-print("deviation", deviation.item(), "gives", ((x - x.mean()) / deviation).tolist())
-print("divided by n − 1:", [round(number, 3) for number in ((x - x.mean()) / x.std()).tolist()])
+token = torch.tensor([2.0, 2.0, 14.0, 14.0])
+rms = token.square().mean().sqrt()
+centered = token - token.mean()
+deviation = token.var(correction=0).sqrt()
+print("RMS", rms.item(), "gives", [round(number, 2) for number in (token / rms).tolist()])
+print("deviation", deviation.item(), "gives", (centered / deviation).tolist())
+print("divided by n − 1:", [round(number, 3) for number in (centered / token.std()).tolist()])
 
 # %% [markdown]
 # The last line is a trap: PyTorch's `std` and `var` divide by n − 1 unless you say `correction=0`. Norms divide by n.
@@ -110,10 +114,10 @@ print("divided by n − 1:", [round(number, 3) for number in ((x - x.mean()) / x
 # What does each norm forget? Give them x, then 10 · x, then x + 20.
 
 # %%
-vectors = torch.stack([x, 10 * x, x + 20])
+vectors = torch.stack([token, 10 * token, token + 20])
 by_rms = vectors / vectors.square().mean(-1, keepdim=True).sqrt()
-centered = vectors - vectors.mean(-1, keepdim=True)
-by_layer = centered / centered.square().mean(-1, keepdim=True).sqrt()
+differences = vectors - vectors.mean(-1, keepdim=True)
+by_layer = differences / differences.square().mean(-1, keepdim=True).sqrt()
 two_norms(vectors, by_rms, by_layer, ["x", "10 · x", "x + 20"])
 
 # %% [markdown]
@@ -144,7 +148,7 @@ block_orders()
 # first, unchanged. In post-norm it passes through every norm on the way.
 #
 # **The numerical traps.** Where eps stands decides what happens to small vectors. And a square overflows early:
-# float16 ends at 65,504, so no number above 255 can be squared in it.
+# float16 ends at 65,504, so no number from 256 on can be squared in it.
 
 # %%
 small, eps = torch.full((4,), 0.1), 0.1
@@ -161,6 +165,7 @@ print("300² in float16:", torch.tensor(300.0, dtype=torch.float16).square().ite
 # 2. Normalize each token over the last axis: subtract its mean, divide by √(variance + eps).
 # 3. The variance is the mean of (x − mean)², divided by d_model. eps is **inside** the root.
 # 4. Then multiply by `weight` and add `bias`. The result has the shape of `x`.
+# 5. The check refuses `F.layer_norm`, `nn.LayerNorm` and their relatives.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -201,7 +206,8 @@ check.layer_norm(layer_norm)
 # 1. `x` has shape (…, d_model), `weight` has shape (d_model,), `eps` is a number.
 # 2. Divide each token by √(mean of x² + eps), over the last axis. The mean of `x` is not subtracted.
 # 3. Multiply by `weight`. The result has the shape of `x`.
-# 4. `x` may be float16 with numbers up to 300. Square in float32, and return float16.
+# 4. `x` may be float16 with numbers beyond 256. Square in float32, and return float16.
+# 5. The check refuses `F.rms_norm`, `nn.RMSNorm` and their relatives.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -315,7 +321,7 @@ pre_norm, post_norm = yours("pre_norm"), yours("post_norm")
 # side by side as one long vector, and take its length.
 #
 # 1. `loss` is a tensor without axes that was computed with `blocks`, an `nn.ModuleList`.
-# 2. Return a tensor of shape (n_layers,): for each block the root of the sum of the squares of all gradients of its parameters.
+# 2. Return a tensor of shape (n_blocks,): for each block the root of the sum of the squares of all gradients of its parameters.
 # 3. Gradients that an earlier backward pass left in `.grad` must not count.
 # 4. A parameter that the loss does not use has no gradient, and counts as 0.
 #
@@ -340,7 +346,7 @@ pre_norm, post_norm = yours("pre_norm"), yours("post_norm")
 
 # %%
 def gradient_norms(loss: torch.Tensor, blocks: nn.ModuleList) -> torch.Tensor:
-    """Returns (n_layers,): the size of the gradient in each block."""
+    """Returns (n_blocks,): the size of the gradient in each block."""
     ### BEGIN SOLUTION
     blocks.zero_grad()
     loss.backward()
@@ -442,7 +448,7 @@ for order, first in ((pre_norm, True), (post_norm, False)):
 # ## 5 · Predict, then run: two popular sentences
 #
 # You will read that *"post-norm's gradient vanishes in deep models"*, and that *"post-norm cannot be trained without
-# warm-up"*. Test both on small character models: d_model 48, LayerNorm, 2 to 48 layers, with two kinds of starting weights.
+# warm-up"*. Test both on small character models: d_model 48, LayerNorm, 2 to 48 blocks, with two kinds of starting weights.
 #
 # - **GPT-2's start**: weights with standard deviation 0.02; the projections that write into the stream are smaller by
 #   1/√(number of layers that write).
@@ -452,7 +458,7 @@ for order, first in ((pre_norm, True), (post_norm, False)):
 # First, new models that have learned nothing. Your `pre_norm` and `post_norm` are in all blocks, your `gradient_norms`
 # measures. The text is our page of *Macbeth*, as notebooks run offline.
 #
-# **Predict**: GPT-2's start, post-norm. By what factor does the gradient in the *first* block change from 2 layers to 48?
+# **Predict**: GPT-2's start, post-norm. By what factor does the gradient in the *first* block change from 2 blocks to 48?
 # (1: not at all; 0.01: it falls to a hundredth.)
 
 # %%
@@ -462,9 +468,9 @@ torch.set_num_threads(1)  # models this small are faster on one thread
 page = torch.tensor(character_tokenizer().encode(asset("held-out.txt").read_text()))
 
 
-def gradients_at_start(start: str, name: str, n_layers: int) -> torch.Tensor:
+def gradients_at_start(start: str, name: str, n_blocks: int) -> torch.Tensor:
     order = pre_norm if name == "pre" else post_norm
-    model = transplant(new_model(name, start, n_layers), block_order=order)
+    model = transplant(new_model(name, start, n_blocks), block_order=order)
     return gradient_norms(next_character_loss(model, random_windows(page, BATCH)), model.blocks)
 
 
@@ -479,20 +485,22 @@ gradients_by_depth(gradients)
 # %% [markdown]
 # Look at the right column. With GPT-2's start, post-norm's gradient is small, about a fifteenth of pre-norm's, but it is the
 # same in every block and at every depth. A constant factor is not vanishing, and Adam divides it away. With Xavier's start
-# it is between 0.5 and 4 in every block, at every depth. (Two other seeds gave the same picture.)
+# it is between 0.5 and about 4 in every block, at every depth. (Two other seeds gave the same picture.) So in **new** models
+# post-norm's gradient does not vanish.
 #
-# The gradient that does fall with depth is pre-norm's, bottom left: in the last block from above 1 with 2 layers to 0.2 with 48.
-# Xiong et al. (2020) derived this: near the output it falls like 1/√(layers) in pre-norm, and stays large in post-norm. Their
-# argument for warm-up is that post-norm's first steps are too **large** there, not too small.
+# The gradient that does fall with depth is pre-norm's from Xavier's start, bottom left: in the last block from 1.1 with 2
+# blocks to 0.2 with 48. Xiong et al. (2020) derived this: from that start, near the output, it falls like 1/√(blocks) in
+# pre-norm, and stays large in post-norm. Their argument for warm-up is that post-norm's first steps are too **large** there,
+# not too small. GPT-2's factor nearly removes the fall (top left).
 
 # %% [markdown]
 # ### Which of the four learns?
 #
-# Now training: 12 layers, AdamW with a rate of 3e-3 from the first step on, 100 steps of 12 × 48 characters, on Shakespeare's
-# plays. Warm-up means that the rate grows from 0 to 3e-3 during the first 40 steps. We ran each combination with three seeds,
-# with and without it, and stored the losses (`python -m pocketgpt.course.ch05_norm_and_residual.experiments` trains all of
-# them again, in about ten minutes on an idle core). A model that knows how frequent each character is, and nothing
-# else, has the loss 3.37.
+# Now training: 12 blocks, AdamW with a rate of 3e-3 from the first step on, 100 steps of 12 × 48 characters, on Shakespeare's
+# plays. Warm-up means that the rate grows from 0 to 3e-3 during the first 40 steps. We ran each combination with three seeds
+# (with 8 and 24 blocks: one), with and without it, and stored the losses (`python -m pocketgpt.course.ch05_norm_and_residual.experiments` trains all of
+# them again, in ten minutes). A model that knows how frequent each character is, and nothing
+# else, has the loss 3.37. In the pictures a line is the median of the seeds, and a band their range.
 #
 # **Predict** the order of these four without warm-up, from the smallest loss to the largest:
 #
@@ -526,23 +534,23 @@ show_curves(12)
 sliders(show_curves, depth=[12, 4, 8, 24])
 
 # %% [markdown]
-# Neither sentence holds as it stands.
+# The second sentence does not hold as it stands.
 #
-# - **Post-norm from GPT-2's start** trains without warm-up, at 4, 8, 12 and 24 layers, and in these 100 steps it is ahead of
-#   pre-norm: 2.42 against 2.60 to 2.74 at 12 layers, 2.43 against 3.00 at 24.
-# - **Post-norm from Xavier's start** trains with 4 layers (2.45). With 8, 12 and 24 it has learned how frequent characters
-#   are, 3.38, and nothing else, with warm-up and without.
-# - **Warm-up** helps in one place only: pre-norm from GPT-2's start with 8 layers or more (3.00 becomes 2.64 at 24). Everywhere
-#   else it costs a little, as 40 of 100 steps are smaller, or changes nothing.
+# - **Post-norm from GPT-2's start** trains without warm-up, with 4, 8, 12 and 24 blocks, and in these 100 steps it is ahead of
+#   pre-norm: 2.41 to 2.42 against 2.60 to 2.74 with 12 blocks, 2.43 against 3.00 with 24.
+# - **Post-norm from Xavier's start** trains with 4 blocks (2.45). With 8, 12 and 24 it learns within 100 steps how frequent
+#   characters are, 3.38, and nothing else, with warm-up and without.
+# - **Warm-up** helps in one place only: pre-norm from GPT-2's start with 8 blocks or more (3.00 becomes 2.64 with 24). Elsewhere
+#   it costs a little or changes nothing.
 #
-# So it is the order *and* the start. And this is 100 steps of a small model at one rate; one seed at 8 and 24 layers, three
-# at 4 and 12. The end of training is another question: the course's two siblings of three layers, trained for 2,000
-# steps with warm-up from GPT-2's start, differ in the order alone.
+# So it is the order *and* the start. But 100 steps of a small model at one rate cannot tell stuck from late: with 24 blocks, pre-norm from GPT-2's start is on the same plateau until step 60, and then leaves it.
+# The end of training is another question: the course's two siblings of three blocks, trained for 2,000 steps with warm-up from
+# GPT-2's start, differ in the order alone. The best of three seeds, on windows of 64 characters:
 
 # %%
 for name in ("base", "post_norm"):
     losses = sibling_losses()[name][64]
-    print(f"{name:9}: {min(losses):.1f} nats per character on held-out plays")
+    print(f"{name:9}: {min(losses):.2f} nats per character on held-out plays")
 
 # %% [markdown]
 # There *base*, the one with pre-norm, is ahead.
@@ -575,13 +583,26 @@ loss = trained_on_the_page(stuck)
 print(f"after:  spread {prediction_spread(stuck):.2f}, loss {loss:.1f}")
 
 # %% [markdown]
-# It says the same at **every** position: it has learned how frequent characters are, and stopped reading. Why? Measure
-# with your `stream_share` how much the first and the last layer of a *new* model add beside the stream.
+# It says the same at **every** position: it has learned how frequent characters are, and stopped reading. Is its gradient
+# still what it was?
+
+# %%
+new = transplant(new_model("post", "xavier", 12), block_order=post_norm)
+for name, model in (("new", new), ("stuck", stuck)):
+    norms = gradient_norms(next_character_loss(model, held_out), model.blocks)
+    small = (norms[0] < norms[-1] / 100).item()
+    print(f"{name:5}: last block {norms[-1]:.1f}, first block below a hundredth of that: {small}")
+
+# %% [markdown]
+# Now it does vanish on the way to the first block. There it was 0.8 in the new model, and is 0.01 after 5 steps, 0.0001 after 20
+# and 0.00002 after 60 (two other seeds: 0.00006 and 0.0001). Post-norm from GPT-2's start has 0.06 there after 60 steps, and
+# 0.09 in the last block. So the first popular sentence describes this model **as it gets stuck**. Why does it?
+# Measure with your `stream_share` how much the first layer (attention) and the last (feed-forward) of a *new* model add.
 
 
 # %%
-def follow(model: nn.Module, order) -> tuple[list, list]:
-    """The streams and additions of every layer, on the held-out windows."""
+def follow(model: nn.Module, order, windows: torch.Tensor) -> tuple[list, list]:
+    """The streams and additions of every layer."""
     streams, additions = [], []
 
     def recording(x: torch.Tensor, norm, layer) -> torch.Tensor:
@@ -589,23 +610,24 @@ def follow(model: nn.Module, order) -> tuple[list, list]:
         return order(x, norm, lambda h: additions.append(layer(h)) or additions[-1])
 
     with torch.no_grad():
-        transplant(model, block_order=recording).features(held_out[:, :-1])
+        transplant(model, block_order=recording).features(windows[:, :-1])
     return streams, additions
 
 
 # %%
-for start, name in (("gpt2", "post"), ("xavier", "post"), ("xavier", "pre")):
+for start, name in (("gpt2", "pre"), ("gpt2", "post"), ("xavier", "pre"), ("xavier", "post")):
     order = pre_norm if name == "pre" else post_norm
-    streams, additions = follow(new_model(name, start, 12), order)
-    shares = [stream_share(streams[i], additions[i]).median().item() for i in (0, -1)]
-    print(f"{start:6} {name:4}: the first layer adds {shares[0]:.3f}, the last {shares[1]:.3f}")
+    streams, additions = follow(new_model(name, start, 12), order, held_out)
+    first, last = (stream_share(streams[i], additions[i]).median().item() for i in (0, -1))
+    print(f"{start:6} {name:4}: the first layer adds {first:.3f}, the last {last:.3f}")
 
 # %% [markdown]
-# With Xavier's start and post-norm, every one of 24 layers adds a quarter of what is there or more (most of them half), and
-# the norm shrinks the sum back to size 1, the old part included: each layer rewrites the stream. With GPT-2's
-# start it adds a few thousandths. In pre-norm the first layer overwhelms the embedding, but the stream grows, and by the last layer the share is small. Liu et
-# al. (2020) argue that large shares are what makes post-norm hard to train: a step changes all layers at once, and each
-# passes on, amplified, what the layers before it changed.
+# With Xavier's start and post-norm, the 24 layers add from a quarter of what is there to all of it; half is typical. And
+# the norm shrinks the sum back to size 1, the old part included: each layer rewrites the stream. With GPT-2's start it adds a
+# few thousandths. In pre-norm from Xavier's start the first layer overwhelms the embedding, but the stream grows, and by the
+# last layer the share is small. From GPT-2's start no pre-norm layer adds more than a fifth. Liu et al. (2020) argue that large
+# shares are what makes post-norm hard to train: a step changes all layers at once, and each passes on, amplified, what the
+# layers before it changed.
 #
 # If that is the reason, then smaller additions must free the stuck model, with everything else left as it was. **Predict** its
 # loss if o_proj and down_proj, the projections that write into the stream, start at a fifth of Xavier's size.
@@ -621,10 +643,11 @@ guess.compare(f"{trained_on_the_page(freed):.1f}")
 print(f"spread {prediction_spread(freed):.1f}")
 
 # %% [markdown]
-# It learns (and so do two other seeds: 2.5 each, with spread 0.5). What counts is how much a layer adds **beside what is there**
-# when training begins. Pre-norm takes care of that by itself: its stream grows, and later additions are a smaller share.
-# Post-norm shrinks the stream each time and needs a start that is small enough. DeepNet (Wang et al. 2022) trains post-norm
-# with 1,000 layers this way: a factor on the stream, and smaller starting weights.
+# It learns (and so do two other seeds: 2.5 each, with spread 0.5). In post-norm, where every sum is shrunk again, what counts is
+# how much a layer adds **beside what is there** when training begins: it needs a start that is small enough. Pre-norm from
+# Xavier's start learns although its first layer adds three times what is there: nothing shrinks the sum, so later additions
+# are a smaller share. DeepNet (Wang et al. 2022) trains post-norm with 1,000 blocks by a factor on the stream and smaller
+# starting weights.
 
 # %% [markdown]
 # ## 6 · Yours in the real model
@@ -635,25 +658,26 @@ print(f"spread {prediction_spread(freed):.1f}")
 before_and_after(rms_norm=rms_norm, block_order=pre_norm)
 
 # %% [markdown]
-# Your `post_norm` runs in a sibling, a character model of three layers that was trained in that order:
+# Your `post_norm` runs in a sibling, a character model of three blocks that was trained in that order:
 
 # %%
 before_and_after(model="post_norm", block_order=post_norm, prompt="ROMEO:\nWhat ", new_tokens=60)
 
 # %% [markdown]
 # Now your `layer_norm` goes where RMSNorm was, in the shipped model, which has never met it: it subtracts the mean, for
-# which no weight is prepared. **Predict** by how much the loss of 4.10 on the page of *Macbeth* rises.
+# which no weight is prepared. **Predict** by how much the loss on the page of *Macbeth* rises (4.11 as trained, on windows
+# of 256 tokens).
 
 # %%
 guess = predict(...)  # a difference
 
 tokens = torch.tensor(pocket_tokenizer().encode(asset("held-out.txt").read_text()))
-held_out = tokens[: len(tokens) // 257 * 257].view(-1, 257)  # what `follow` reads from here on
+passages = tokens[: len(tokens) // 257 * 257].view(-1, 257)
 
 
 def loss_of(model: nn.Module) -> float:
     with torch.no_grad():
-        return next_character_loss(model, held_out).item()
+        return next_character_loss(model, passages).item()
 
 
 def with_mean_removed(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -665,15 +689,15 @@ rise = loss_of(transplant(pocket_model(), rms_norm=with_mean_removed)) - as_trai
 guess.compare(f"{rise:.2f}")
 
 # %% [markdown]
-# Nearly nothing happens. The mean of a token's 192 numbers turns out to be 0.07 of their size (printed below), so there is
-# little to remove. That is the case for RMSNorm: the same effect for less work. What do other mistakes do?
+# Nearly nothing happens. The mean of a token's 192 numbers turns out to be 0.07 of their size (printed below), hardly more
+# than random numbers would have (0.8/√192 = 0.06): there is little to remove. That is the case for RMSNorm: the same effect for less work. What do other mistakes do?
 
 # %%
 symptoms("rms_norm", "pre_norm")
 
 # %% [markdown]
-# **What the model does not notice**: eps outside the root or missing, the mean removed, the deviation for the RMS, and squares in
-# float16, as it computes in float32. **What it does**: nearly every other order of norm, layer and addition costs more than
+# **What the model does not notice**: eps outside the root or missing, the mean removed, the deviation for the RMS, and what goes
+# wrong in float16 (squares there, a float32 result), as it computes in float32. **What it does**: nearly every other order of norm, layer and addition costs more than
 # 1 nat, and two norms leak: with a mean over the tokens, each position sees all later ones.
 #
 # ### The stream, layer by layer
@@ -681,7 +705,7 @@ symptoms("rms_norm", "pre_norm")
 # `follow` records the stream of the shipped model on the page.
 
 # %%
-streams, additions = follow(pocket_model(), pre_norm)
+streams, additions = follow(pocket_model(), pre_norm, passages)
 streams.append(streams[-1] + additions[-1])
 sizes = torch.stack([x.square().mean(-1).sqrt().mean() for x in streams])
 shares = torch.stack([stream_share(x, y).mean() for x, y in zip(streams, additions, strict=False)])
@@ -696,7 +720,8 @@ stream_growth(sizes, shares)
 # %% [markdown]
 # The stream is never normalized, whatever the word "pre-norm" may suggest: it grows fivefold. The feed-forward layer of block 0
 # adds about twice as much as was there, every other layer between a third and a half. You may read that in pre-norm the
-# later layers count less, as the stream has grown. That holds for a new model (above, 3.1 and 0.15). In this trained one
+# later layers count less, as the stream has grown. That holds for a new model from Xavier's start
+# (above, 3.1 and 0.15). In this trained one
 # the additions have grown with the stream.
 #
 # ### Blocks as edits
@@ -705,7 +730,7 @@ stream_growth(sizes, shares)
 # two losses (4.11 as trained, on these windows): without block 1, and with block 1 run **twice**.
 
 # %%
-guess = predict(...)  # two losses: without block 1, and with it twice
+guess = predict(...)  # two losses, without block 1 and with it twice: such as [6, 4.5]
 
 rearranged = {
     "without 0": [1, 2, 3],
@@ -742,16 +767,16 @@ rearranged_blocks(losses, as_trained, math.log(4096))
 # - LayerNorm removes mean and size of each token, RMSNorm the size alone. Divide by n, eps inside the root, squares in
 #   float32.
 # - pre-norm: x + layer(norm(x)). post-norm: norm(x + layer(x)).
-# - Post-norm's gradient does not vanish with depth. Whether a deep post-norm model trains depends on the start: how much
-#   a layer adds beside what is there.
+# - In new models post-norm's gradient does not vanish with depth; in one that is stuck it does. Whether a deep post-norm model
+#   trains depends on the start: how much a layer adds beside what is there.
 # - Pre-norm never normalizes the stream: it grows with depth, and each layer's share depends on how much it adds.
 #
 # ### Three questions
 #
 # <details><summary>1. x = (3, 4) and eps = 0. What do RMSNorm and LayerNorm make of it?</summary>
 #
-# The mean square is 12.5, its root 3.54: (0.85, 1.13). LayerNorm: the mean is 3.5, the deviation 0.5: (−1, 1). With two numbers it is always
-# (−1, 1) or (1, −1).
+# The mean square is 12.5, its root 3.54: (0.85, 1.13). LayerNorm: the mean is 3.5, the deviation 0.5: (−1, 1). With two numbers that
+# differ it is always (−1, 1) or (1, −1).
 #
 # </details>
 # <details><summary>2. Why does a pre-norm model need one more norm before the head, and a post-norm model not?</summary>

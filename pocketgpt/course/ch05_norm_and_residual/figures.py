@@ -51,6 +51,14 @@ def block_orders() -> None:
         axes.plot([3, 3], [0.3, 9.2], color=PRE if pre else POST, linewidth=4, solid_capstyle="butt", zorder=1)
         axes.annotate("", (3, 9.9), (3, 9.0), arrowprops={"arrowstyle": "-|>", "color": PRE if pre else POST, "lw": 3})
         axes.plot([3, 7, 7, 3], [1.2, 1.2, 6.3, 6.3], color=INK, linewidth=1.3, zorder=0)
+        tips = [(3.7, 6.3), (7, 3.8), *([(7, 2.0)] if pre else [])]
+        tails = [(4.4, 6.3), (7, 3.2), (7, 1.3)]
+        for tip, tail in zip(
+            tips, tails, strict=False
+        ):  # the branch leaves the stream below, and comes back to it at the plus
+            axes.annotate(
+                "", tip, tail, arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.3, "shrinkA": 0, "shrinkB": 0}
+            )
         if pre:
             _box(axes, 7.0, 2.6, "norm", COLORS["key"])
         _box(axes, 7.0, 4.4, "layer", "#DDDDDD")
@@ -73,7 +81,7 @@ def _box(axes: Axes, x: float, y: float, label: str, color: str) -> None:
     axes.text(x, y, label, ha="center", va="center", fontsize=9, zorder=3)
 
 
-def gradients_by_depth(gradients: Mapping[tuple[str, str], Mapping[int, Float[Tensor, " n_layers"]]]) -> None:
+def gradients_by_depth(gradients: Mapping[tuple[str, str], Mapping[int, Float[Tensor, " n_blocks"]]]) -> None:
     """Plot the size of the gradient in each block, a line for each depth; `gradients` by (start, order) and depth."""
     starts = list(dict.fromkeys(start for start, _ in gradients))
     figure, grid = canvas(2, len(starts), width=8.4, height=2.7 * len(starts), sharex=True, sharey=True, squeeze=False)
@@ -82,10 +90,11 @@ def gradients_by_depth(gradients: Mapping[tuple[str, str], Mapping[int, Float[Te
         for i, (depth, norms) in enumerate(by_depth.items()):
             shade = plt.get_cmap("viridis")(0.9 * i / max(1, len(by_depth) - 1))
             place = torch.linspace(0, 1, len(norms))
-            axes.plot(place, norms, ".-", color=shade, linewidth=1.3, markersize=4, label=f"{depth} layers")
-        ends = [norms[-1].item() for norms in by_depth.values()]
-        what = f"last block: {ends[0]:.2g} → {ends[-1]:.2g}"
-        axes.set_title(f"{START_NAMES[start]}, {ORDER_NAMES[order]}\n{what}", fontsize=9)
+            axes.plot(place, norms, ".-", color=shade, linewidth=1.3, markersize=4, label=f"{depth} blocks")
+        (low, shallow), *_, (high, deep) = by_depth.items()
+        ends = [f"{name} {shallow[i]:.2g} → {deep[i]:.2g}" for name, i in (("first", 0), ("last", -1))]
+        what = f"{low} → {high} blocks: {', '.join(ends)}"
+        axes.set_title(f"{START_NAMES[start]}, {ORDER_NAMES[order]}\n{what}", fontsize=8.5)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
     grid[0, -1].legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -127,8 +136,9 @@ def training_curves(
         axes.set(xlabel="step", title=list(START_NAMES.values())[start])
     row[0].set(ylabel="held-out loss (nats per character)", ylim=(2.2, 4.2))
     row[0].legend(fontsize=8, loc="upper right")
-    said = f"{' and '.join(stuck)} {'is' if len(stuck) == 1 else 'are'} stuck" if stuck else "all four learn"
-    _title(figure, f"{depth} layers: {said}")
+    learn = "learns" if len(stuck) == 1 else "learn"
+    said = f"{' and '.join(stuck)} {learn} frequencies and no more" if stuck else "all four learn"
+    _title(figure, f"{depth} blocks, {(curves[0].shape[-1] - 1) * every} steps: {said}")
     plt.show()
 
 
@@ -152,7 +162,7 @@ def stream_growth(sizes: Float[Tensor, " places"], shares: Float[Tensor, " layer
     right.set_title(f"Layer {places[1:][int(shares.argmax())]} adds most beside what is there", fontsize=10)
     right.legend(fontsize=8)
     right.margins(y=0.15)
-    _title(figure, "The stream of the trained model grows from layer to layer")
+    _title(figure, "The stream of the trained model grows on its way through it")
     plt.show()
 
 

@@ -13,7 +13,7 @@ from pocketgpt.course.checking.recipes import Others, Recipe
 
 
 @exercise(points=1, returns=("norms",))
-def gradient_norms(loss: Tensor, blocks: nn.ModuleList) -> Float[Tensor, " n_layers"]:
+def gradient_norms(loss: Tensor, blocks: nn.ModuleList) -> Float[Tensor, " n_blocks"]:
     """The norm of the loss's gradient by all parameters of each block."""
     norms = []
     for block in blocks:
@@ -39,20 +39,20 @@ class Blocks(Recipe):
     """Blocks with weights that the seed decides; in the first of them one parameter may be unused."""
 
     seed: int
-    n_layers: int
+    n_blocks: int
     width: int
     unused: bool = False
 
     def build(self, others: Others) -> nn.ModuleList:
         rng = torch.Generator().manual_seed(self.seed)
-        blocks = nn.ModuleList(_Block(self.width, self.unused and i == 0) for i in range(self.n_layers))
+        blocks = nn.ModuleList(_Block(self.width, self.unused and i == 0) for i in range(self.n_blocks))
         for parameter in blocks.parameters():
             parameter.data = torch.randn(parameter.shape, generator=rng)
         return blocks
 
     def __repr__(self) -> str:
         unused = ", the first with a parameter that the loss does not use" if self.unused else ""
-        return f"{self.n_layers} blocks{unused}"
+        return f"{self.n_blocks} blocks{unused}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Loss(Recipe):
 
 @gradient_norms.inputs
 def _(rng):
-    for n_layers, width, earlier, unused in [
+    for n_blocks, width, earlier, unused in [
         (2, 3, False, False),
         (3, 5, False, False),
         (1, 4, False, False),
@@ -88,7 +88,7 @@ def _(rng):
         (2, 4, False, True),
         (4, 3, True, True),
     ]:
-        blocks = Blocks(drawn_seed(rng), n_layers, width, unused)
+        blocks = Blocks(drawn_seed(rng), n_blocks, width, unused)
         yield Loss(blocks, earlier), blocks
 
 
@@ -194,6 +194,18 @@ def last_parameter_only(loss, blocks):
 def from_the_last(loss, blocks):
     """The order is turned around: the first number belongs to the first block."""
     return gradient_norms.reference(loss, blocks).flip(0)
+
+
+@gradient_norms.mistake(hint=3)
+def sum_never_reset(loss, blocks):
+    """The sum of squares goes on from block to block: start it anew in each."""
+    return gradient_norms.reference(loss, blocks).square().cumsum(0).sqrt()
+
+
+@gradient_norms.mistake(hint=2)
+def largest_norm(loss, blocks):
+    """This is the largest of the parameters' norms: add up their squares, and take the root."""
+    return torch.stack([torch.stack([g.norm() for g in each]).max() for each in _gradients(loss, blocks)])
 
 
 def _norms_of_grad(blocks):

@@ -9,12 +9,20 @@ from pocketgpt.course.ch05_norm_and_residual.shared import NORM_OPERATORS
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, returns=("normalized",), forbidden=NORM_OPERATORS, choices={"eps": (0.1, 1e-5, 0.03)})
+@exercise(
+    points=1,
+    returns=("normalized",),
+    forbidden=NORM_OPERATORS,
+    choices={"eps": (0.1, 1e-5, 0.03)},
+    sizes={"d_model": (3, 4, 5, 6)},  # with one number or two, most mistakes look alike
+    gradients=("x", "weight", "bias"),
+)
 def layer_norm(
     x: Float[Tensor, "*batch d_model"], weight: Float[Tensor, " d_model"], bias: Float[Tensor, " d_model"], eps: float
 ) -> Float[Tensor, "*batch d_model"]:
-    """(x − mean) / √(variance + eps) over the last axis, times weight, plus bias."""
-    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+    """(x − mean) / √(variance + eps) over the last axis, times weight, plus bias; in float64, as the gradient
+    loses digits where the mean is large."""
+    return F.layer_norm(x.double(), x.shape[-1:], weight.double(), bias.double(), eps).to(x.dtype)
 
 
 def _centered(x):
@@ -137,8 +145,59 @@ def mean_kept_to_the_end(x, weight, bias, eps):
     return (x / (_variance(x) + eps).sqrt() - x.mean(-1, keepdim=True)) * weight + bias
 
 
+@layer_norm.mistake
+def difference_of_squares(x, weight, bias, eps):
+    """The variance is mean(x²) − mean² on paper, but where the mean is large the digits cancel: average (x − mean)²."""
+    variance = x.square().mean(-1, keepdim=True) - x.mean(-1, keepdim=True).square()
+    return _centered(x) / (variance + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake
+def eps_of_its_own(x, weight, bias, eps):
+    """The eps is the fixed number 1e-5: use the argument."""
+    return _centered(x) / (_variance(x) + 1e-5).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=3)
+def root_of_the_deviation(x, weight, bias, eps):
+    """The root is taken twice: the standard deviation is the root of the variance already."""
+    return _centered(x) / (_variance(x).sqrt() + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake
+def only_the_mean_divided(x, weight, bias, eps):
+    """Only the mean is divided: x − mean needs parentheses, and then the root divides both."""
+    return (x - x.mean(-1, keepdim=True) / (_variance(x) + eps).sqrt()) * weight + bias
+
+
+@layer_norm.mistake(hint=3)
+def scale_and_shift_exchanged(x, weight, bias, eps):
+    """Weight and bias have changed places: multiply by the weight, add the bias."""
+    return _centered(x) / (_variance(x) + eps).sqrt() * bias + weight
+
+
+@layer_norm.mistake(hint=2)
+def keepdim_forgotten(x, weight, bias, eps):
+    """Mean and variance have lost their axis, and (T,) is lined up with d_model instead of the tokens: use
+    `keepdim=True`."""
+    return (x - x.mean(-1)) / (x.var(-1, correction=0) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=2)
+def over_two_axes(x, weight, bias, eps):
+    """Mean and variance run over the last two axes: every token has its own, over the last axis."""
+    variance = x.var((-2, -1), correction=0, keepdim=True)
+    return (x - x.mean((-2, -1), keepdim=True)) / (variance + eps).sqrt() * weight + bias
+
+
 @layer_norm.inputs
 def _(rng):
+    # A mean of 128 that float32 represents without error, whereas mean(x²) − mean² has lost three digits.
+    offsets = torch.randint(40, 90, (8, 4), generator=rng) / 64
+    x = 128 + torch.cat([offsets, -offsets], -1)
+    yield x, *torch.ones(2, 8), 1e-5
+    # As many tokens as numbers in each: a mean without keepdim would go unnoticed here.
+    yield torch.randn(5, 5, generator=rng), *torch.randn(2, 5, generator=rng), 0.1
     equal = torch.randn(3, 1, generator=rng).expand(3, 4).contiguous()  # no deviation at all
     weight, bias = torch.randn(2, 4, generator=rng)
     yield equal, weight, bias, 1e-5

@@ -10,7 +10,7 @@ from pocketgpt.course.ch05_norm_and_residual.shared import FixedLayer, FixedNorm
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, returns=("stream",), gradients=("x",))
+@exercise(points=1, returns=("stream",), sizes={"d_model": (3, 4, 5, 6)}, gradients=("x",))
 def post_norm(x: Float[Tensor, "*batch seq d_model"], norm: Callable, layer: Callable) -> Tensor:
     """norm(x + layer(x)), computed by PyTorch's TransformerEncoderLayer with norm_first=False."""
     return pytorch_block(x, norm, layer, norm_first=False)
@@ -103,6 +103,32 @@ def multiplied(x, norm, layer):
 def subtracted(x, norm, layer):
     """The layer's output is subtracted: add it."""
     return norm(x - layer(x))
+
+
+@post_norm.mistake(hint=2)
+def normalized_before_and_after(x, norm, layer):
+    """The stream is normalized before the layer reads it, and again at the end: there is one norm, around the sum."""
+    x = norm(x)
+    return norm(x + layer(x))
+
+
+@post_norm.mistake(hint=2)
+def stream_overwritten(x, norm, layer):
+    """The layer's output has taken the place of x before the sum: add it to the x that came in."""
+    x = layer(x)
+    return norm(x + layer(x))
+
+
+@post_norm.mistake(hint=1)
+def layer_of_the_sum(x, norm, layer):
+    """The layer gets x + norm(x): it reads x alone, and the norm takes the sum of x and the layer's output."""
+    return layer(x + norm(x))
+
+
+@post_norm.mistake
+def normalized_stream_in_the_sum(x, norm, layer):
+    """The sum has norm(x) in it: add x as it came in, and normalize once, at the end."""
+    return norm(norm(x) + layer(x))
 
 
 @post_norm.finished

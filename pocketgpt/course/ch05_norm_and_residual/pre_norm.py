@@ -9,7 +9,7 @@ from pocketgpt.course.ch05_norm_and_residual.shared import FixedLayer, FixedNorm
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, returns=("stream",), replaces="block_order", gradients=("x",))
+@exercise(points=1, returns=("stream",), replaces="block_order", sizes={"d_model": (3, 4, 5, 6)}, gradients=("x",))
 def pre_norm(x: Float[Tensor, "*batch seq d_model"], norm: Callable, layer: Callable) -> Tensor:
     """x + layer(norm(x)), computed by PyTorch's TransformerEncoderLayer with norm_first=True."""
     return pytorch_block(x, norm, layer, norm_first=True)
@@ -111,6 +111,12 @@ def twice(x, norm, layer):
     """The layer acts twice: one step is one addition."""
     x = x + layer(norm(x))
     return x + layer(norm(x))
+
+
+@pre_norm.mistake(hint=2)
+def normalized_stream_too(x, norm, layer):
+    """Three terms are added: norm(x) is what the layer reads, and no term of the sum."""
+    return x + norm(x) + layer(norm(x))
 
 
 @pre_norm.finished

@@ -15,6 +15,8 @@ from pocketgpt.course.checking.exercise import exercise
     forbidden=NORM_OPERATORS,
     replaces="rms_norm",
     choices={"eps": (0.1, 1e-5, 0.03)},
+    sizes={"d_model": (3, 4, 5, 6)},  # with one number or two, most mistakes look alike
+    gradients=("x", "weight"),
 )
 def rms_norm(
     x: Float[Tensor, "*batch d_model"], weight: Float[Tensor, " d_model"], eps: float
@@ -39,6 +41,7 @@ def _(rng):
     # As many tokens as numbers in each: a root without keepdim would go unnoticed here.
     yield torch.randn(5, 5, generator=rng), torch.randn(5, generator=rng), 0.1
     yield 0.1 * torch.randn(2, 5, generator=rng) + 3, torch.randn(5, generator=rng), 0.1
+    yield 0.1 * torch.randn(2, 5, generator=rng), torch.randn(5, generator=rng), 0.1  # eps is most of the sum
 
 
 def _mean_square(x, dim=-1):
@@ -160,6 +163,31 @@ def root_of_the_mean(x, weight, eps):
 def multiplied(x, weight, eps):
     """This multiplies by the root: divide by it (or multiply by `rsqrt`)."""
     return (x.float() * (_mean_square(x) + eps).sqrt()).to(x.dtype) * weight
+
+
+@rms_norm.mistake(hint=3)
+def eps_of_its_own(x, weight, eps):
+    """The eps is the fixed number 1e-5: use the argument."""
+    return _divided(x, (_mean_square(x) + 1e-5).sqrt(), weight)
+
+
+@rms_norm.mistake(hint=2)
+def both_roots(x, weight, eps):
+    """The root is taken of the mean square and of eps, each alone: add them first, then take one root."""
+    return _divided(x, _mean_square(x).sqrt() + eps**0.5, weight)
+
+
+@rms_norm.mistake
+def centered_above_only(x, weight, eps):
+    """The mean is subtracted above: divide x itself."""
+    centered = x.float() - x.float().mean(-1, keepdim=True)
+    return _divided(centered, (_mean_square(x) + eps).sqrt(), weight).to(x.dtype)
+
+
+@rms_norm.mistake(hint=1)
+def length_for_root(x, weight, eps):
+    """This divides by the length, the root of the sum of squares: RMS is the root of their mean."""
+    return _divided(x, x.float().norm(dim=-1, keepdim=True).clamp_min(1e-12), weight)
 
 
 @rms_norm.finished

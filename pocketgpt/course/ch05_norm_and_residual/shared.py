@@ -30,14 +30,15 @@ class FixedNorm:
 
 @dataclass(frozen=True)
 class FixedLayer:
-    """A layer, tanh(x W) + b, with weights that the seed decides."""
+    """A layer, tanh(y W) + b with y = x + the mean of x over the tokens, with weights that the seed decides."""
 
     seed: int
 
     def __call__(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         width = x.shape[-1]
         *matrix, bias = _numbers(self.seed, width + 1, width).to(x.dtype)
-        return torch.tanh(x @ torch.stack(matrix)) + bias
+        mixed = x + x.mean(-2, keepdim=True)  # as in attention, a token alone gives something else
+        return torch.tanh(mixed @ torch.stack(matrix)) + bias
 
     def __repr__(self) -> str:
         return "a layer"

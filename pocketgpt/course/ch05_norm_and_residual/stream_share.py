@@ -7,7 +7,7 @@ from torch import Tensor
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, returns=("share",), sizes={"seq": (3, 4, 5, 6, 7)})
+@exercise(points=1, returns=("share",), sizes={"seq": (3, 4, 5, 6, 7), "d_model": (3, 4, 5, 6)})
 def stream_share(
     before: Float[Tensor, "*batch seq d_model"], added: Float[Tensor, "*batch seq d_model"]
 ) -> Float[Tensor, "*batch seq"]:
@@ -95,6 +95,37 @@ def growth(before, added):
 def along_the_stream(before, added):
     """This is the part of the addition along the stream: take its whole length, whatever its direction."""
     return (added * before).sum(-1) / before.square().sum(-1)
+
+
+@stream_share.mistake(hint=2)
+def deviations(before, added):
+    """This compares standard deviations, which leave the mean out: a length counts it."""
+    return added.std(-1) / before.std(-1)
+
+
+@stream_share.mistake(hint=3)
+def root_above_only(before, added):
+    """The root is missing below: both are lengths."""
+    return added.norm(dim=-1) / before.square().sum(-1)
+
+
+@stream_share.mistake(hint=3)
+def root_below_only(before, added):
+    """The root is missing above: both are lengths."""
+    return added.square().sum(-1) / before.norm(dim=-1)
+
+
+@stream_share.mistake
+def growth_beyond_one(before, added):
+    """This is by what share the stream becomes longer: take the length of the addition, also where it does not lengthen
+    the stream."""
+    return (before + added).norm(dim=-1) / before.norm(dim=-1) - 1
+
+
+@stream_share.mistake
+def at_most_one(before, added):
+    """The share is cut off at 1: a layer may add more than was there."""
+    return (added.norm(dim=-1) / before.norm(dim=-1)).clamp(max=1)
 
 
 @stream_share.finished

@@ -49,10 +49,10 @@ def test_the_drawing_of_the_orders_names_both(drawn):
 def test_the_title_of_the_curves_names_what_is_stuck_and_nothing_else(drawn):
     curves = torch.full((2, 2, 3, 6), 2.5)
     figures.training_curves({0: curves, 40: curves}, 10, 3.3, 4)
-    assert drawn().get_suptitle() == "4 layers: all four learn"
+    assert drawn().get_suptitle() == "4 blocks, 50 steps: all four learn"
     stuck = curves.clone()
     stuck[1, 1] = 3.32
     figures.training_curves({0: stuck, 40: stuck}, 10, 3.3, 12)
-    assert drawn().get_suptitle() == "12 layers: post-norm from Xavier's start is stuck"
+    assert drawn().get_suptitle() == "12 blocks, 50 steps: post-norm from Xavier's start learns frequencies and no more"
     figures.training_curves({0: stuck, 40: curves}, 10, 3.3, 12)  # warm-up frees it
-    assert drawn().get_suptitle() == "12 layers: all four learn"
+    assert drawn().get_suptitle() == "12 blocks, 50 steps: all four learn"
