@@ -13,8 +13,9 @@ from pocketgpt.course.checking.exercise import exercise
     points=1,
     returns=("frequencies",),
     replaces="rope_frequencies",
+    dtype=torch.float32,
     tolerance=1e-5,
-    choices={"d_head": (8, 4, 12, 2, 32)},
+    choices={"d_head": (8, 4, 12, 6, 32)},
 )
 def rope_frequencies(d_head: int, theta: float) -> Float[Tensor, " half"]:
     """theta^(−2i/d_head) for every pair i of a head, in radians per token, fastest first."""

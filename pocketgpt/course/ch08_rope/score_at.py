@@ -54,6 +54,7 @@ def _(rng):
     yield q, k, m + 7, m, fast_and_slow
     yield q, k, m, m, fast_and_slow
     yield q, k, 200 + m, 150, fast_and_slow
+    yield q, k, 5_000 + m, 5_000, fast_and_slow  # a table of angles has an end, a text may not
 
 
 def _turn(x, position, frequencies):
