@@ -58,6 +58,12 @@ def ends_at_one_over_theta(d_head, theta):
 
 
 @rope_frequencies.mistake(hint=2)
+def divided_by_d_head_minus_2(d_head, theta):
+    """The exponents are i/(d_head − 2) here: they are 2i/d_head."""
+    return theta ** (-torch.arange(d_head // 2) / (d_head - 2))
+
+
+@rope_frequencies.mistake(hint=2)
 def begins_with_pair_one(d_head, theta):
     """The pairs are counted from 1: pair 0 has the exponent 0, so the fastest turns by one radian per token."""
     return theta ** (-torch.arange(2, d_head + 2, 2) / d_head)

@@ -98,6 +98,26 @@ def one_frequency_for_all(q, k, m, n, frequencies):
     return _turn(q, m, frequencies[0]) @ _turn(k, n, frequencies[0])
 
 
+@score_at.mistake(hint=2)
+def frequencies_not_used(q, k, m, n, frequencies):
+    """The frequencies are not used, so every pair turns by one radian per token: the angle is position times
+    frequency."""
+    ones = torch.ones_like(frequencies)
+    return _turn(q, m, ones) @ _turn(k, n, ones)
+
+
+@score_at.mistake(hint=2)
+def positions_divided_by_the_frequencies(q, k, m, n, frequencies):
+    """The positions are divided by the frequencies: the angle is position times frequency."""
+    return _turn(q, m, 1 / frequencies) @ _turn(k, n, 1 / frequencies)
+
+
+@score_at.mistake(hint=1)
+def no_later_keys(q, k, m, n, frequencies):
+    """A key that comes after the query is scored as if it stood beside it: the distance m − n may be negative."""
+    return _turn(q, max(m - n, 0), frequencies) @ k
+
+
 @score_at.mistake(hint=1)
 def positions_not_used(q, k, m, n, frequencies):
     """This is the score without positions, or with both at the same one: turn q by m and k by n."""
