@@ -96,8 +96,7 @@ for m, n in ((2, 1), (102, 101), (5, 5), (7, 5), (8, 5), (11, 5)):
     print(f"query at {m:3}, key at {n:3}: {sum(products):.2f}")
 
 # %% [markdown]
-# Two lines to compare: (2, 1) and (102, 101) have the same score. And the last one: six tokens apart the score is nearly
-# back at 4, because the fast pair has made almost a full turn. Only the slow pair knows that six is far.
+# (2, 1) and (102, 101) have the same score. And six tokens apart, the score is nearly back at 4, because the fast pair has made almost a full turn. Only the slow pair knows that six is far.
 
 # %% [markdown]
 # ## 2 · The equation
@@ -116,8 +115,8 @@ for m, n in ((2, 1), (102, 101), (5, 5), (7, 5), (8, 5), (11, 5)):
 # | $\omega_i$ | the frequency of pair i, radians per token | one number |
 # | $\theta$ | the base, 10,000 in our model | one number |
 #
-# Write $R_m$ for all these turns together, a matrix. (It is chapter 7's $M_m$, whose sine came before its cosine, hence its
-# other sign.) **Why only the distance counts, in three lines:**
+# Write $R_m$ for all these turns together, a matrix. (Chapter 7 put the sine before the cosine in each
+# pair, so its $M_m$ turns the other way.) **Why only the distance counts, in three lines:**
 #
 # 1. Turning back is transposing: $R_m^\top = R_{-m}$.
 # 2. Turns add up: $R_a R_b = R_{a+b}$.
@@ -127,7 +126,7 @@ for m, n in ((2, 1), (102, 101), (5, 5), (7, 5), (8, 5), (11, 5)):
 # and nobody multiplies by a matrix: four products per pair do it.
 #
 # **The numerical trap.** An angle is position times frequency, and it must be right to a fraction of a radian. bfloat16
-# counts exactly only to 256, so its angles are wrong long before a text of 1,000 tokens ends. After exercise 8.3 you measure it.
+# counts exactly only to 256, so its angles are wrong long before a text of 1,000 tokens ends. You measure it below.
 
 # %% [markdown]
 # ## 3 · Your turn
@@ -170,7 +169,8 @@ def rope_frequencies(d_head: int, theta: float) -> torch.Tensor:
 check.rope_frequencies(rope_frequencies)
 
 # %% [markdown]
-# A head of the pocket model has 32 coordinates, 16 pairs. Here is each as the hand of a clock, at five positions.
+# A head of the pocket model has 32 coordinates, 16 pairs. Here is each as the hand of a clock, at five positions. (Hands turn clockwise
+# from twelve, the equation counterclockwise; the angles are the same.)
 
 # %%
 rope_frequencies = yours("rope_frequencies")
@@ -178,7 +178,7 @@ frequencies = rope_frequencies(32, 10_000.0)
 clocks(frequencies, [[0], [1], [8], [64], [255]], "Fast hands race, slow hands hardly move")
 
 # %% [markdown]
-# Move the position. Which hand is the first to complete a turn, and which are still near twelve at 255?
+# Move the position. Which hand is the last one that completes a turn before 1,023, and at which position?
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -192,10 +192,11 @@ angles_by_position(frequencies, trained=256, longest=4096)
 
 # %% [markdown]
 # Left: the pocket model was trained on texts of 256 tokens. Seven pairs go round at least once in that time, so the model
-# has met all of their angles. The other nine have not come round: at position 300 their hands point **where they never
-# pointed** in training. Keep this for section 5.
+# has met all of their angles. The other nine have not come round: between a query at 300 and a key at 0 their hands
+# open an angle **that was never met** in training.
 #
-# And the reason for all this: take a query and a key three tokens apart, and slide both along the text.
+# And the reason for all this: take a query and a key three tokens apart, and slide both along the text. Gray is
+# the angle between their hands.
 
 # %%
 rows = [[3, 0], [103, 100], [60_003, 60_000]]
@@ -221,7 +222,7 @@ sliders(show, query=(64, 1023), distance=(0, 64))
 #    broadcast: the model passes (1, 1, T, d_head/2).
 # 2. Row t of them has the cosines and sines of all angles at the position of token t. They are computed for you.
 # 3. The pairs are **half-split**: $x_i$ and $x_{i+h}$, with h = d_head/2.
-# 4. Return a new tensor of the shape of x, every pair turned as in the equation.
+# 4. Return a new tensor of the shape and dtype of x, every pair turned as in the equation. Gradients flow through it to x.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -259,11 +260,9 @@ apply_rope = yours("apply_rope")
 # %% [markdown]
 # ### Exercise 8.3 · `score_at` · easy, 10 minutes
 #
-# An instrument for one query and one key.
-#
 # 1. `q` and `k` have shape (d_head,). q is at position `m`, k at position `n`, two whole numbers.
 # 2. `frequencies` has shape (d_head/2,).
-# 3. Return the dot product of the turned q and the turned k, a tensor without axes. No scale.
+# 3. Return the dot product of the turned q and the turned k, a tensor without axes, with the dtype of q. No scale.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -301,7 +300,7 @@ check.score_at(score_at)
 
 # %% [markdown]
 # One fixed query and key, 0 to 150 tokens apart, with the query at five places. And, on the right, 100 random vectors that
-# are query and key at once.
+# are query and key at once: the mean of all, and twelve of them.
 
 # %%
 score_at = yours("score_at")
@@ -316,11 +315,11 @@ scores_by_distance(curves, torch.tensor(samples))
 
 # %% [markdown]
 # The five curves lie on each other: relative, seen. The right panel corrects a sentence that is often read, *scores decay with
-# distance*. The **mean** over many vectors that equal their partner does fall. A single score swings up and down, and for a
-# query and key that do not resemble each other, there is nothing to fall from.
+# distance*. The **mean** over many vectors that equal their partner falls over the first 50 tokens, from 32 to 12, and then swings
+# too: 7 at distance 85, 19 at 100. For a query and key that do not resemble each other, there is nothing to fall from.
 #
-# How exact is it? Here is the largest error of 100 scores, three tokens apart, when the angles are made in float32 and in
-# bfloat16. Right is what float64 says.
+# How exact is it? Here is the largest error of 100 scores, three tokens apart, with angles in float32 and in bfloat16. Right is
+# what float64 says.
 
 
 # %%
@@ -342,10 +341,10 @@ for name, found in errors.items():
 errors_by_position(places, {name: torch.tensor(found) for name, found in errors.items()})
 
 # %% [markdown]
-# These scores have sizes up to 15 or so. float32 is off by 10⁻⁵ at position 100 and still by less than 0.1 at a million. bfloat16 is off by 0.4 at
-# position 100, and at 1,000 by as much as the scores themselves. Inside the pocket model such angles cost 0.002
-# nats if the text begins at position 0, and 0.68 if it begins at 1,000. So models that run in bfloat16 keep positions,
-# frequencies and angles in float32, and round the turned queries and keys at the end.
+# These scores have sizes up to 18. float32 is off by 10⁻⁵ at position 100 and still by less than 0.1 at a million. bfloat16 is off
+# by 0.4 at position 100, and at 1,000 by as much as the scores themselves. Inside the pocket model such angles cost 0.002 nats if
+# the text begins at position 0, and 0.68 if it begins at 1,000. So models that run in bfloat16 usually keep positions, frequencies
+# and angles in float32. Rounding cosines and sines later is milder: that error does not grow with the position.
 
 # %% [markdown]
 # ### Exercise 8.4 · `to_half_split` · easy, 10 minutes
@@ -356,9 +355,9 @@ errors_by_position(places, {name: torch.tensor(found) for name, found in errors.
 layouts(8)
 
 # %% [markdown]
-# The paper, Meta's own Llama files and DeepSeek use neighbors. Llama's files on Hugging Face, Qwen, Mistral and our model use halves.
-# Neither is better: a coordinate gets its meaning from the row of `q_proj` that makes it, so reordering the **rows** turns
-# one layout into the other. Weights of one with code of the other load without any error.
+# The paper, Meta's own Llama files and DeepSeek use neighbors (**interleaved**). Llama's files on Hugging Face, Qwen, Mistral and
+# our model use halves. Neither is better: row j of `q_proj` makes coordinate j, so reordering the **rows** turns one layout into
+# the other. Weights of one with code of the other load without any error.
 #
 # 1. `weight` has shape (n_heads · d_head, d_model): a q_proj or k_proj made for interleaved pairs.
 # 2. Return it with the rows of each head reordered, so that code for halves computes the same scores: rows 0, 2, 4, … of the
@@ -396,12 +395,12 @@ check.to_half_split(to_half_split)
 
 # %% [markdown]
 # Now play the published checkpoint. The next cell writes the pocket model's weights in the interleaved layout, loads them as
-# they are, and then through your function. Six heads make queries, and only two make keys (chapter 9). **Predict** the two
-# losses. (The model's own is 4.10; one that knows nothing has 8.32.)
+# they are, and then through your function. Six heads make queries, and only two make keys (chapter 9). **Predict** the loss
+# of the weights as they are. (The model's own is 4.10; one that knows nothing has 8.32.)
 
 # %%
 to_half_split = yours("to_half_split")
-guess = predict(...)  # the loss as they are, and through to_half_split
+guess = predict(...)  # the loss of the weights as they are
 
 tokens = torch.tensor(pocket_tokenizer().encode(asset("held-out.txt").read_text()))
 windows, model = tokens[: len(tokens) // 256 * 256].view(-1, 256), pocket_model()
@@ -426,12 +425,13 @@ def loaded(convert) -> torch.nn.Module:
 
 
 as_it_is, converted = loaded(lambda weight, heads: weight), loaded(to_half_split)
-guess.compare((round(loss_of(as_it_is), 2), round(loss_of(converted), 2)))
+print(f"through to_half_split: {loss_of(converted):.2f}")
+guess.compare(round(loss_of(as_it_is), 2))
 
 # %% [markdown]
-# No error and no NaN, and the loss is far below guessing. It is about what the model has without any rotation (5.24, section 6). It happened to TinyLlama and to Llama 2
-# 70B in llama.cpp (links at the end). Three variants of the trap: permuting weights that somebody has permuted already;
-# permuting k_proj with the number of **query** heads; and permuting v_proj, which RoPE never touches.
+# No error and no NaN, and the loss is far below guessing: 5.22, about what the model has without any rotation (5.24, section 6). It
+# happened to TinyLlama and to Llama 2 70B in llama.cpp (links at the end). Permuting twice is the same trap, and permuting k_proj
+# with the number of **query** heads.
 
 # %% [markdown]
 # ### Exercise 8.5 · `stretch` · medium, 20 minutes
@@ -481,8 +481,8 @@ stretch = yours("stretch")
 # %% [markdown]
 # ## 4 · The same number, three ways
 #
-# Your rotation; chapter 7's form, one matrix of 2 × 2 blocks for each token; and complex numbers, for which a turn is one
-# multiplication. (Our tests also hold the five functions equal to those of the library `transformers`.)
+# Your rotation; chapter 7's form, one matrix for each token, for halves made of four diagonal h × h blocks; and complex numbers, for
+# which a turn is one multiplication. (Our tests also hold the five functions equal to those of `transformers`.)
 
 # %%
 x = torch.randn(2, 3, 7, 8, generator=torch.Generator().manual_seed(0))
@@ -509,7 +509,8 @@ print("lengths unchanged:", torch.allclose(mine.norm(dim=-1), x.norm(dim=-1), at
 #
 # - **plain**: the trained frequencies.
 # - **linear** and **NTK**: yours, with factor 4.
-# - **dynamic NTK**: NTK with the factor that the present length needs, so that nothing changes up to 256.
+# - **dynamic NTK**: NTK with the factor that the present length needs, so that nothing changes up to 256. Each 64 tokens
+#   are measured as the end of a text.
 # - **YaRN**: fast pairs unchanged, slow ones divided by 4, a ramp between, and scores a little sharper.
 # - **window**: plain angles, but each token sees only itself and the 255 before it.
 #
@@ -525,21 +526,21 @@ for way in ways:
     by_64 = torch.tensor(measured[way])
     parts = by_64[:4].mean(), by_64[4:8].mean(), by_64[8:].mean(), by_64.mean()
     print(f"{way:18}" + "".join(f"{part:9.2f}" for part in parts))
-guess.compare(", ".join(sorted(ways, key=lambda way: sum(measured[way]))))
+best_first = sorted(ways, key=lambda way: sum(measured[way]))
+guess.compare(", ".join(way.split()[0] for way in best_first))
 
 # %%
 title = "Past 256 tokens plain RoPE fails; the best way to read on is to forget"
 loss_by_position({way: measured[way] for way in ways}, trained=256, size=64, title=title)
 
 # %% [markdown]
-# Two surprises. **Linear is worst of all, from the first token on.** The model knows every angle and has met no step so small: neighbors are a
-# quarter of a token apart for the fast pairs, which used to tell them apart. Its authors fine-tune for up to 1,000 steps; without that it
-# is worse than nothing here. And **the best way to read on is to forget.** With a window no distance is new, and the loss stays
-# where it was.
+# Two surprises. **Linear is worst of all, from the first token on.** The model knows every angle and has met no step so small:
+# neighbors are a quarter of a token apart. Its authors fine-tune for up to 1,000 steps; without that it is worse than nothing here.
+# And **the best way to read on is to forget.** With a window no distance is new, and the loss stays where it was.
 #
-# Between the two: plain angles hold to about 320 and have failed by 450. NTK with factor 4 gives out at about 700, not at
-# 1,024, because its middle pairs are stretched by less than 4; and it is not free before 256 either. Dynamic NTK changes nothing up to 256
-# and pays later. YaRN is nearly level over the whole text.
+# Between the two: plain angles hold to about 320 and have failed by 450. NTK with factor 4 gives out at about 700, not at 1,024,
+# because its middle pairs are stretched by less than 4; and it is not free before 256 either. YaRN is nearly level over the whole
+# text.
 #
 # ### What "extrapolates" means
 #
@@ -548,25 +549,26 @@ loss_by_position({way: measured[way] for way in ways}, trained=256, size=64, tit
 #
 # So here is a text where it does depend: 48 tokens, then something else, then the same 48 tokens again. The pocket model has heads that
 # copy (chapter 2), and we measure the loss on the second half of the copy, over 48 texts. Without a first copy it would be about 4.1.
-# **Predict** which of the six ways copies best when the first copy begins 320 tokens earlier.
+# **Predict** at which of five distances YaRN copies best.
 
 # %%
-guess = predict(...)  # one of plain, linear, ntk, dynamic, yarn, window
+guess = predict(...)  # 64, 128, 192, 320 or 640
 
-found = copy_losses()
+found, distances = copy_losses(), (64, 128, 192, 320, 640)
 for way in ways:
-    print(f"{way:10}", {distance: found[way][distance] for distance in (64, 128, 192, 320, 640)})
-guess.compare(min(ways, key=lambda way: found[way][320]))
+    print(f"{way:10}", {distance: found[way][distance] for distance in distances})
+guess.compare(min(distances, key=lambda distance: found["yarn 4"][distance]))
 
 # %%
-title = "YaRN finds copies beyond the trained length; plain angles and a window do not"
-copies_by_distance({way: found[way] for way in ways}, trained=256, title=title)
+title = "YaRN finds copies up to about 800 tokens away, plain angles hardly at 192"
+copies_by_distance({way: found[way] for way in ways}, trained=256, no_copy=4.1, title=title)
 
 # %% [markdown]
-# YaRN copies over 320 tokens (1.54) as well as plain angles do over 128 (1.58), and pays with its near copies: 2.33 at 64, where plain
-# has 1.38. The
-# window, best a moment ago, is blind here: the first copy is out of its sight. And look at plain angles **before** 256: at 192 they hardly
-# copy any more (3.29). A text of 256 tokens has 192 pairs of tokens that are 64 apart, and only 64 that are 192 apart, so these were hardly trained.
+# YaRN copies over 320 tokens (1.54) as well as plain angles do over 128 (1.58), and pays with its near copies: 2.33 at 64, where
+# plain has 1.38. The window, best a moment ago, is blind here: the first copy is out of its sight. And look at plain angles
+# **before** 256: at 192 they hardly copy any more (3.29). The weights can: with the same ones, NTK (1.75) and YaRN (1.84) copy over
+# 192. A text of 256 tokens has 192 pairs of tokens that are 64 apart and 64 that are 192 apart; whether that is the reason was not
+# tested.
 #
 # So ask of any "extrapolates": over which distance, on which task, and at what price for short texts? This was one model of 2.4 million
 # parameters. The same order on large ones is not implied; Peng et al. take Llama 2 from 4,096 to 128,000 tokens with YaRN **and** some
@@ -609,7 +611,7 @@ for kind in ("plain", "linear", "ntk"):
     print(f"{kind:7}", [f"{part.mean():.1f}" for part in by_token.split(256)])
 
 # %% [markdown]
-# A number is the mean loss of a quarter. In every quarter past the first, NTK is below plain and linear above it.
+# Each number is a quarter's mean loss. Past the first quarter, NTK is below plain and linear above it.
 #
 # ## 6 · Yours in the real model
 
@@ -634,16 +636,16 @@ def only_queries(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
 before_and_after(apply_rope=only_queries, guess=guess)
 
 # %% [markdown]
-# Above, by far. Every score now contains the query's absolute position, as if all keys stood at 0: token 200 looks at its neighbor as
+# Above, by far: 6.74. Every score now contains the query's absolute position, as if all keys stood at 0: token 200 looks at its neighbor as
 # at something 200 tokens away. A wrong order is worse than none.
 #
 # ### Moved, and frozen
 #
-# The same text, but its first token is at position 1,000, or at 10 million. And: some of the pairs stop turning. **Predict** the
-# loss for a start at 10 million, and for the four slowest and the four fastest pairs stopped. (As trained: 4.10.)
+# The same text, but its first token is at position 1,000, or at 10 million. And: some of the pairs stop turning. **Predict** in
+# which of the five cases below the loss rises.
 
 # %%
-guess = predict(...)  # three losses
+guess = predict(...)  # such as "starts at 10,000,000, six slowest stopped"
 
 
 def starting_at(start: int):
@@ -666,13 +668,13 @@ outcomes = {
 }
 for name, loss in outcomes.items():
     print(f"{name:21} {loss:.2f}")
-guess.compare([round(list(outcomes.values())[i], 2) for i in (1, 2, 4)])
+guess.compare(", ".join(name for name, loss in outcomes.items() if loss > 4.2))
 
 # %% [markdown]
-# Where the text begins does not matter, as the three lines promised. (At 10 million float32 is off by more than 1 in some scores, see
-# 8.3; divided by √32, this does not show in the loss.) The six slowest pairs turn by at most
-# 0.8 radians in 256 tokens, and the model does not miss them. The fast pairs are the ones that it reads with. That is
-# Pocket: a small model with short texts. Models for longer texts make the slow pairs slower still: Llama 3 raised theta to 500,000.
+# Where the text begins does not matter. (At 10 million float32 is off by more than 1 in some scores, see 8.3; divided by √32, this
+# does not show in the loss.) The six slowest pairs turn by at most 0.8 radians in 256 tokens, and the model does not miss them. The
+# fast pairs are the ones that it reads with. That is a small model with short texts. Llama 3, for longer ones, raised theta to
+# 500,000.
 #
 # ### What the model notices, and what not
 #
@@ -685,23 +687,23 @@ symptoms("apply_rope")
 symptoms("rope_frequencies")
 
 # %% [markdown]
-# **It notices** the other layout (5.36), a missing minus (5.33), a doubled exponent (5.19). Two rows have the same 5.61, because swapping cos and
-# sin and flipping the sign of sin change the scores in the same way.
+# **It notices** the other layout (5.36), a missing minus (5.33), a doubled exponent (5.19). (In 8.4 the weights have the other
+# layout, here the code: other coordinates meet, hence 5.22 there.) Some rows are equal because the scores are: cos and sin
+# exchanged are a turn backward and the same quarter turn for query and key (5.61); the first token's angles are zero, which turns nothing (5.24);
+# neighbors may be returned in either order (5.36). The other equal losses are chance. The three errors gave 32 frequencies, not 16.
 #
 # **It does not notice** a reordering that happens to queries and keys alike, halves exchanged or pairs returned side by side, because a dot
 # product does not care about the order of its terms; frequencies rounded to bfloat16, or ending at 1/theta, within 256 tokens;
-# a theta written into the code that happens to be its own. And one pass from the first token on cannot show a cache that
-# turns a new key by the wrong position. The checks find all of these but the last, which waits for
-# chapter 12.
+# a theta written into the code that happens to be its own. Nor can one pass show a cache that turns a new key by the wrong position (chapter 12). The checks find all the others.
 #
 # ## 7 · What to remember
 #
 # - RoPE turns each pair of a query and a key by position times frequency. Values stay as they are, and nothing is learned.
 # - The score then depends on the distance only: $R_m^\top R_n = R_{n-m}$. Compute the angles in float32.
-# - Fast pairs tell neighbors apart, slow pairs regions. A single score swings with the distance; only means decay.
+# - Fast pairs tell neighbors apart, slow pairs regions. Scores swing with the distance, and so does their mean past 50 tokens.
 # - Half-split or interleaved is a convention, a permutation of the rows of q_proj and k_proj. Mixing them raises no error.
-# - Relative is not far: angles between query and key that were never trained are noise to the model. Stretching keeps the
-#   angles known, and costs something on short texts too.
+# - Relative is not far: the model does not know angles between query and key that were never trained. Stretching avoids many, and
+#   costs something on short texts too.
 #
 # ### Three questions
 #
@@ -711,7 +713,7 @@ symptoms("rope_frequencies")
 # are 18. YaRN divides exactly these by the whole factor.
 #
 # </details>
-# <details><summary>2. Why must keys be turned before they are put into a cache (chapter 12), and why is dynamic NTK then wrong?</summary>
+# <details><summary>2. Why are keys usually turned before they are put into a cache (chapter 12), and why is dynamic NTK then wrong?</summary>
 #
 # The position of a key never changes, so it is turned once. A cached key that is turned again at the next step has the wrong
 # angle. Dynamic NTK changes all frequencies as the text grows: the keys in the cache have old angles, new queries the new
@@ -719,10 +721,10 @@ symptoms("rope_frequencies")
 #
 # </details>
 # <details><summary>3. Somebody divides all positions by 2 in place of the frequencies. Which kind of stretching is it, and what would the
-# loss of a text of 100 tokens be?</summary>
+# loss of a text of 256 tokens be?</summary>
 #
-# Linear with factor 2: only the product counts. Neighbors are then half a token apart, which was never trained, so short texts suffer too: over
-# the first 256 tokens the stored losses are 4.53 on average, against 3.68.
+# Linear with factor 2: only the product counts. Neighbors are then half a token apart, which was never trained, so short texts
+# suffer too: over 256 tokens the stored losses are 4.53 on average, against 3.68.
 #
 # </details>
 #
@@ -736,11 +738,10 @@ symptoms("rope_frequencies")
 # - Su et al. 2021, *RoFormer*, [arXiv 2104.09864](https://arxiv.org/abs/2104.09864): eq. 34 is `apply_rope`, with interleaved pairs.
 # - Chen et al. 2023, *Extending Context Window of Large Language Models via Positional Interpolation*,
 #   [arXiv 2306.15595](https://arxiv.org/abs/2306.15595): "linear", with 1,000 steps of fine-tuning.
-# - Peng et al. 2023, *YaRN*, [arXiv 2309.00071](https://arxiv.org/abs/2309.00071): also the history of NTK-aware and dynamic.
+# - Peng et al. 2023, *YaRN*, [arXiv 2309.00071](https://arxiv.org/abs/2309.00071).
 # - Barbero et al. 2024, *Round and Round We Go! What Makes Rotary Positional Encodings Useful?*,
 #   [arXiv 2410.06205](https://arxiv.org/abs/2410.06205): which pairs a large model uses.
-# - Press et al. 2021, *Train Short, Test Long*, [arXiv 2108.12409](https://arxiv.org/abs/2108.12409): ALiBi, and why plain
-#   rotations do not carry.
+# - Press et al. 2021, *Train Short, Test Long*, [arXiv 2108.12409](https://arxiv.org/abs/2108.12409): ALiBi.
 # - Layouts: [transformers #25199](https://github.com/huggingface/transformers/issues/25199),
 #   [TinyLlama #24](https://github.com/jzhang38/TinyLlama/issues/24),
 #   [llama.cpp #2376](https://github.com/ggml-org/llama.cpp/issues/2376). Dynamic NTK with a cache:

@@ -84,6 +84,43 @@ def turned_backward(x, cos, sin):
 
 
 @apply_rope.mistake(hint=3)
+def sine_and_cosine_change_places_in_the_first_half(x, cos, sin):
+    """In the first half sine and cosine have changed places: it is first · cos − second · sin."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * sin - second * cos, second * cos + first * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=1)
+def cosine_of_the_cosine(x, cos, sin):
+    """This takes the cosine and the sine once more: `cos` and `sin` are already those of the angles."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = cos.cos(), sin.sin()
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=1)
+def multiplied_by_the_table(x, cos, sin):
+    """The first half is multiplied by cos and the second by sin: both halves of the result need both halves of x."""
+    return x * torch.cat((cos, sin), dim=-1)
+
+
+@apply_rope.mistake
+def turned_twice(x, cos, sin):
+    """Every pair is turned twice by its angle: once."""
+    for _ in range(2):
+        first, second = x.chunk(2, dim=-1)
+        x = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return x
+
+
+@apply_rope.mistake
+def added_to_x(x, cos, sin):
+    """The turned x is added to x: return it alone. A rotation changes no length."""
+    first, second = x.chunk(2, dim=-1)
+    return x + torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=3)
 def cos_and_sin_exchanged(x, cos, sin):
     """The arguments cos and sin are exchanged: at position 0, where cos is 1 and sin is 0, nothing may turn."""
     first, second = x.chunk(2, dim=-1)

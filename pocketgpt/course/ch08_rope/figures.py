@@ -39,7 +39,7 @@ def clocks(frequencies: Float[Tensor, " half"], rows: Sequence[Sequence[int]], t
         label = " → ".join(f"{position:,}" for position in positions)
         axes_of_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     for axes, frequency in zip(grid[0], frequencies.tolist(), strict=True):
-        axes.set_title(f"{frequency:.3g}" if frequency >= 0.001 else f"{frequency:.1g}", fontsize=7.5, loc="center")
+        axes.set_title(f"{frequency:.2g}", fontsize=7.5, loc="center")
     figure.supxlabel("pairs, fastest first; above: radians per token", fontsize=9)
     figure.supylabel("query → key" if len(rows[0]) == 2 else "position", fontsize=9)
     _title(figure, title)
@@ -72,7 +72,7 @@ def angles_by_position(frequencies: Float[Tensor, " half"], trained: int, longes
     left.text(1.1, 2 * math.pi * 1.25, "one full turn", color=COLORS["yours"], fontsize=8)
     left.axvline(trained, color=COLORS["theory"], linewidth=1, linestyle=":")
     left.text(trained * 0.93, 2e-4, "trained", fontsize=8, ha="right", rotation=90)
-    left.set(xscale="log", yscale="log", xlabel="position (tokens)", ylabel="angle (radians)")
+    left.set(xscale="log", yscale="log", xlabel="position, or distance (tokens)", ylabel="angle (radians)")
     left.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
     left.set_yticks([0.001, 0.1, 10, 1000], ["0.001", "0.1", "10", "1,000"])
     left.minorticks_off()
@@ -100,17 +100,17 @@ def scores_by_distance(
     for i, (position, curve) in enumerate(scores.items()):
         left.plot(curve, color=CURVES[i], linewidth=11 - 2.4 * i, label=f"{position:,}")
     left.legend(title="query at", fontsize=7, title_fontsize=7, ncols=len(scores), loc="lower center",
-                handlelength=0.9, columnspacing=0.8)  # fmt: skip
+                handlelength=0.9, handletextpad=1.1, columnspacing=0.9)  # fmt: skip
     left.set(xlabel="distance (tokens)", ylabel="score")
     low, high = left.get_ylim()
     left.set_ylim(low - 0.28 * (high - low), high)
     left.set_title("One pair from everywhere: one curve", fontsize=9)
-    for sample in samples[:12]:
-        right.plot(sample, color=COLORS["quiet"], linewidth=0.6)
+    for i, sample in enumerate(samples[:12]):
+        right.plot(sample, color=COLORS["quiet"], linewidth=0.6, label="_" * (i > 0) + "single ones")
     right.plot(samples.mean(0), color=COLORS["theory"], label=f"mean of {len(samples)}")
     right.axhline(0, color=COLORS["quiet"], linewidth=0.8, linestyle=":")
     right.set(xlabel="distance (tokens)", ylabel="score")
-    right.set_title("Key = query: the mean falls, a single pair swings", fontsize=9)
+    right.set_title("Key = query: the mean falls at first, single ones swing", fontsize=9)
     right.legend(fontsize=8)
     _title(figure, "The score depends on the distance only, and not in a simple way")
     plt.show()
@@ -144,13 +144,14 @@ def loss_by_position(losses: Mapping[str, Sequence[float]], trained: int, size: 
     plt.show()
 
 
-def copies_by_distance(losses: Mapping[str, Mapping[int, float]], trained: int, title: str) -> None:
-    """Plot the loss on a repeated passage against the distance to its first occurrence."""
+def copies_by_distance(losses: Mapping[str, Mapping[int, float]], trained: int, no_copy: float, title: str) -> None:
+    """Plot the loss on a repeated passage against the distance to its first occurrence, and the loss without one."""
     _, axes = canvas(width=8.2, height=3.4)
     for name, by_distance in losses.items():
         label, color = KINDS[name if name in KINDS else name.split()[0]]
         axes.plot(list(by_distance), list(by_distance.values()), "o-", color=color, markersize=3, linewidth=1.5,
                   label=label)  # fmt: skip
+    axes.axhline(no_copy, color=COLORS["quiet"], linestyle="--", linewidth=1.2, label=f"no first copy: {no_copy}")
     axes.set(xlabel="distance to the first copy (tokens)", ylabel="loss on the copy (nats)", title=title)
     _trained_until(axes, trained)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -13,8 +13,9 @@ from pocketgpt.course.checking.exercise import exercise
     points=1,
     returns=("frequencies",),
     replaces="rope_frequencies",
+    dtype=torch.float32,
     tolerance=1e-5,
-    choices={"d_head": (8, 4, 12, 2, 32)},
+    choices={"d_head": (8, 4, 12, 6, 32)},
 )
 def rope_frequencies(d_head: int, theta: float) -> Float[Tensor, " half"]:
     """theta^(−2i/d_head) for every pair i of a head, in radians per token, fastest first."""
@@ -54,6 +55,12 @@ def exponent_doubled(d_head, theta):
 def ends_at_one_over_theta(d_head, theta):
     """The last exponent is 1 here, so the slowest pair turns by exactly 1/theta: it is (d_head − 2)/d_head."""
     return theta ** (-torch.linspace(0, 1, d_head // 2))
+
+
+@rope_frequencies.mistake(hint=2)
+def divided_by_d_head_minus_2(d_head, theta):
+    """The exponents are i/(d_head − 2) here: they are 2i/d_head."""
+    return theta ** (-torch.arange(d_head // 2) / (d_head - 2))
 
 
 @rope_frequencies.mistake(hint=2)

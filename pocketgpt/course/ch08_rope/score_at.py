@@ -54,6 +54,7 @@ def _(rng):
     yield q, k, m + 7, m, fast_and_slow
     yield q, k, m, m, fast_and_slow
     yield q, k, 200 + m, 150, fast_and_slow
+    yield q, k, 5_000 + m, 5_000, fast_and_slow  # a table of angles has an end, a text may not
 
 
 def _turn(x, position, frequencies):
@@ -95,6 +96,26 @@ def positions_in_degrees(q, k, m, n, frequencies):
 def one_frequency_for_all(q, k, m, n, frequencies):
     """Every pair turns by the first frequency: pair i has its own."""
     return _turn(q, m, frequencies[0]) @ _turn(k, n, frequencies[0])
+
+
+@score_at.mistake(hint=2)
+def frequencies_not_used(q, k, m, n, frequencies):
+    """The frequencies are not used, so every pair turns by one radian per token: the angle is position times
+    frequency."""
+    ones = torch.ones_like(frequencies)
+    return _turn(q, m, ones) @ _turn(k, n, ones)
+
+
+@score_at.mistake(hint=2)
+def positions_divided_by_the_frequencies(q, k, m, n, frequencies):
+    """The positions are divided by the frequencies: the angle is position times frequency."""
+    return _turn(q, m, 1 / frequencies) @ _turn(k, n, 1 / frequencies)
+
+
+@score_at.mistake(hint=1)
+def no_later_keys(q, k, m, n, frequencies):
+    """A key that comes after the query is scored as if it stood beside it: the distance m − n may be negative."""
+    return _turn(q, max(m - n, 0), frequencies) @ k
 
 
 @score_at.mistake(hint=1)

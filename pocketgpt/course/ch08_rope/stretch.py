@@ -11,7 +11,7 @@ from pocketgpt.course.checking.exercise import exercise
     points=2,
     returns=("frequencies",),
     choices={"factor": (2.0, 4.0, 8, 2.5, 1.0), "kind": ("linear", "ntk")},
-    sizes={"half": (2, 3, 4, 5, 8)},
+    sizes={"half": (4, 3, 5, 8)},
 )
 def stretch(frequencies: Float[Tensor, " half"], factor: float | int, kind: str) -> Float[Tensor, " half"]:
     """ "linear": all divided by factor. "ntk": those of a larger theta, theta · factor^(d_head/(d_head − 2))."""
@@ -48,7 +48,7 @@ def _larger_theta(frequencies, factor, power):
     return frequencies * factor ** (-power * torch.arange(half) / half)
 
 
-@stretch.mistake(hint=1)
+@stretch.mistake
 def multiplied(frequencies, factor, kind):
     """The frequencies are multiplied by the factor, which doubles the positions where it should halve them: "linear"
     divides."""
@@ -105,6 +105,50 @@ def pairs_taken_for_d_head(frequencies, factor, kind):
     """With "ntk" the number of pairs is taken for d_head: there are d_head/2 frequencies."""
     half = len(frequencies)
     return frequencies / factor if kind == "linear" else _larger_theta(frequencies, factor, half / max(half - 2, 0.5))
+
+
+@stretch.mistake(hint=3)
+def ramp_ends_halfway(frequencies, factor, kind):
+    """With "ntk" the exponents reach only 1/2, so the slowest pair is divided by the root of the factor: i/(h − 1) with
+    h frequencies, which ends at 1."""
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies * factor ** (-0.5 * torch.linspace(0, 1, len(frequencies)))
+
+
+@stretch.mistake(hint=3)
+def all_but_the_fastest(frequencies, factor, kind):
+    """With "ntk" every pair but the first is divided by the whole factor: the divisors rise from pair to pair by equal
+    ratios, from 1 to the factor."""
+    if kind == "linear":
+        return frequencies / factor
+    return torch.cat((frequencies[:1], frequencies[1:] / factor))
+
+
+@stretch.mistake(hint=3)
+def only_the_slowest(frequencies, factor, kind):
+    """With "ntk" only the last pair is divided by the factor: the divisors rise from pair to pair by equal ratios, from
+    1 to the factor."""
+    if kind == "linear":
+        return frequencies / factor
+    return torch.cat((frequencies[:-1], frequencies[-1:] / factor))
+
+
+@stretch.mistake(hint=3)
+def ends_joined_by_a_line(frequencies, factor, kind):
+    """With "ntk" the frequencies fall in equal steps from the first to the last: they fall by equal ratios."""
+    if kind == "linear":
+        return frequencies / factor
+    return torch.linspace(frequencies[0].item(), frequencies[-1].item() / factor, len(frequencies))
+
+
+@stretch.mistake(hint=3)
+def theta_of_ten_thousand(frequencies, factor, kind):
+    """With "ntk" a theta of 10,000 is written into the code: `frequencies` may come from another one."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return _larger_theta(10_000.0 ** (-torch.arange(half) / half), factor, half / (half - 1))
 
 
 @stretch.mistake(hint=3)

@@ -81,6 +81,12 @@ def heads_last(weight, n_heads):
     return weight.unflatten(0, (-1, 2, n_heads)).transpose(0, 1).flatten(0, 2)
 
 
+@to_half_split.mistake(hint=1)
+def heads_of_the_pocket_model(weight, n_heads):
+    """The argument `n_heads` is not used: six query heads are one model's, and its keys have two."""
+    return _halves(weight, 6)
+
+
 @to_half_split.mistake
 def only_the_first_head(weight, n_heads):
     """Only the first head is reordered: every head is."""

@@ -64,6 +64,7 @@ class Exercise:
     gradients   parameters whose gradient a later cell needs
     views       True if the result may share memory with an input
     raises      errors that some inputs demand, whatever their text; any of them counts
+    dtype       dtype of the result, where it is not that of the inputs
     seconds     time limit of a call, where it is not the usual one
     """
 
@@ -81,6 +82,7 @@ class Exercise:
     gradients: tuple[str, ...] = ()
     views: bool = False
     raises: tuple[type[Exception], ...] = ()
+    dtype: torch.dtype | None = None
     seconds: float | None = None
     mistakes: list[Mistake] = field(default_factory=list)
     accepted_answers: list[Callable] = field(default_factory=list)

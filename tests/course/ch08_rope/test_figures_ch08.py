@@ -36,7 +36,7 @@ def draw_all():
         ),
         "errors_by_position": lambda: figures.errors_by_position([10, 100], {"float32": torch.tensor([1e-6, 1e-4])}),
         "loss_by_position": lambda: figures.loss_by_position(losses, 256, 256, "title"),
-        "copies_by_distance": lambda: figures.copies_by_distance(copies, 100, "title"),
+        "copies_by_distance": lambda: figures.copies_by_distance(copies, 100, 1.5, "title"),
         "layouts": lambda: figures.layouts(8),
     }
 

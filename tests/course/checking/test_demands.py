@@ -136,6 +136,16 @@ def test_float16_may_be_computed_in_float32_and_is_returned():
     assert diagnose(EXERCISES["scaled_attention"], converted) is None
 
 
+def test_a_dtype_that_is_asked_for_is_demanded():
+    def answer(d_head, theta):
+        return theta ** -(torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
+
+    assert "`frequencies` should have the dtype torch.float32; yours has torch.float64" in said(
+        "rope_frequencies", answer
+    )
+    assert diagnose(EXERCISES["rope_frequencies"], lambda d_head, theta: answer(d_head, theta).float()) is None
+
+
 class EqualsEverything:
     def __eq__(self, other):
         return True
