@@ -492,7 +492,7 @@ guess.compare(f"{taken[48] / taken[1]:.0f}")
 # as fast at 48 heads. It still has to raise e to 12.6 million scores.
 #
 # So neither "more heads cost more" nor "heads are free" is the whole truth. GPT-2 chose d_head = 64 and Llama 128, and as many
-# heads as fit. That is a convention which suits the hardware, not a law about language.
+# heads as fit. That is a convention, not a law about language.
 
 # %% [markdown]
 # ## 6 · Yours in the real model
@@ -747,8 +747,8 @@ loudness(lengths, deltas, [(3, 0), (3, 3), (3, 5), (0, 2)])
 #
 # - Vaswani et al. 2017, *Attention Is All You Need*, [arXiv 1706.03762](https://arxiv.org/abs/1706.03762): section 3.2.2.
 # - Michel, Levy and Neubig 2019, *Are Sixteen Heads Really Better than One?*,
-#   [arXiv 1905.10650](https://arxiv.org/abs/1905.10650): heads silenced one at a
-#   time and many at once, in a translation model and in BERT.
+#   [arXiv 1905.10650](https://arxiv.org/abs/1905.10650): heads silenced in a
+#   translation model and in BERT.
 # - Voita et al. 2019, *Analyzing Multi-Head Self-Attention: Specialized Heads Do the Heavy Lifting, the Rest Can Be Pruned*,
 #   [arXiv 1905.09418](https://arxiv.org/abs/1905.09418).
 # - Olsson et al. 2022, *In-context Learning and Induction Heads*, [arXiv 2209.11895](https://arxiv.org/abs/2209.11895).

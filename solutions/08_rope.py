@@ -331,14 +331,14 @@ def with_angles_in(dtype: torch.dtype, x: torch.Tensor, position: int) -> torch.
 pairs = torch.randn(2, 100, 32, generator=torch.Generator().manual_seed(0))
 places = [10**i for i in range(1, 8)]
 right = (with_angles_in(torch.float64, pairs[0], 3) * pairs[1]).sum(-1)
-errors = {"float32": [], "bfloat16": []}
-for name, found in errors.items():
+errors = {}
+for name, dtype in {"float32": torch.float32, "bfloat16": torch.bfloat16}.items():
+    found = []
     for p in places:
-        two = [
-            with_angles_in(getattr(torch, name), x, p + 3 * (i == 0)) for i, x in enumerate(pairs)
-        ]
+        two = [with_angles_in(dtype, x, p + 3 * (i == 0)) for i, x in enumerate(pairs)]
         found.append(((two[0] * two[1]).sum(-1) - right).abs().max())
-errors_by_position(places, {name: torch.tensor(found) for name, found in errors.items()})
+    errors[name] = torch.tensor(found)
+errors_by_position(places, errors)
 
 # %% [markdown]
 # These scores have sizes up to 18. float32 is off by 10⁻⁵ at position 100 and still by less than 0.1 at a million. bfloat16 is off

@@ -54,7 +54,7 @@ def _inexact(exercise: Exercise, answer: Callable, each: Run, seconds: float | N
     single = run_ours(exercise.reference, each.inputs)
     if problem := _another_dtype(exercise, each, single):
         return problem, each.inputs
-    inputs = tuple(x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in each.inputs)
+    inputs = tuple(map(_doubled, each.inputs))
     mine = run(answer, inputs, seconds=seconds)
     with undisturbed(torch.float64):
         target = run_ours(exercise.reference, inputs)
@@ -74,6 +74,12 @@ def _inexact(exercise: Exercise, answer: Callable, each: Run, seconds: float | N
             because = "Something is rounded, clipped, or has a small constant added."
             return f"Nearly right, but not exact with float64 inputs. {_capital(found.sentence)} {because}", inputs
     return None
+
+
+def _doubled(x: Any) -> Any:
+    if isinstance(x, dict):
+        return {key: _doubled(value) for key, value in x.items()}
+    return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
 def _another_dtype(exercise: Exercise, mine: Run, target: Run) -> str | None:
