@@ -375,8 +375,8 @@ print("with sinusoids: ", error_of(sibling("sinusoidal"), torch.zeros(1, 65, dty
 # Why do the curves lie on each other? Because moving by n steps is **one fixed matrix**, wherever you start. Find it.
 #
 # 1. `steps` is a whole number n, also 0 or negative; `d_model` is even.
-# 2. Return M of shape (d_model, d_model) with sinusoids(p + n) = M · sinusoids(p) for **every** position p, where
-#    sinusoids(p) is a column of d_model numbers.
+# 2. Return M in float32, of shape (d_model, d_model), with sinusoids(p + n) = M · sinusoids(p) for **every** position p,
+#    where sinusoids(p) is a column of d_model numbers.
 # 3. In closed form: no fitting.
 #
 # <details><summary>Hint 1 · a nudge</summary>
@@ -629,10 +629,11 @@ symptoms("sinusoids")
 symptoms("add_positions")
 
 # %% [markdown]
-# **It notices** another layout, another base, a doubled exponent, although a model could as well have been trained with
-# such a table. **It does not notice** that positions begin at 1 (0.003 nats), that the exponents end at 1 (0.01), nor
-# anything about `start` and the end of the table, because one pass over 64 characters begins at 0 and ends in time. Those
-# mistakes wait for chapter 12, where a model writes with a cache. The check finds them today.
+# **It notices** another layout, another base, a doubled exponent, although a model could as well have been trained
+# with such a table. **It does not notice** that positions begin at 1 (0.003 nats) or are rounded, that the exponents
+# end at 1 (0.01), nor anything about `start` and the end of the table, because one pass over 64 characters begins at
+# 0 and ends in time. Those mistakes wait for chapter 12, where a model writes with a cache. The check finds them
+# today.
 #
 # ## 7 · What to remember
 #

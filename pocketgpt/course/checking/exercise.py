@@ -62,6 +62,7 @@ class Exercise:
     sizes       by axis, the sizes to draw from; without an entry, any size from 1 up
     choices     by parameter that is no tensor, the values to try
     gradients   parameters whose gradient a later cell needs
+    dtype       dtype of the result, where no input says it and a later cell needs it
     views       True if the result may share memory with an input
     raises      errors that some inputs demand, whatever their text; any of them counts
     seconds     time limit of a call, where it is not the usual one
@@ -79,6 +80,7 @@ class Exercise:
     sizes: dict[str, Sequence[int]] = field(default_factory=dict)
     choices: dict[str, Sequence] = field(default_factory=dict)
     gradients: tuple[str, ...] = ()
+    dtype: torch.dtype | None = None
     views: bool = False
     raises: tuple[type[Exception], ...] = ()
     seconds: float | None = None

@@ -136,6 +136,12 @@ def test_float16_may_be_computed_in_float32_and_is_returned():
     assert diagnose(EXERCISES["scaled_attention"], converted) is None
 
 
+@pytest.mark.parametrize("name", ["sinusoids", "shift_matrix"])
+def test_a_dtype_that_no_input_says_is_demanded(name):
+    message = said(name, lambda *inputs: finished(name)(*inputs).double())
+    assert "should have the dtype torch.float32; yours has torch.float64." in message
+
+
 class EqualsEverything:
     def __eq__(self, other):
         return True
