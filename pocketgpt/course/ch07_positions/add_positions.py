@@ -41,8 +41,8 @@ def _(rng):
     yield case(3, 3, 8, 2)  # as many texts as tokens
     yield case(2, 4, 9, 5)  # up to the last row
     yield case(2, 1, 9, 8)  # the last row alone: a step with a cache
-    yield case(2, 3, 7, 5)  # one row too few
-    yield case(2, 3, 7, 6)  # one row left, which broadcasts
+    yield case(2, 5, 12, 8)  # one row too few, and large, so that an ordinary case is shown first
+    yield case(2, 5, 12, 11)  # one row left, which broadcasts
     yield case(1, 2, 5, 9)  # far past the end
 
 

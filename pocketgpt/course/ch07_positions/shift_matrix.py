@@ -9,7 +9,7 @@ from torch import Tensor
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=2, returns=("matrix",), choices={"d_model": (4, 8, 2, 10, 6)})
+@exercise(points=2, returns=("matrix",), choices={"d_model": (4, 8, 2, 10, 6)}, dtype=torch.float32)
 def shift_matrix(steps: int, d_model: int) -> Float[Tensor, "d_model d_model"]:
     """The matrix M with sinusoids(p + steps) = M · sinusoids(p) for every position p.
 
@@ -165,10 +165,10 @@ def four_diagonals(steps, d_model):
 def by_the_matrix_exponential(steps, d_model):
     turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
     rates = [10_000 ** (-column / d_model) * turn for column in range(0, d_model, 2)]
-    return torch.linalg.matrix_exp(steps * torch.block_diag(*rates))
+    return torch.linalg.matrix_exp(steps * torch.block_diag(*rates)).float()
 
 
 @shift_matrix.accepted
 def fitted_to_positions(steps, d_model):
     before, after = (_table(torch.arange(0, 40_000, 23) + k, d_model) for k in (0, steps))
-    return (torch.linalg.pinv(before) @ after).T
+    return (torch.linalg.pinv(before) @ after).T.float()

@@ -13,6 +13,7 @@ from pocketgpt.course.checking.exercise import exercise
     points=2,
     returns=("table",),
     replaces="sinusoids",
+    dtype=torch.float32,
     choices={"d_model": (10, 4, 2, 6, 16)},
     tolerance=1e-3,  # an angle of 300 has an error of 3e-5 in float32
 )
@@ -38,6 +39,7 @@ def _(rng):
     yield torch.arange(6), 8
     start = int(torch.randint(20, 290, (), generator=rng))
     yield torch.arange(start, start + 5), 12  # a window in the middle of a text
+    yield torch.tensor([255, 256, 257, 2049]), 6  # 257 is no number of bfloat16, 2049 none of float16
 
 
 def _frequencies(d_model):
@@ -92,11 +94,15 @@ def integer_division(positions, d_model):
 
 
 @sinusoids.mistake(hint=1)
+def sign_of_the_exponent(positions, d_model):
+    """The sign of the exponent is wrong: later pairs should turn more slowly, and here they turn faster."""
+    return _side_by_side(positions[:, None] * 10_000.0 ** (torch.arange(0, d_model, 2) / d_model))
+
+
+@sinusoids.mistake(hint=1)
 def divided_by_the_frequency(positions, d_model):
-    """The sign of the exponent is wrong, or the positions are divided by the frequency: later pairs should turn more
-    slowly, and here they turn faster."""
-    frequencies = 10_000.0 ** (-torch.arange(0, d_model, 2) / d_model)
-    return _side_by_side(positions[:, None] / frequencies)
+    """The positions are divided by the frequency: multiply, so that later pairs turn more slowly."""
+    return _side_by_side(positions[:, None] / _frequencies(d_model))
 
 
 @sinusoids.mistake(hint=2)
@@ -129,6 +135,12 @@ def ends_at_one_over_the_base(positions, d_model):
     """The exponents reach 1 in the last pair, as in some code of 2017: the equation ends at (d_model − 2)/d_model."""
     pairs = torch.arange(d_model // 2)
     return _side_by_side(positions[:, None] * 10_000.0 ** (-pairs / max(d_model // 2 - 1, 1)))
+
+
+@sinusoids.mistake
+def positions_rounded(positions, d_model):
+    """The positions are rounded before the angles: compute in float32 and round the result."""
+    return _side_by_side(positions.bfloat16().float()[:, None] * _frequencies(d_model))
 
 
 @sinusoids.mistake
@@ -169,7 +181,7 @@ def filled_column_by_column(positions, d_model):
 def as_complex_numbers(positions, d_model):
     angles = torch.outer(positions.double(), 10_000.0 ** (-torch.arange(0, d_model, 2).double() / d_model))
     turned = torch.polar(torch.ones_like(angles), math.pi / 2 - angles)  # its real part is the sine
-    return torch.view_as_real(turned).flatten(-2)
+    return torch.view_as_real(turned).flatten(-2).float()
 
 
 @sinusoids.accepted

@@ -27,9 +27,8 @@ def unmet(exercise: Exercise, answer: Callable, runs: list[Run], seconds: float 
         if _changed_later(each):
             return "What your function returned changes at its next call: make a new one inside it.", each.inputs
         if exercise.dtype and isinstance(each.value, Tensor) and each.value.dtype != exercise.dtype:
-            name = exercise.returns[0]
-            return f"`{name}` should have the dtype {exercise.dtype}; yours has {each.value.dtype}.", each.inputs
-    for each in runs:
+            wrong = f"`{exercise.returns[0]}` should have the dtype {exercise.dtype}; yours has {each.value.dtype}."
+            return f"{wrong} You may compute in another one: convert the result.", each.inputs
         if problem := _inexact(exercise, answer, each, seconds):
             return problem
     wanted = [name for name in exercise.gradients if name in exercise.parameters]

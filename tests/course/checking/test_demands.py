@@ -146,6 +146,12 @@ def test_a_dtype_that_is_asked_for_is_demanded():
     assert diagnose(EXERCISES["rope_frequencies"], lambda d_head, theta: answer(d_head, theta).float()) is None
 
 
+@pytest.mark.parametrize("name", ["sinusoids", "shift_matrix"])
+def test_a_dtype_that_no_input_says_is_demanded(name):
+    message = said(name, lambda *inputs: finished(name)(*inputs).double())
+    assert "should have the dtype torch.float32; yours has torch.float64." in message
+
+
 class EqualsEverything:
     def __eq__(self, other):
         return True
