@@ -1,6 +1,7 @@
 """What a learner reads: messages, hints, and that a check leaves no trace."""
 
 import random
+import re
 import warnings
 
 import numpy as np
@@ -192,7 +193,8 @@ def test_the_wrong_value_is_in_the_part_of_a_large_matrix_that_is_shown():
 def test_a_known_mistake_says_what_came_out_where_there_is_nothing_to_draw():
     message = said("attention_scores", lambda q, k: k @ q.mT / q.shape[-1] ** 0.5)
     assert "a row belongs to a query, so q comes first.\n\nwith `q` of shape " in message
-    assert "`scores` should have the shape (" in message and ": axes 0 and 1 are swapped." in message
+    swapped = "`scores` should have the shape (" in message and re.search(r": axes \d and \d are swapped\.", message)
+    assert swapped or "your scores" in message  # with as many keys as queries the shape is right
 
 
 def test_swapped_axes_are_named():
