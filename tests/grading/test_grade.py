@@ -174,7 +174,10 @@ def masked_softmax(scores, mask):
 def in_float64():
     book = answered(
         "02_attention",
-        attention_scores="def attention_scores(q, k): return (q.double() @ k.double().mT / q.shape[-1] ** 0.5).to(q.dtype)",
+        attention_scores="""
+def attention_scores(q, k):
+    return (q.double() @ k.double().mT / q.shape[-1] ** 0.5).to(q.dtype)
+""",
         masked_softmax="""
 def masked_softmax(scores, mask):
     return scores.double().masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num().to(scores.dtype)
@@ -233,7 +236,7 @@ def merge_pair(tokens, pair):
     return tokens[:1] + merge_pair(tokens[1:], pair)
 ''',
             decode="decode = lambda tokens, table: joined(table[token] for token in tokens).decode('utf-8', 'replace')",
-            embed="def embed(tokens, table): return torch.stack([table[row] for row in tokens]).double().to(table.dtype)",
+            embed="def embed(t, table): return torch.stack([table[row] for row in t]).double().to(table.dtype)",
         ),
         "count_pairs",
         "from collections import Counter\njoined = b''.join",
