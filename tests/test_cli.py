@@ -78,6 +78,14 @@ def test_help_needs_neither_torch_nor_jupyter():
     assert result.stdout.endswith("set()\n")
 
 
+def test_help_of_train_has_headings(capsys):
+    text = run(capsys, "train", "--help")[1]
+    order = [" text options", "--corpus", "batch options", "--steps", "optimizer options", "--lr "]
+    order += ["hardware options", "--device", "evaluation options", "--eval-every", "model options"]
+    places = [text.index(each) for each in order]
+    assert places == sorted(places)
+
+
 def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
     _, quick, _ = run(capsys, "train", "--help")
     _, other, _ = run(capsys, "train", "--preset", "gpt2", "--help")

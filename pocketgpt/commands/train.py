@@ -2,10 +2,10 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
 
-from tyro.conf import AvoidSubcommands, arg, configure
+from tyro.conf import AvoidSubcommands, OmitArgPrefixes, configure
 
 from pocketgpt.errors import PocketError
 from pocketgpt.models.config import ModelConfig
@@ -14,7 +14,15 @@ from pocketgpt.models.saving import load_config
 from pocketgpt.training import run
 from pocketgpt.training.checkpoint import find_checkpoint, find_damage, latest_intact, read_training
 from pocketgpt.training.distributed import is_main, process_group, shared
-from pocketgpt.training.recipes import TrainConfig, recipe
+from pocketgpt.training.recipes import (
+    BatchOptions,
+    EvaluationOptions,
+    HardwareOptions,
+    OptimizerOptions,
+    TextOptions,
+    TrainConfig,
+    recipe,
+)
 from pocketgpt.training.run_folder import new_folder
 from pocketgpt.training.trainer import RunResult
 
@@ -40,9 +48,16 @@ def with_defaults(options: Sequence[str]) -> Callable[..., None]:
         checkpoint, preset_name, defaults = find_run(known.resume, known.preset, known.recipe)
         model_defaults = load_config(checkpoint)
 
+    kinds = (TextOptions, BatchOptions, OptimizerOptions, HardwareOptions, EvaluationOptions)
+    parts = {kind: kind(**{field.name: getattr(defaults, field.name) for field in fields(kind)}) for kind in kinds}
+
     @configure(AvoidSubcommands)
     def train(
-        config: Annotated[TrainConfig, arg(name="")] = defaults,
+        text: OmitArgPrefixes[TextOptions] = parts[TextOptions],
+        batch: OmitArgPrefixes[BatchOptions] = parts[BatchOptions],
+        optimizer: OmitArgPrefixes[OptimizerOptions] = parts[OptimizerOptions],
+        hardware: OmitArgPrefixes[HardwareOptions] = parts[HardwareOptions],
+        evaluation: OmitArgPrefixes[EvaluationOptions] = parts[EvaluationOptions],
         model: ModelConfig = model_defaults,
         *,
         preset: str | None = preset_name,
@@ -66,6 +81,8 @@ def with_defaults(options: Sequence[str]) -> Callable[..., None]:
             resume: Folder of a run to continue, such as runs/pocket-shakespeare, or one of its checkpoints. It has its
                 own preset and recipe; steps, learning rates and corpus may be changed.
         """
+        given = (text, batch, optimizer, hardware, evaluation)
+        config = TrainConfig(**{name: value for each in given for name, value in vars(each).items()})
         if checkpoint is None:
             check_model(model, model_defaults)
             start(model, preset, config, out)

@@ -12,8 +12,8 @@ Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Checked):
-    """Settings of a training run, apart from the model; validated on creation."""
+class TextOptions:
+    """Text and its tokens."""
 
     corpus: str = "shakespeare"
     """Text to train on: the name of a corpus, or a path to your own .txt, .jsonl or .parquet, or a folder of them; in a
@@ -22,6 +22,12 @@ class TrainConfig(Checked):
     """Field of your .jsonl, or column of your .parquet, that contains the text."""
     tokenizer: str = "shakespeare"
     """Tokenizer: shakespeare, gpt2, or a path to a tokenizer.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """Length of the training, and the text in a step."""
+
     steps: int = 2000
     """Updates of the weights. One step reads batch_size · accumulation · seq_len tokens in each process."""
     batch_size: int = 8
@@ -31,6 +37,17 @@ class TrainConfig(Checked):
     """Forward passes per step, whose gradients are summed: a larger batch in the same memory."""
     seq_len: int = 256
     """Tokens in a window; at most the model's max_seq_len."""
+    repeats: float = 0.0
+    """Share of the windows that start over after a random distance, half of them shuffled. On a small corpus, 0.2
+    teaches a small model to copy from earlier text (induction heads)."""
+    seed: int = 0
+    """Seed of the weights, the order of the windows and the samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    """Optimizer, learning rate, and what keeps the weights small."""
+
     optimizer: Optimizer = "muon"
     """muon: Muon for the matrices inside the blocks, AdamW for the rest. adamw: AdamW for everything."""
     lr: float = 3e-3
@@ -56,13 +73,18 @@ class TrainConfig(Checked):
     """Maximum norm of the gradient over all parameters; a longer gradient is scaled down to it."""
     dropout: float = 0.0
     """Probability that a value added to the residual stream is dropped. Helps when the corpus is read many times."""
-    repeats: float = 0.0
-    """Share of the windows that start over after a random distance, half of them shuffled. On a small corpus, 0.2
-    teaches a small model to copy from earlier text (induction heads)."""
-    precision: Precision = "auto"
-    """auto: bf16 where the hardware computes it natively, float32 elsewhere. fp16: for GPUs without bf16."""
+    max_skipped: int = 10
+    """Stop after this many steps in a row whose loss or gradient is not finite; such a step changes no weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareOptions:
+    """Hardware, precision, and memory."""
+
     device: str = "auto"
     """auto: a CUDA GPU if there is one, else Apple's mps, else cpu."""
+    precision: Precision = "auto"
+    """auto: bf16 where the hardware computes it natively, float32 elsewhere. fp16: for GPUs without bf16."""
     compile: bool = False
     """Compile forward and backward pass with torch.compile: a minute at the start, then faster, above all on a GPU."""
     activation_checkpointing: bool = False
@@ -71,8 +93,12 @@ class TrainConfig(Checked):
     """Compute head and loss for this many tokens at a time, such as 4096: fewer logits in memory."""
     fsdp: bool = False
     """Shard weights and optimizer over the processes of torchrun, for models that do not fit on one GPU."""
-    max_skipped: int = 10
-    """Stop after this many steps in a row whose loss or gradient is not finite; such a step changes no weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """Evaluations, checkpoints, and samples."""
+
     eval_every: int = 250
     """Steps between evaluations; each one measures the validation loss, writes a sample, and saves the best so far."""
     eval_tokens: int | None = 100_000
@@ -83,8 +109,14 @@ class TrainConfig(Checked):
     """Keep one checkpoint in this many steps permanently, a multiple of save_every; None keeps none of them."""
     prompt: str = ""
     """Prompt of the samples; empty begins a new text."""
-    seed: int = 0
-    """Seed of the weights, the order of the windows and the samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TextOptions, BatchOptions, OptimizerOptions, HardwareOptions, EvaluationOptions, Checked):
+    """Settings of a training run, apart from the model; validated on creation.
+
+    The parts are the headings under which `pocketgpt train --help` shows them.
+    """
 
     def __post_init__(self) -> None:
         self._require_positive_integers("steps", "batch_size", "accumulation", "seq_len", "eval_every", "save_every")
