@@ -16,11 +16,11 @@ MIB = 1024**2
 # From linux/prctl.h, seccomp.h, filter.h and audit.h.
 _SET_DUMPABLE, _SET_SECCOMP, _CAPBSET_DROP, _SET_NO_NEW_PRIVS, _FILTER = 4, 22, 24, 38, 2
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN, _ALLOW, _NO_SUCH_CALL = 0x20, 0x15, 0x35, 0x06, 0x7FFF0000, 0x50000 + 38
-# Memory that belongs to no process, which no limit and no watch would see (memfd_create, shmget, memfd_secret), and
-# the keys of the instructor's session (add_key, request_key, keyctl).
+# Memory that belongs to no process, which no limit and no watch would see (memfd_create, shmget, memfd_secret, semget,
+# msgget, mq_open), and the keys of the instructor's session (add_key, request_key, keyctl).
 _REFUSED = {
-    "x86_64": (0xC000003E, (319, 29, 447, 248, 249, 250)),
-    "aarch64": (0xC00000B7, (279, 194, 447, 217, 218, 219)),
+    "x86_64": (0xC000003E, (319, 29, 447, 64, 68, 240, 248, 249, 250)),
+    "aarch64": (0xC00000B7, (279, 194, 447, 190, 186, 180, 217, 218, 219)),
 }
 
 
@@ -31,12 +31,14 @@ class Limits:
     memory     of each process (a MemoryError), and of all together (the watch ends them)
     file_size  of one file
     processes  threads count too
+    open_files of each process, sockets too: what a socket buffers is memory of no process
     scratch    bytes in the scratch folder
     """
 
     memory: int = 4096 * MIB
     file_size: int = 256 * MIB
     processes: int = 256
+    open_files: int = 256
     scratch: int = 512 * MIB
     cell_seconds: float = 60.0
     notebook_seconds: float = 600.0
@@ -59,6 +61,7 @@ def apply(limits: Limits) -> None:
     if sys.platform != "linux":
         return
     _lower(resource, "RLIMIT_DATA", limits.memory)
+    _lower(resource, "RLIMIT_NOFILE", limits.open_files)
     if _counts_alone():
         _lower(resource, "RLIMIT_NPROC", limits.processes)
     renounce()

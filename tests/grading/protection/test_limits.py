@@ -114,9 +114,26 @@ try:
     os.memfd_create("hoard")
 except OSError as error:
     print(error.strerror)
-print(libc.shmget(0, 4096, 0o1600), os.strerror(ctypes.get_errno()))
+name, any_key, create = b"/hoard", 0, 0o1600
+calls = [(libc.shmget, any_key, 4096, create), (libc.semget, any_key, 1000, create), (libc.msgget, any_key, create)]
+for call, *values in [*calls, (libc.mq_open, name, os.O_CREAT | os.O_RDWR, 0o600, None)]:
+    print(call(*values), os.strerror(ctypes.get_errno()))
 """
-    assert said(APPLY + code).splitlines() == ["Function not implemented", "-1 Function not implemented"]
+    assert said(APPLY + code).splitlines() == ["Function not implemented"] + 4 * ["-1 Function not implemented"]
+
+
+@linux
+def test_the_buffers_of_sockets_are_bounded_by_their_number():
+    code = """
+import socket
+pairs = []
+try:
+    while len(pairs) < 10_000:
+        pairs.append(socket.socketpair())
+except OSError as error:
+    print(error.strerror, len(pairs) <= 128)
+"""
+    assert said(APPLY + code) == "Too many open files True"
 
 
 @linux
