@@ -5,7 +5,7 @@ BIN := .venv/bin
 TEST_THREADS ?= 1
 PYTEST = OMP_NUM_THREADS=$(TEST_THREADS) POCKETGPT_PROGRESS=off $(BIN)/pytest -n 2 --dist loadscope --durations 15
 
-.PHONY: lab test check test-grading test-notebooks notebooks train bench clean
+.PHONY: lab test check test-grading test-notebooks notebooks train bench gpu clean
 
 lab: .venv/stamp
 	$(BIN)/jupyter lab chapters/00_start_here.ipynb
@@ -36,6 +36,10 @@ train: .venv/stamp
 
 bench: .venv/stamp
 	$(BIN)/pocketgpt bench
+
+# At most ten minutes on a machine with a CUDA GPU: everything that needs one, and one report.
+gpu: .venv/stamp
+	$(BIN)/python tests/gpu/run.py
 
 .venv/stamp: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
