@@ -105,10 +105,25 @@ def test_the_syllabus_imports_nothing_heavy():
     assert "torch" not in loaded and not exercise_modules(loaded)
 
 
-@pytest.mark.parametrize("name", exercise_names())
-def test_a_check_imports_one_exercise(name):
-    loaded = loaded_after(f"from pocketgpt.course.lab import check\ncheck.{name}")
-    assert {module.rsplit(".", 1)[1] for module in exercise_modules(loaded)} == {name}
+EACH_ALONE = r"""
+import re
+import sys
+from pocketgpt.course.lab import check
+from pocketgpt.course.syllabus import exercise_names
+for name in exercise_names():
+    for module in filter(re.compile(r"pocketgpt\.course\.ch\d").match, [*sys.modules]):
+        del sys.modules[module]
+    getattr(check, name)
+    print(name, *filter(re.compile(r"pocketgpt\.course\.ch\d").match, sys.modules))
+"""
+
+
+def test_a_check_imports_one_exercise():
+    done = subprocess.run([sys.executable, "-c", EACH_ALONE], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = [line.split() for line in done.stdout.splitlines()]
+    assert [name for name, *_ in loaded] == list(exercise_names())
+    for name, *modules in loaded:
+        assert {module.rsplit(".", 1)[1] for module in exercise_modules({*modules})} == {name}
 
 
 def test_a_right_answer_opens_twelve_files_of_the_checks_and_those_that_describe_wrong_ones_stay_closed():
