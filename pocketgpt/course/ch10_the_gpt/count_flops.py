@@ -147,7 +147,7 @@ def one_block(config, seq):
 
 @count_flops.mistake(hint=3)
 def head_in_each_block(config, seq):
-    """The head is multiplied by n_layers, too: only the blocks are repeated. Are the brackets in the right place?"""
+    """Are the brackets in the right place? The head is multiplied by n_layers, too: only the blocks are repeated."""
     return config.n_layers * _total(config, seq, layers=1)
 
 

@@ -237,8 +237,8 @@ def embedding_forgotten(config):
 
 @count_parameters.mistake(hint=3)
 def everything_times_the_layers(config):
-    """The embedding, or what else occurs once, is multiplied by n_layers, too: only the blocks are repeated. Are the
-    brackets in the right place?"""
+    """Are the brackets in the right place? The embedding, or what else occurs once, is multiplied by n_layers, too:
+    only the blocks are repeated."""
     return config.n_layers * _total(config, layers=1)
 
 

@@ -100,7 +100,7 @@ def first_block_left_out(tokens, weights, config):
 
 @gpt.mistake(hint=1)
 def only_one_block(tokens, weights, config):
-    """Only blocks.0 runs. Does the loop end too early, by a return inside it, or does each block get the same x?"""
+    """Only blocks.0 runs: a `return` inside the loop ends it after the first block."""
     return model(tokens, weights, config, blocks=[0])
 
 

@@ -96,13 +96,13 @@ def everything_small(name, n_layers):
 
 @init_std.mistake(hint=1)
 def queries_in_place_of_outputs(name, n_layers):
-    """The matrix q_proj is divided in place of o_proj: the matrices that write into the stream come last in their layer."""
+    """The matrix q_proj is divided in place of o_proj: the one that writes into the stream comes last in its layer."""
     return _std(name, n_layers, writes=lambda name: name.endswith(("q_proj.weight", "down_proj.weight")))
 
 
 @init_std.mistake(hint=1)
 def up_in_place_of_down(name, n_layers):
-    """The matrix up_proj is divided in place of down_proj: the matrices that write into the stream come last in their layer."""
+    """The matrix up_proj is divided in place of down_proj: the one that writes into the stream is last in its layer."""
     return _std(name, n_layers, writes=lambda name: name.endswith(("o_proj.weight", "up_proj.weight")))
 
 
@@ -120,8 +120,8 @@ def feed_forward_only(name, n_layers):
 
 @init_std.mistake(hint=2)
 def divided_by_the_layers(name, n_layers):
-    """The matrices o_proj and down_proj are divided by n_layers: sizes of independent numbers add up as squares, so it is
-    √(2 · n_layers)."""
+    """The matrices o_proj and down_proj are divided by n_layers: sizes of independent numbers add up as squares, so
+    it is √(2 · n_layers)."""
     return _std(name, n_layers, factor=lambda n: 1 / n)
 
 
@@ -193,7 +193,7 @@ def biases_drawn_like_their_weights(name, n_layers):
 
 @init_std.mistake(hint=3)
 def norms_of_size_one(name, n_layers):
-    """Norm weights start at 1 and none is drawn: their std is 0.0. (1 is their value.)"""
+    """Norm weights start at 1 and none is drawn: their std is 0.0, and 1 is their value."""
     return 1.0 if "norm" in name and name.endswith("weight") else _std(name, n_layers)
 
 
