@@ -276,6 +276,8 @@ def from_operators(tokens, weights, config):
         -torch.arange(0, mixer.d_head, 2) / mixer.d_head
     )
     cos, sin = angles.cos().to(tokens.device), angles.sin().to(tokens.device)
+    places = torch.arange(tokens.shape[1], device=tokens.device)
+    later = places > places[:, None]
 
     def norm(x, name):
         weight, bias = weights.get(name + ".weight"), weights.get(name + ".bias")
@@ -314,7 +316,9 @@ def from_operators(tokens, weights, config):
         name = f"blocks.{i}."
         h = norm(x, name + "mixer_norm")
         q, k, v = (heads(h, f"{name}mixer.{each}_proj") for each in "qkv")
-        y = F.scaled_dot_product_attention(turned(q), turned(k), v, is_causal=True, enable_gqa=True)
+        groups = turned(q).unflatten(1, (mixer.n_kv_heads, -1))  # (B, H_kv, H/H_kv, T, d_head)
+        scores = groups @ turned(k)[:, :, None].mT / math.sqrt(mixer.d_head)
+        y = (scores.masked_fill(later, -math.inf).softmax(-1) @ v[:, :, None]).flatten(1, 2)
         x = x + linear(y.transpose(1, 2).flatten(2), name + "mixer.o_proj")
         x = x + feed_forward(norm(x, name + "feedforward_norm"), name + "feedforward")
     head = weights["head.weight"] if "head.weight" in weights else weights["embedding.weight"]

@@ -382,18 +382,19 @@ def save_my_gpt(overwrite: bool = False) -> ModuleType:
     """
     path = Path.cwd() / FILE
     text, parts = assembled()
+    if path.exists() and not overwrite and edited(path.read_text(encoding="utf-8")):
+        print(
+            f"{FILE} has changes made by hand, so it stays as it is. To write it anew, rename it and run this cell "
+            "again, or call save_my_gpt(overwrite=True)."
+        )
+        return my_gpt()
     try:
-        if path.exists() and not overwrite and edited(path.read_text(encoding="utf-8")):
-            print(
-                f"{FILE} has changes made by hand, so it stays as it is. To write it anew, rename it and run this cell "
-                "again, or call save_my_gpt(overwrite=True)."
-            )
-            return my_gpt()
         with replacing(path) as beside:
             beside.write_text(text, encoding="utf-8")
-        print(f"{FILE} is written: {len(text.splitlines())} lines.")
+        said = f"{FILE} is written: {len(text.splitlines())} lines."
     except OSError as problem:
-        print(f"{FILE} cannot be written here ({problem.strerror}): the model lives in this notebook only.")
+        said = f"{FILE} cannot be written here ({problem.strerror}): the model lives in this notebook only."
+    print(said)
     _say(parts)
     module = ModuleType("my_gpt")
     exec(compile(text, FILE, "exec"), vars(module))
