@@ -39,7 +39,7 @@ def parameters_by_part(counts: Mapping[str, Mapping[str, int]], title: str) -> N
     axes.set(xlim=(0, 110), xlabel="share of all parameters, %", ylabel="model", title=title)
     axes.set_xticks(range(0, 101, 20))
     handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in PARTS.values()]
-    axes.legend(handles, PARTS, ncols=len(PARTS), loc="upper left", bbox_to_anchor=(-0.02, -0.32), fontsize=8)
+    axes.legend(handles, PARTS, ncols=len(PARTS), loc="upper left", bbox_to_anchor=(-0.02, -0.2), fontsize=8)
     plt.show()
 
 
@@ -66,16 +66,21 @@ def lens_map(
     plt.show()
 
 
-def loss_by_depth(losses: Float[Tensor, "depths"], copies: Float[Tensor, "depths"], title: str) -> None:
-    """Plot the loss of the stream after each block, and how often its most probable token is the one just read."""
-    _, (left, right) = canvas(2, width=8.0, height=2.9)
+def loss_by_depth(losses: Float[Tensor, "depths"], copies: Float[Tensor, "depths"], nothing: float, title: str) -> None:
+    """Plot the loss of the stream after each block, and how often its most probable token is the one just read.
+
+    nothing: loss of a model that knows nothing.
+    """
+    figure, (left, right) = canvas(2, width=8.0, height=3.1)
     names = ["embedding", *(f"block {i}" for i in range(len(losses) - 1))]
     for axes, values, label in ((left, losses, "loss, nats"), (right, 100 * copies, "predicts the same token, %")):
         bars = axes.bar(range(len(values)), values.tolist(), color=COLORS["yours"])
         axes.bar_label(bars, fmt="%.1f" if axes is left else "%.0f", fontsize=8)
         axes.set_xticks(range(len(values)), names, fontsize=8)
         axes.set(xlabel="stream after", ylabel=label)
-    left.set_title(title)
+    left.axhline(nothing, color=COLORS["theory"], linestyle="--", linewidth=1)
+    left.text(len(losses) - 0.6, nothing + 0.8, f"knows nothing: {nothing:.2f}", ha="right", fontsize=8)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     plt.show()
 
 
@@ -95,7 +100,8 @@ def _feed_forward(config: ModelConfig) -> str:
 
 def _biases(config: ModelConfig) -> str:
     with_bias = {"attention": config.mixer.bias, "feed-forward": config.feedforward.bias}
-    return " + ".join(name for name, has in with_bias.items() if has) or "none"
+    named = [name for name, has in with_bias.items() if has]
+    return "all projections" if len(named) == 2 else "".join(named) or "none"
 
 
 ROWS: dict[str, Callable[[ModelConfig], object]] = {

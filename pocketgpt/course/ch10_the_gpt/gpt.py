@@ -26,7 +26,7 @@ from pocketgpt.course.ch10_the_gpt.shared import (
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=3, returns=("logits",), replaces="model", seconds=20.0)
+@exercise(points=3, returns=("logits",), replaces="whole_model", seconds=20.0)
 def gpt(tokens: Tensor, weights: dict[str, Tensor], config: Any) -> Float[Tensor, "batch seq vocab"]:
     """A model of PyTorch's operators; tests hold it equal to transformers' LlamaForCausalLM and GPT2LMHeadModel."""
     return model(tokens, weights, config)

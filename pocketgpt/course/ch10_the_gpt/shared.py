@@ -5,6 +5,7 @@ and GPT-2. Their options are the ways in which a mistake differs from them.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -97,7 +98,7 @@ def drawn_config(rng: torch.Generator, kind: str, n_layers: int | None = None, t
     )
 
 
-def block_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+def block_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor of a block by its name."""
     d, heads, feedforward = config.d_model, config.mixer, config.feedforward
     wide, narrow = heads.n_heads * heads.d_head, heads.n_kv_heads * heads.d_head
@@ -117,12 +118,12 @@ def block_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     return shapes | norm_shapes("mixer_norm", config) | norm_shapes("feedforward_norm", config)
 
 
-def norm_shapes(name: str, config: Config) -> dict[str, tuple[int, ...]]:
+def norm_shapes(name: str, config: Any) -> dict[str, tuple[int, ...]]:
     parts = ["weight"] * config.norm_weight + ["bias"] * config.norm_bias
     return {f"{name}.{part}": (config.d_model,) for part in parts}
 
 
-def model_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+def model_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor of a model by its name; a tied head once."""
     shapes = {"embedding.weight": (config.vocab_size, config.d_model)}
     if config.positions == "learned":
@@ -144,7 +145,7 @@ def drawn_weights(rng: torch.Generator, shapes: dict[str, tuple[int, ...]]) -> d
     return weights
 
 
-def drawn_rope(config: Config, seq: int, start: int = 0) -> tuple[Tensor, Tensor] | None:
+def drawn_rope(config: Any, seq: int, start: int = 0) -> tuple[Tensor, Tensor] | None:
     """Cosines and sines of the angles, (seq, d_head/2) each; None for a config that adds its positions."""
     if config.positions != "rope":
         return None
@@ -153,7 +154,7 @@ def drawn_rope(config: Config, seq: int, start: int = 0) -> tuple[Tensor, Tensor
     return angles.cos(), angles.sin()
 
 
-def norm(x: Tensor, weights: dict[str, Tensor], name: str, config: Config) -> Tensor:
+def norm(x: Tensor, weights: dict[str, Tensor], name: str, config: Any) -> Tensor:
     weight, bias = weights.get(f"{name}.weight"), weights.get(f"{name}.bias")
     if config.norm == "layernorm":
         return F.layer_norm(x, x.shape[-1:], weight, bias, config.norm_eps)

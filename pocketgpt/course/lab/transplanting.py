@@ -269,7 +269,7 @@ REPLACEABLE_PARTS = {
     "activation": ReplaceablePart("activation(x)", "feed-forward", activate_with, "base"),
     "hidden": ReplaceablePart("hidden(hidden_numbers)", "feed-forward", change_hidden_with),
     "block": ReplaceablePart("block(x, weights, rope, config)", "block", block_with),
-    "model": ReplaceablePart("model(tokens, weights, config)", "model", model_with),
+    "whole_model": ReplaceablePart("whole_model(tokens, weights, config)", "whole model", model_with),
 }
 """Replaceable parts, by the keyword that `transplant` accepts."""
 
