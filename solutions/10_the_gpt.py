@@ -70,8 +70,7 @@ recall(10)
 # %% [markdown]
 # ## 1 · The smallest example: a model on disk
 #
-# A trained model is two files. One says **what** to compute, the other **with which numbers**. Here they are, without any
-# library for models:
+# A trained model is two files. One says **what** to compute, the other **with which numbers**:
 
 # %%
 folder = asset("pocket-shakespeare")
@@ -86,10 +85,9 @@ for name, weight in weights.items():
         print(f"{name:38} {tuple(weight.shape)}")
 
 # %% [markdown]
-# That is all there is: a **config** and a **dictionary of tensors**. `blocks.0.mixer.q_proj.weight` is the query matrix in the
-# attention of block 0; "mixer" is the name of the layer in which tokens exchange information. blocks.1 to blocks.3 have the
-# same nine names. Matrices are stored as (out, in). There is no `head.weight`: the head is *tied*, it is the embedding
-# matrix, used a second time.
+# That is all there is: a **config** and a **dictionary of tensors**. `blocks.0.mixer.q_proj.weight` is the query matrix of
+# block 0; the "mixer" is the layer in which tokens exchange information, here attention. blocks.1 to blocks.3 have the same nine
+# names. Matrices are stored as (out, in). There is no `head.weight`: the head is *tied*, it is the embedding matrix, used a second time.
 #
 # Count the numbers by hand, with d_model = 192, heads of width 32, and 512 in the feed-forward:
 #
@@ -128,19 +126,17 @@ print("in the dictionary:", sum(weight.numel() for weight in weights.values()))
 # | $W$ | the head; tied: $W = E$ | (vocab, d_model) |
 # | logits | a score for each possible next token, at each position | (B, T, vocab) |
 #
-# The two norms of a block, and the one before the head, have weights of their own. Models with learned positions add them to
-# $x^{(0)}$; models with RoPE turn queries and keys in every block.
+# Each norm has weights of its own. Models with learned positions add them to $x^{(0)}$; models with RoPE turn queries and keys.
 #
-# **The numerical trap** is the start. A model that knows nothing should give each of the V tokens the probability 1/V, so
-# its loss should be ln V: 8.32 for V = 4,096. The head multiplies the stream by the embedding. Drawn with the standard deviation 1,
-# as `nn.Embedding` does by itself, a tied one gives logits so large that the first loss of our model is about 184. With 0.02 it is
-# near ln V. You write the rule in exercise 10.5.
+# **The numerical trap** is the start. A model that knows nothing should give each of the V tokens the probability 1/V: a loss of
+# ln V, 8.32 for V = 4,096. With a tied embedding drawn with the standard deviation 1, as `nn.Embedding` does by itself, the logits are so
+# large that the first loss of our model is about 184. With 0.02 it is near ln V (exercise 10.5).
 
 # %% [markdown]
 # ## 3 · Your turn
 #
-# First, collect what you have. `earlier` reads your answers out of the notebooks in this folder (as they were last saved) and
-# checks them; where one is missing, it takes a finished version.
+# First, collect what you have. `earlier` reads your answers out of the notebooks in this folder, as they were last saved, and
+# checks them. For one that is missing it takes a finished version.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -154,8 +150,8 @@ split_heads, merge_heads, causal_mask, grouped_attention = earlier(
 )
 
 # %% [markdown]
-# Models differ in details: a bias here, another norm there. Three small functions look these up, so that you need not. They are
-# given. `weights` is a dictionary, `name` the part of a name before ".weight".
+# Models differ in details: a bias here, another norm there. Three given functions look these up, so that you need not. `name` is the
+# part of a name before ".weight".
 
 
 # %%
@@ -206,15 +202,13 @@ def feed_forward(x: torch.Tensor, weights: dict[str, torch.Tensor], config) -> t
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
-# Two halves of the same form, `x = x + something(norm(x))`. Keep what the norm returns under another name than `x`: the stream
-# itself is never normalized.
+# Two halves of the same form, `x = x + something(norm(x))`. What the norm returns needs another name than `x`.
 #
 # </details>
 # <details><summary>Hint 2 · the shapes</summary>
 #
 # `linear(h, weights, "mixer.k_proj")` is (B, T, n_kv_heads · d_head); split, it is (B, n_kv_heads, T, d_head). The positions
-# for the mask are `torch.arange(T)`, for queries and keys alike. A bias, another norm, another activation: the three given
-# functions look after them.
+# for the mask are `torch.arange(T)`, for queries and keys alike.
 #
 # </details>
 # <details><summary>Hint 3 · pseudocode</summary>
@@ -311,8 +305,7 @@ def gpt(tokens: torch.Tensor, weights: dict[str, torch.Tensor], config) -> torch
 check.gpt(gpt)
 
 # %% [markdown]
-# The first thing to do with it: the shipped weights, and a page that the model has never seen. `config` is the JSON of section 1 as
-# an object.
+# Now the shipped weights, and a page that the model has never seen. `config` is the JSON of section 1 as an object.
 
 # %%
 gpt = yours("gpt")
@@ -387,13 +380,12 @@ for n, what in ((1, "right"), (0, "not shifted"), (2, "twice"), (-1, "the wrong 
     print(f"shifted by {n:2}: {shifted_by(n):5.2f}  {what}")
 
 # %% [markdown]
-# 8.45, 9.30 and 10.74 are all worse than a model that knows nothing (8.32). A loss **above ln V** says that something is systematically
-# wrong, not that something is not yet learned. (Some libraries shift inside the model, so that a caller who shifts too
-# shifts twice: a bug that several models of `transformers` have had.)
+# 8.45, 9.30 and 10.74 are worse than a model that knows nothing (8.32). A loss **above ln V** says that something is wrong, not that
+# something is not yet learned. (Shifted twice is a bug that models of `transformers` have had: the model shifts, and so does its caller.)
 #
 # ### Exercise 10.4 · `count_parameters` · medium, 15 minutes
 #
-# From the config alone, without building anything, for the four kinds of models in this chapter:
+# From the config alone:
 #
 # 1. The embedding has vocab_size rows. A head of its own has as many, where `tie_embeddings` is False; tied, it counts once.
 # 2. A table of positions with `max_seq_len` rows, where `positions` is "learned". RoPE has no parameters.
@@ -501,8 +493,7 @@ parameters_by_part(counted, "A small model with a large vocabulary is mostly emb
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
-# Which two matrices have d_model rows and are not read by a softmax or an activation? Their names end in "o_proj.weight" and
-# "down_proj.weight".
+# Which two matrices make what is added to the stream? Look at the names in section 1.
 #
 # </details>
 # <details><summary>Hint 2 · the numbers</summary>
@@ -615,14 +606,14 @@ for name, seq in (("pocket-shakespeare", 256), ("gpt2", 1024), ("smollm2-135m", 
           f"in all {per_token / rule:.2f} times 2N")  # fmt: skip
 
 # %% [markdown]
-# The rule of thumb *2 FLOPs per parameter and token* (6 in training: the backward pass costs twice the forward pass) leaves out attention. For the pocket
-# model at 256 tokens that is 14 %; for SmolLM2 at its full 8,192 tokens 68 %, and the rule is off by a factor of three. It
-# can also be too high: an untied embedding is counted in N, and costs nothing.
+# The rule of thumb *2 FLOPs per parameter and token* (6 in training, as the backward pass costs twice the forward pass) leaves out
+# attention. For the pocket model at 256 tokens that is 14 %; for SmolLM2 at its full 8,192 tokens 68 %, and the rule is off by a factor
+# of three. It can also be too high: N contains an untied embedding, which costs nothing.
 #
 # ## 4 · The same number, three ways
 #
-# You saw that your `gpt` gives the logits of `pocketgpt`, and your counts those of PyTorch. Now other models: GPT-2, LLaMA, and two more
-# presets. Here they are side by side, **computed from their configs**:
+# Your `gpt` gives the logits of `pocketgpt`, and your counts are PyTorch's. Now other models: GPT-2, LLaMA, and two more presets, side
+# by side, **computed from their configs**:
 
 # %%
 side_by_side = {name: configs[name] for name in ("gpt2", "llama", "brain", "pocket")}
@@ -633,8 +624,8 @@ comparison(side_by_side, parameters=count_parameters)
 # are missing: whether there is a KV cache, FlashAttention, and export. They are properties of the **code** that runs a model, and every
 # column can have them (chapters 12, 13 and 23).
 #
-# Does **your** function run all four? With random weights, smaller, and against `pocketgpt`, whose GPT-2 and LLaMA our tests hold
-# equal to those of `transformers`:
+# Does **your** function run all four? With random weights, smaller, and against `pocketgpt`, whose GPT-2 and LLaMA equal those of
+# `transformers` in our tests:
 
 # %%
 for name in side_by_side:
@@ -679,8 +670,8 @@ loss_by_depth(losses, copies, 8.32, title)
 # 43.0, then 9.1: worse than knowing nothing. It is still a copier: after the embedding the most probable token is in 38 % of the places
 # the one just read, after block 0 in 52 %. The stream begins as *what I read* and has to end as *what comes next*.
 #
-# The lens reads early streams with a head made for the last one, so it shows what can be **read off**, not all that is
-# **known**. Position by position, for one line:
+# The lens reads early streams with a head made for the last one: it shows what can be **read off**, not all that is **known**.
+# Position by position, for one line:
 
 # %%
 line = "ROMEO:\nWhat lady is that, which doth enrich the hand"
@@ -709,7 +700,7 @@ sliders(show_line, text=line)
 #
 # ## 6 · Yours in the real model
 #
-# All of it, this time: loss, causality and text come from your `gpt`, and nothing of the model is left but its weights.
+# All of it, this time: nothing of the model is left but its weights.
 
 # %%
 before_and_after(gpt=gpt)
@@ -739,9 +730,9 @@ symptoms("transformer_block")
 mine = save_my_gpt()
 
 # %% [markdown]
-# Open `my_gpt.py` in the file browser at the left, and read it from top to bottom: it is the whole model. Above each function stands its chapter, and
-# whether it is yours or a stand-in. It needs PyTorch and a reader of safetensors, and nothing of this course. Edit it if you like; running the
-# cell above again then leaves your changes alone. When you have solved more exercises, run it again.
+# Open `my_gpt.py` in the file browser at the left, and read it from top to bottom: it is the whole model. Above each function is its chapter, and
+# whether it is yours or a stand-in. It imports nothing of this course. When you have solved more exercises, run the cell again; changes
+# that you made by hand are never overwritten.
 #
 # It loads the weights by itself, and writes:
 
@@ -770,15 +761,15 @@ print(pocket_tokenizer().decode(mine.write(prompt, weights, config, new_tokens=4
 # <details><summary>1. You load weights from a file without "head.weight" into a model with a head of its own, and ignore the warning about a missing
 # name. What is the loss?</summary>
 #
-# Near ln V: the head is random, so the good stream is translated into random scores. For the pocket model we measured 8.1 to 8.3. It looks like a
-# model that was never trained; look at what was loaded.
+# Near ln V: the stream is good, and the random head makes random scores of it. With three random heads we measured 8.1 to 8.3. It
+# looks like a model that was never trained.
 #
 # </details>
 # <details><summary>2. `blocks = [block] * 4` in place of four new blocks. What do you see in the number of parameters, and in the loss of
 # trained weights?</summary>
 #
-# All four are one and the same module, so the count is that of one block: 1,180,800 too few for the pocket model. Loaded with four blocks' weights,
-# each overwrites the one before, and the last block runs four times: its row is in the table above.
+# All four are the same module, so three blocks are missing in the count: 1,180,800 for the pocket model. When four blocks' weights are
+# loaded, each overwrites the one before, and the last block runs four times: 9.49 in the table above.
 #
 # </details>
 # <details><summary>3. A model has 12 layers and d_model = 768. At which length does attention (scores and means) cost as much as all projections and

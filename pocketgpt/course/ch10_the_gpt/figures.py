@@ -75,10 +75,11 @@ def loss_by_depth(losses: Float[Tensor, "depths"], copies: Float[Tensor, "depths
     names = ["embedding", *(f"block {i}" for i in range(len(losses) - 1))]
     for axes, values, label in ((left, losses, "loss, nats"), (right, 100 * copies, "predicts the same token, %")):
         bars = axes.bar(range(len(values)), values.tolist(), color=COLORS["yours"])
-        axes.bar_label(bars, fmt="%.1f" if axes is left else "%.0f", fontsize=8)
+        background = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        axes.bar_label(bars, fmt="%.1f" if axes is left else "%.0f", fontsize=8, padding=2, bbox=background)
         axes.set_xticks(range(len(values)), names, fontsize=8)
         axes.set(xlabel="stream after", ylabel=label)
-    left.axhline(nothing, color=COLORS["theory"], linestyle="--", linewidth=1)
+    left.axhline(nothing, color=COLORS["theory"], linestyle="--", linewidth=1, zorder=0)
     left.text(len(losses) - 0.6, nothing + 0.8, f"knows nothing: {nothing:.2f}", ha="right", fontsize=8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     plt.show()

@@ -420,7 +420,7 @@ def my_gpt() -> ModuleType:
         print(f"{FILE} is not used, as {problem}: a finished one is used.")
         return finished_gpt
     mine = len(re.findall(r"^# [\d.]+ · mine$", path.read_text(encoding="utf-8"), re.MULTILINE))
-    print(f"The model is your {FILE}, with {mine} functions of yours.")
+    print(f"The model is your {FILE}, with {mine} function{'s' * (mine != 1)} of yours.")
     return module
 
 

@@ -233,7 +233,7 @@ def test_later_chapters_get_the_file_of_the_folder(folder, capsys):
     save_my_gpt()
     capsys.readouterr()
     assert Path(my_gpt().__file__) == folder / FILE
-    assert capsys.readouterr().out == "The model is your my_gpt.py, with 1 functions of yours.\n"
+    assert capsys.readouterr().out == "The model is your my_gpt.py, with 1 function of yours.\n"
 
 
 @pytest.mark.parametrize(
