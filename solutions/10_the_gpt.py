@@ -305,7 +305,7 @@ def gpt(tokens: torch.Tensor, weights: dict[str, torch.Tensor], config) -> torch
 check.gpt(gpt)
 
 # %% [markdown]
-# Now the shipped weights, and a page that the model has never seen. `config` is the JSON of section 1 as an object.
+# Now the shipped weights, and a page that the model has never seen. `config` is section 1's JSON as an object.
 
 # %%
 gpt = yours("gpt")
@@ -498,7 +498,7 @@ parameters_by_part(counted, "A small model with a large vocabulary is mostly emb
 # </details>
 # <details><summary>Hint 2 · the numbers</summary>
 #
-# With 8 layers: 0.02 / √16 = 0.005. Norms have "norm" in their names, and biases end in ".bias".
+# With 8 layers: 0.02 / √16 = 0.005. Norms have "norm" in their names; biases end in ".bias".
 #
 # </details>
 # <details><summary>Hint 3 · pseudocode</summary>
@@ -612,8 +612,8 @@ for name, seq in (("pocket-shakespeare", 256), ("gpt2", 1024), ("smollm2-135m", 
 #
 # ## 4 · The same number, three ways
 #
-# Your `gpt` gives the logits of `pocketgpt`, and your counts are PyTorch's. Now other models: GPT-2, LLaMA, and two more presets, side
-# by side, **computed from their configs**:
+# Your `gpt` gives the logits of `pocketgpt`, and your counts are PyTorch's. Now GPT-2, LLaMA, and two more presets, side by side,
+# **computed from their configs**:
 
 # %%
 side_by_side = {name: configs[name] for name in ("gpt2", "llama", "brain", "pocket")}
