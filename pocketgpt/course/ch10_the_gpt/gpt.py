@@ -26,7 +26,7 @@ from pocketgpt.course.ch10_the_gpt.shared import (
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=3, returns=("logits",), replaces="whole_model", seconds=20.0)
+@exercise(points=3, returns=("logits",), replaces="whole_model", seconds=20.0, tolerance=1e-3)
 def gpt(tokens: Tensor, weights: dict[str, Tensor], config: Any) -> Float[Tensor, "batch seq vocab"]:
     """A model of PyTorch's operators; tests hold it equal to transformers' LlamaForCausalLM and GPT2LMHeadModel."""
     return model(tokens, weights, config)
@@ -59,7 +59,12 @@ def _(rng):
         norm_eps=0.1,
         rope=Rope(50.0),
     )
-    yield torch.randint(7, (2, 5), generator=rng), drawn_weights(rng, model_shapes(many)), many
+    weights = drawn_weights(rng, model_shapes(many))
+    # Smaller ones: through twelve layers rounding errors would grow as differences do.
+    weights = {
+        name: weight / 2 if ".mixer." in name or ".feedforward." in name else weight for name, weight in weights.items()
+    }
+    yield torch.randint(7, (2, 5), generator=rng), weights, many
 
 
 @gpt.mistake(hint=1)
