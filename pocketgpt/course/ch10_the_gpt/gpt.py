@@ -284,17 +284,17 @@ def from_operators(tokens, weights, config):
     places = torch.arange(tokens.shape[1], device=tokens.device)
     later = places > places[:, None]
 
-    def norm(x, name):
+    def normed(x, name):
         weight, bias = weights.get(name + ".weight"), weights.get(name + ".bias")
         if config.norm == "rmsnorm":
             return F.rms_norm(x, x.shape[-1:], weight, config.norm_eps)
         return F.layer_norm(x, x.shape[-1:], weight, bias, config.norm_eps)
 
-    def linear(x, name):
+    def projected(x, name):
         return F.linear(x, weights[name + ".weight"], weights.get(name + ".bias"))
 
     def heads(x, name):
-        return linear(x, name).unflatten(-1, (-1, mixer.d_head)).transpose(1, 2)
+        return projected(x, name).unflatten(-1, (-1, mixer.d_head)).transpose(1, 2)
 
     def turned(x):
         if learned:
@@ -303,31 +303,31 @@ def from_operators(tokens, weights, config):
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
     def feed_forward(x, name):
-        hidden = linear(x, name + ".up_proj")
+        hidden = projected(x, name + ".up_proj")
         if activation == "swiglu":
-            hidden = F.silu(linear(x, name + ".gate_proj")) * hidden
+            hidden = F.silu(projected(x, name + ".gate_proj")) * hidden
         elif activation == "relu2":
             hidden = F.relu(hidden) ** 2
         else:
             hidden = F.gelu(hidden, approximate="tanh" if "tanh" in activation else "none")
-        return linear(hidden, name + ".down_proj")
+        return projected(hidden, name + ".down_proj")
 
     x = weights["embedding.weight"][tokens]
     if learned:
         x = x + weights["positions.embedding.weight"][: tokens.shape[1]]
     if config.embedding_norm:
-        x = norm(x, "embedding_norm")
+        x = normed(x, "embedding_norm")
     for i in range(config.n_layers):
         name = f"blocks.{i}."
-        h = norm(x, name + "mixer_norm")
+        h = normed(x, name + "mixer_norm")
         q, k, v = (heads(h, f"{name}mixer.{each}_proj") for each in "qkv")
         groups = turned(q).unflatten(1, (mixer.n_kv_heads, -1))  # (B, H_kv, H/H_kv, T, d_head)
         scores = groups @ turned(k)[:, :, None].mT / math.sqrt(mixer.d_head)
         y = (scores.masked_fill(later, -math.inf).softmax(-1) @ v[:, :, None]).flatten(1, 2)
-        x = x + linear(y.transpose(1, 2).flatten(2), name + "mixer.o_proj")
-        x = x + feed_forward(norm(x, name + "feedforward_norm"), name + "feedforward")
+        x = x + projected(y.transpose(1, 2).flatten(2), name + "mixer.o_proj")
+        x = x + feed_forward(normed(x, name + "feedforward_norm"), name + "feedforward")
     head = weights["head.weight"] if "head.weight" in weights else weights["embedding.weight"]
-    return norm(x, "final_norm") @ head.T
+    return normed(x, "final_norm") @ head.T
 
 
 @gpt.accepted

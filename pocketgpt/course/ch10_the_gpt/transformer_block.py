@@ -295,17 +295,17 @@ def exact_gelu_everywhere(x, weights, rope, config):
 
 @transformer_block.finished
 def from_operators(x, weights, rope, config):
-    def norm(x, name):
+    def normed(x, name):
         weight, bias = weights.get(name + ".weight"), weights.get(name + ".bias")
         if config.norm == "rmsnorm":
             return F.rms_norm(x, x.shape[-1:], weight, config.norm_eps)
         return F.layer_norm(x, x.shape[-1:], weight, bias, config.norm_eps)
 
-    def linear(x, name):
+    def projected(x, name):
         return F.linear(x, weights[name + ".weight"], weights.get(name + ".bias"))
 
     def heads(x, name):
-        return linear(x, name).unflatten(-1, (-1, config.mixer.d_head)).transpose(1, 2)
+        return projected(x, name).unflatten(-1, (-1, config.mixer.d_head)).transpose(1, 2)
 
     def turned(x):
         if rope is None:
@@ -313,19 +313,19 @@ def from_operators(x, weights, rope, config):
         (first, second), (cos, sin) = x.chunk(2, dim=-1), rope
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
-    h = norm(x, "mixer_norm")
+    h = normed(x, "mixer_norm")
     q, k, v = turned(heads(h, "mixer.q_proj")), turned(heads(h, "mixer.k_proj")), heads(h, "mixer.v_proj")
     y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    x = x + linear(y.transpose(1, 2).flatten(2), "mixer.o_proj")
-    h = norm(x, "feedforward_norm")
-    hidden, kind = linear(h, "feedforward.up_proj"), config.feedforward.activation
+    x = x + projected(y.transpose(1, 2).flatten(2), "mixer.o_proj")
+    h = normed(x, "feedforward_norm")
+    hidden, kind = projected(h, "feedforward.up_proj"), config.feedforward.activation
     if kind == "swiglu":
-        hidden = F.silu(linear(h, "feedforward.gate_proj")) * hidden
+        hidden = F.silu(projected(h, "feedforward.gate_proj")) * hidden
     elif kind == "relu2":
         hidden = F.relu(hidden) ** 2
     else:
         hidden = F.gelu(hidden, approximate="tanh" if "tanh" in kind else "none")
-    return x + linear(hidden, "feedforward.down_proj")
+    return x + projected(hidden, "feedforward.down_proj")
 
 
 @transformer_block.accepted
