@@ -121,7 +121,15 @@ CHAPTERS = (
         on_map=True,
     ),
     Chapter(9, "grouped_query_attention", "Grouped-query attention", on_map=True),
-    Chapter(10, "the_gpt", "The GPT", on_map=True),
+    Chapter(
+        10,
+        "the_gpt",
+        "The GPT",
+        100,
+        (4, 5, 6, 7, 8, 9),
+        ("transformer_block", "gpt", "next_token_loss", "count_parameters", "init_std", "count_flops"),
+        on_map=True,
+    ),
     # Part II: running it
     Chapter(11, "generation", "Generation", on_map=True),
     Chapter(12, "kv_cache", "KV cache", on_map=True),

@@ -81,7 +81,8 @@ def package() -> Path:
 def begin(stand_ins: Mapping[str, str], forbidden: Collection[str]) -> None:
     """Before the first cell: put placeholders where the package's modules were, and forbid new processes.
 
-    stand_ins: source of the finished function of each exercise that earns nothing anyway, for `yours` to return.
+    stand_ins: source of the finished function of each exercise that earns nothing anyway, for `yours` to return, and of
+    those of earlier chapters, for `earlier`.
     forbidden: names of functions that `reply` is going to forbid.
     """
     sys.meta_path.append(_Placeholders(stand_ins))
@@ -202,6 +203,7 @@ class _Placeholders:
         module = MagicMock(name=spec.name)
         if spec.name == "pocketgpt.course.lab":
             module.yours = self.yours
+            module.earlier = self.earlier
         return module
 
     def exec_module(self, module: Any) -> None:
@@ -215,3 +217,8 @@ class _Placeholders:
         space = dict(names)
         exec(self.stand_ins[name], space)
         return space[name]
+
+    def earlier(self, *names: str) -> Callable | list[Callable | None] | None:
+        """Finished functions of earlier chapters."""
+        functions = [self.yours(name) for name in names]
+        return functions[0] if len(functions) == 1 else functions

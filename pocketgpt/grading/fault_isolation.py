@@ -15,7 +15,7 @@ from pocketgpt.grading.protection.limits import Limits
 from pocketgpt.grading.protection.sandbox import Sandbox
 from pocketgpt.grading.rebuild import Piece
 from pocketgpt.grading.results import Verdict
-from pocketgpt.grading.verify import Questions, judge, stand_ins
+from pocketgpt.grading.verify import Questions, borrowed, judge, stand_ins
 
 BEGIN = Task("from pocketgpt.course.lab import check")  # if this fails, it is not the notebook's fault
 # Whatever the student's code made of the name `check`, here it is ours again.
@@ -157,6 +157,7 @@ class Grading:
         questions = {name: Questions.draw(exercises()[name], secrets.randbits(62)) for name in names}
         # For `yours`; of exercises that are not asked, so that none of them answers a question.
         others = stand_ins(exercises()[name] for name in self.master.exercises if name not in questions)
+        others |= borrowed(self.master)
         forbidden = sorted({name for each in names for name in exercises()[each].forbidden})
         steps = [("", Task(BEGIN_BLIND.format(others, forbidden)))]
         for index, piece in enumerate(self.pieces):

@@ -14,8 +14,10 @@ from functools import cache
 from pocketgpt.course.checking.check import compared, diagnose
 from pocketgpt.course.checking.exercise import Exercise
 from pocketgpt.course.checking.run import Run, run
+from pocketgpt.course.lab.own_model import PARTS, stand_in
 from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading.arrays import decode, encode
+from pocketgpt.grading.master import Master
 from pocketgpt.grading.sources import case_as_source, source_of
 
 # Running a reference silences the whole process for a moment, and Python 3.11 miscounts when two threads parse at once.
@@ -56,6 +58,13 @@ def stand_ins(exercises: Iterable[Exercise]) -> dict[str, str]:
     """Source of the finished answer of each exercise, by name. Safe to call from several threads."""
     with ONE_AT_A_TIME:
         return {exercise.name: standalone(exercise) for exercise in exercises}
+
+
+def borrowed(master: Master) -> dict[str, str]:
+    """Source of the finished functions that a chapter takes from earlier ones, by name."""
+    given = "\n".join(cell.source for cell in master.cells if cell.role == "given" and "earlier(" in cell.source)
+    names = [name for name in PARTS if name not in master.exercises and f'"{name}"' in given]
+    return {name: stand_in(name) for name in names}
 
 
 @cache

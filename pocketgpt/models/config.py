@@ -66,6 +66,13 @@ class ModelConfig(Checked):
     """The head uses the embedding matrix."""
 
     def __post_init__(self) -> None:
+        for name in ("mixer", "feedforward", "rope"):
+            if isinstance(getattr(self, name), dict):
+                raise ConfigError(
+                    f"ModelConfig.{name} is a dictionary: ModelConfig.from_dict(values) makes a config of the nested "
+                    "dictionaries that to_dict gives and config.json has."
+                )
+        self._require(isinstance(self.rope, RopeConfig), "rope", "a RopeConfig, such as RopeConfig(theta=10000.0)")
         self._require_positive_integers("vocab_size", "d_model", "n_layers", "max_seq_len")
         self._require_choice("positions", Positions)
         self._require_choice("norm", NormKind)

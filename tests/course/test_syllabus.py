@@ -42,7 +42,7 @@ def test_chapters_are_numbered_from_zero_without_gaps():
 
 @pytest.mark.parametrize(("folder", "ending"), [("solutions", ".py"), ("solutions", ".ipynb"), ("chapters", ".ipynb")])
 def test_the_files_are_those_of_the_written_chapters(folder, ending):
-    found = sorted(path.stem for path in (ROOT / folder).glob(f"*{ending}"))
+    found = sorted(path.stem for path in (ROOT / folder).glob(f"[0-9]*{ending}"))
     assert found == [chapter.name for chapter in WRITTEN]
 
 

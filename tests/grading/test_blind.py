@@ -103,13 +103,14 @@ def test_a_stand_in_with_a_helper_is_refused():
 LOOK = """
 import json, os, pathlib, sys
 from pocketgpt.grading.blind import begin
-begin({"softmax": "def softmax(x, dim): return 'stand-in'"}, ["softmax"])
+stand_ins = {name: f"def {name}(x, dim): return 'stand-in'" for name in ("softmax", "gelu")}
+begin(stand_ins, ["softmax"])
 def outcome(action):
     try: return repr(action())
     except BaseException as error: return type(error).__name__
 here = pathlib.Path(sys.modules["pocketgpt"].__file__).parent
 import pocketgpt.course.lab, pocketgpt.course.ch02_attention.figures as figures
-from pocketgpt.course.lab import check, pocket_model, yours
+from pocketgpt.course.lab import check, earlier, pocket_model, yours
 from pocketgpt.models.gpt import GPT
 causal_mask = 17
 packages = [pathlib.Path(folder) for folder in sys.path]
@@ -120,6 +121,7 @@ print(json.dumps({
     "answers": sum("accepted_answers" in each or "def causal_mask" in each for each in text),
     "reference": outcome(lambda: float(check.causal_mask.args[0].reference(1))),
     "yours": [outcome(lambda: yours("softmax")(1, 2)), outcome(lambda: yours("causal_mask"))],
+    "earlier": [outcome(lambda: earlier("gelu")(1, 2)), outcome(lambda: [f(1, 2) for f in earlier("gelu", "softmax")])],
     "fork": outcome(os.fork),
     "system": outcome(lambda: os.system("touch made-by-a-shell") or os.path.exists("made-by-a-shell")),
     "behind it": outcome(lambda: sys.modules["posix"].system("true")),
@@ -151,6 +153,10 @@ def test_missing_modules_import_and_know_nothing(seen):
 
 def test_yours_is_the_notebooks_function_or_the_stand_in(seen):
     assert seen["yours"] == ["'stand-in'", "17"]
+
+
+def test_functions_of_earlier_chapters_are_stand_ins(seen):
+    assert seen["earlier"] == ["'stand-in'", "['stand-in', 'stand-in']"]
 
 
 def test_no_process_can_be_started(seen):

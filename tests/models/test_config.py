@@ -83,6 +83,19 @@ def test_json_round_trip(values):
         assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+@pytest.mark.parametrize("field", ["mixer", "feedforward", "rope"])
+def test_a_part_that_is_a_dictionary_is_answered_with_the_function_that_takes_one(field):
+    config = preset("pocket").resolved()
+    parts = {name: getattr(config, name) for name in ("mixer", "feedforward", "rope") if name != field}
+    with pytest.raises(ConfigError, match=rf"ModelConfig\.{field} is a dictionary: ModelConfig.from_dict\(values\)"):
+        ModelConfig(**config.to_dict() | parts)
+
+
+def test_another_rope_than_a_config_is_refused():
+    with pytest.raises(ConfigError, match=r"ModelConfig.rope = 10000.0 cannot work: use a RopeConfig"):
+        preset("pocket", rope=10_000.0)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_json_round_trip_of_each_preset(name):
     assert ModelConfig.from_dict(json.loads(json.dumps(preset(name).to_dict()))) == preset(name)

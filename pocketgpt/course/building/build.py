@@ -130,7 +130,7 @@ def _execute(notebook: NotebookNode, source: Path) -> None:
 
 
 def _sources(root: Path, names: tuple[str, ...]) -> list[Path]:
-    sources = sorted((root / "solutions").glob("*.py"))
+    sources = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
     if not sources:
         raise BuildError(f"There are no chapters in {root / 'solutions'}. Build in a clone of the project.")
     stems = [source.stem for source in sources]

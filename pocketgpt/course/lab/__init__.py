@@ -8,10 +8,14 @@ from importlib import import_module
 
 _REPORTING = "pocketgpt.course.lab.reporting"
 _TRANSPLANTING = "pocketgpt.course.lab.transplanting"
+_OWN_MODEL = "pocketgpt.course.lab.own_model"
 _SIBLINGS = "pocketgpt.course.siblings.family"
 _MODULES = {
     "check": "pocketgpt.course.checking.check",
     "yours": "pocketgpt.course.lab.finished",
+    "earlier": _OWN_MODEL,
+    "my_gpt": _OWN_MODEL,
+    "save_my_gpt": _OWN_MODEL,
     "sliders": "pocketgpt.course.lab.controls",
     "HEADS": "pocketgpt.course.lab.heads",
     "predict": "pocketgpt.course.lab.predictions",

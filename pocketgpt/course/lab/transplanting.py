@@ -21,6 +21,7 @@ from pocketgpt.layers.feedforward import FeedForward, SwiGLU
 from pocketgpt.layers.norm import RMSNorm
 from pocketgpt.layers.positions import SinusoidalPositions
 from pocketgpt.layers.rope import rotation
+from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.stack import Cache, sharing_weights
 from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
@@ -194,6 +195,28 @@ def change_hidden_with(model: GPT, function: Callable) -> None:
         layer.down_proj.register_forward_pre_hook(lambda _, inputs: function(*inputs))
 
 
+def block_with(model: GPT, function: Callable) -> None:
+    """Gives the function the stream, the weights of its block by name, (cos, sin) or None, and the config."""
+    for block in model.blocks:
+        block.forward = partial(_block, block, function, model.config)
+
+
+def _block(
+    block: nn.Module, function: Callable, config: ModelConfig, x: Tensor, context: Context, cache: None = None
+) -> Tensor:
+    weights = dict(block.named_parameters())
+    rope = None
+    if context.rotations:
+        rope = tuple(turns[0, 0] for turns in context.rotations[block.mixer.rotary_width])  # (T, d_head/2) each
+    return function(x, weights, rope, config)
+
+
+def model_with(model: GPT, function: Callable) -> None:
+    """Gives the function the tokens, the weights by name, a tied head once, and the config."""
+    weights = dict(model.named_parameters())
+    model.forward = lambda tokens, cache=None: function(tokens, weights, model.config)
+
+
 def feed_forwards(model: GPT, *kinds: type[nn.Module]) -> list[nn.Module]:
     """The feed-forward layers of these kinds, first layer first. Raises PocketError if there are none."""
     layers = [layer for layer in model.modules() if isinstance(layer, kinds)]
@@ -245,6 +268,8 @@ REPLACEABLE_PARTS = {
     "feed_forward": ReplaceablePart("feed_forward(x, up, down)", "feed-forward", feed_forward_with, "relu_squared"),
     "activation": ReplaceablePart("activation(x)", "feed-forward", activate_with, "base"),
     "hidden": ReplaceablePart("hidden(hidden_numbers)", "feed-forward", change_hidden_with),
+    "block": ReplaceablePart("block(x, weights, rope, config)", "block", block_with),
+    "whole_model": ReplaceablePart("whole_model(tokens, weights, config)", "whole model", model_with),
 }
 """Replaceable parts, by the keyword that `transplant` accepts."""
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from pocketgpt.course.lab import finished_gpt
 from pocketgpt.course.lab.finished import yours
 from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, hidden_numbers, transplant
 from pocketgpt.course.syllabus import all_exercises, find_exercise
@@ -72,6 +73,8 @@ RIGHT = {
     "hidden": lambda hidden: hidden.clone(),
     "sinusoids": complex_waves,
     "add_positions": lambda x, table, start: x + F.embedding(start + torch.arange(x.shape[1]), table),
+    "block": finished_gpt.transformer_block,
+    "whole_model": finished_gpt.gpt,
 }
 WRONG = {
     "softmax": lambda x, dim: x.exp(),
@@ -91,6 +94,8 @@ WRONG = {
     "hidden": lambda hidden: hidden.relu(),
     "sinusoids": lambda positions, d_model: torch.zeros(len(positions), d_model),
     "add_positions": lambda x, table, start: x,
+    "block": lambda x, weights, rope, config: x,
+    "whole_model": lambda tokens, weights, config: finished_gpt.gpt(tokens.flip(1), weights, config),
 }
 
 
@@ -160,6 +165,28 @@ def test_functions_for_different_places_go_in_together(model):
     names = ("split_heads", "merge_heads", "attention", "apply_rope", "rms_norm", "swiglu")
     together = {name: RIGHT[name] for name in names}
     torch.testing.assert_close(transplant(model, **together)(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_block_gets_its_own_weights_and_the_angles_of_a_model_that_rotates():
+    for positions, shapes in (("rope", [(12, 2), (12, 2)]), ("learned", None)):
+        model, seen = model_with(positions=positions), []
+
+        def recording(x, weights, rope, config, seen=seen):
+            seen.append((weights, rope))
+            return finished_gpt.transformer_block(x, weights, rope, config)
+
+        transplant(model, block=recording)(TOKENS)
+        for block, (weights, rope) in zip(model.blocks, seen, strict=True):
+            assert weights["mixer.q_proj.weight"] is block.mixer.q_proj.weight
+            assert (rope and [each.shape for each in rope]) == shapes
+
+
+@torch.inference_mode()
+def test_a_whole_model_gets_a_tied_head_once(model):
+    seen = {}
+    transplant(model, whole_model=lambda tokens, weights, config: seen.update(weights) or torch.zeros(1))(TOKENS)
+    assert "head.weight" not in seen and "embedding.weight" in seen
 
 
 @torch.inference_mode()

@@ -1,0 +1,354 @@
+"""Exercise `gpt`: the whole model, from its weights by name."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from pocketgpt.course.ch10_the_gpt.shared import (
+    Config,
+    FeedForwardPart,
+    Mixer,
+    Rope,
+    block,
+    drawn_config,
+    drawn_rope,
+    drawn_weights,
+    linear,
+    model,
+    model_shapes,
+    norm,
+    of_block,
+)
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=3, returns=("logits",), replaces="whole_model", seconds=20.0, tolerance=1e-3)
+def gpt(tokens: Tensor, weights: dict[str, Tensor], config: Any) -> Float[Tensor, "batch seq vocab"]:
+    """A model of PyTorch's operators; tests hold it equal to transformers' LlamaForCausalLM and GPT2LMHeadModel."""
+    return model(tokens, weights, config)
+
+
+@gpt.inputs
+def _(rng):
+    for kind, tied, batch, seq in [
+        ("llama", True, 2, 5),
+        ("gpt2", True, 2, 6),
+        ("brain", True, 3, 4),
+        ("pocket", False, 2, 7),
+        ("llama", False, 3, 5),
+        ("gpt2", True, 1, 4),
+        ("llama", True, 2, 1),
+        ("pocket", True, 2, 8),
+    ]:
+        config = drawn_config(rng, kind, tied=tied)
+        tokens = torch.randint(config.vocab_size, (batch, seq), generator=rng)
+        yield tokens, drawn_weights(rng, model_shapes(config)), config
+    many = Config(  # blocks.1 and blocks.10
+        vocab_size=7,
+        d_model=4,
+        n_layers=12,
+        max_seq_len=9,
+        mixer=Mixer(2, 1, 2),
+        feedforward=FeedForwardPart("swiglu", 6),
+        positions="rope",
+        norm="rmsnorm",
+        norm_eps=0.1,
+        rope=Rope(50.0),
+    )
+    weights = drawn_weights(rng, model_shapes(many))
+    # Smaller ones: through twelve layers rounding errors would grow as differences do.
+    weights = {
+        name: weight / 2 if ".mixer." in name or ".feedforward." in name else weight for name, weight in weights.items()
+    }
+    yield torch.randint(7, (2, 5), generator=rng), weights, many
+
+
+@gpt.mistake(hint=1)
+def final_norm_forgotten(tokens, weights, config):
+    """The norm before the head is missing: final_norm comes after the last block."""
+    return model(tokens, weights, config, last=False)
+
+
+@gpt.mistake(hint=2)
+def first_block_again_and_again(tokens, weights, config):
+    """Every block computes with the weights of blocks.0: each has its own, blocks.0, blocks.1 and so on."""
+    return model(tokens, weights, config, blocks=[0] * config.n_layers)
+
+
+@gpt.mistake(hint=2)
+def last_block_again_and_again(tokens, weights, config):
+    """Every block computes with the weights of the last one: each has its own, blocks.0, blocks.1 and so on."""
+    return model(tokens, weights, config, blocks=[config.n_layers - 1] * config.n_layers)
+
+
+@gpt.mistake(hint=2)
+def blocks_backward(tokens, weights, config):
+    """The blocks run from the last to the first: blocks.0 comes first."""
+    return model(tokens, weights, config, blocks=list(range(config.n_layers))[::-1])
+
+
+@gpt.mistake(hint=3)
+def last_block_left_out(tokens, weights, config):
+    """The last block is left out: there are n_layers, and `range(n_layers)` ends before n_layers by itself."""
+    return model(tokens, weights, config, blocks=range(config.n_layers - 1))
+
+
+@gpt.mistake(hint=3)
+def first_block_left_out(tokens, weights, config):
+    """The first block is left out: they count from 0."""
+    return model(tokens, weights, config, blocks=range(1, config.n_layers))
+
+
+@gpt.mistake(hint=1)
+def only_one_block(tokens, weights, config):
+    """Only blocks.0 runs: a `return` inside the loop ends it after the first block."""
+    return model(tokens, weights, config, blocks=[0])
+
+
+@gpt.mistake(hint=2)
+def prefix_without_the_dot(tokens, weights, config):
+    """With twelve blocks, blocks.1 gets tensors of blocks.10 and blocks.11: end the prefix with a dot, "blocks.1."."""
+    return _by_prefix(tokens, weights, config)
+
+
+def _by_prefix(tokens, weights, config):
+    mixed = dict(weights)
+    for i in range(config.n_layers):
+        found = {name: weight for name, weight in weights.items() if name.startswith(f"blocks.{i}")}
+        mixed |= {f"blocks.{i}.{name.split('.', 2)[2]}": weight for name, weight in found.items()}
+    return model(tokens, mixed, config)
+
+
+@gpt.mistake(hint=1)
+def positions_forgotten(tokens, weights, config):
+    """Learned positions are not added: where `config.positions` is "learned", add the table to the embedding."""
+    return model(tokens, weights, config, positions=False)
+
+
+@gpt.mistake(hint=1)
+def rotated_although_learned(tokens, weights, config):
+    """Queries and keys are rotated in every model: where `config.positions` is "learned", positions are added, and
+    the block gets `None` for `rope`."""
+    seq, heads = tokens.shape[1], config.mixer
+    turns = config.rope.theta ** (-torch.arange(0, heads.d_head, 2) / heads.d_head)
+    angles = torch.arange(seq)[:, None] * turns
+    return model(tokens, weights, config, rope=(angles.cos(), angles.sin()))
+
+
+@gpt.mistake(hint=1)
+def never_rotated(tokens, weights, config):
+    """Nothing is rotated: where `config.positions` is "rope", the blocks need the cosines and sines."""
+    zeros = torch.zeros(tokens.shape[1], config.mixer.d_head // 2)
+    return model(tokens, weights, config, rope=(zeros.cos(), zeros) if config.positions == "rope" else None)
+
+
+@gpt.mistake(hint=2)
+def theta_written_down(tokens, weights, config):
+    """The angles have the theta 10,000 whatever the config says: it is config.rope.theta."""
+    return _rotating(tokens, weights, config, theta=10_000.0)
+
+
+@gpt.mistake(hint=2)
+def frequencies_of_the_model_width(tokens, weights, config):
+    """The frequencies belong to d_model: they are made for the width of a head, config.mixer.d_head, and you cut
+    them."""
+    return _rotating(tokens, weights, config, width=config.d_model)
+
+
+@gpt.mistake(hint=2)
+def positions_backward(tokens, weights, config):
+    """The angles count backward: token t is at position t."""
+    return _rotating(tokens, weights, config, sign=-1)
+
+
+def _rotating(tokens, weights, config, theta=None, width=None, sign=1):
+    """Right, with other angles where the config rotates."""
+    if config.positions != "rope":
+        return model(tokens, weights, config)
+    half, width = config.mixer.d_head // 2, width or config.mixer.d_head
+    turns = (theta or config.rope.theta) ** (-torch.arange(0, width, 2)[:half] / width)
+    angles = sign * torch.arange(tokens.shape[1])[:, None] * turns
+    return model(tokens, weights, config, rope=(angles.cos(), angles.sin()))
+
+
+@gpt.mistake(hint=1)
+def learned_positions_from_one(tokens, weights, config):
+    """Learned positions begin at 1: the first token is at position 0."""
+    return model(tokens, weights, config, start=1)
+
+
+@gpt.mistake(hint=1)
+def embedding_norm_forgotten(tokens, weights, config):
+    """The norm after the embedding is missing: where `config.embedding_norm` is True, it comes before the blocks."""
+    return model(tokens, weights, config, first=False)
+
+
+@gpt.mistake(hint=1)
+def embedding_always_normalized(tokens, weights, config):
+    """The embedding is normalized in every model: only where `config.embedding_norm` is True."""
+
+    def embed(x):
+        return x if config.embedding_norm else norm(x, {}, "embedding_norm", config)
+
+    return model(tokens, weights, config, embed=embed)
+
+
+@gpt.mistake(hint=1)
+def embedding_multiplied(tokens, weights, config):
+    """The embedding is multiplied by √d_model, as in 2017: these models take it as it is."""
+    return model(tokens, weights, config, embed=lambda x: x * math.sqrt(config.d_model))
+
+
+@gpt.mistake(hint=3)
+def always_tied(tokens, weights, config):
+    """The embedding is used as the head in every model: where there is a "head.weight", that is the head."""
+    return model(tokens, weights, config, head="embedding.weight")
+
+
+@gpt.mistake(hint=1)
+def last_token_only(tokens, weights, config):
+    """These are the logits of the last token alone: return those of all, (B, T, vocab)."""
+    return model(tokens, weights, config)[:, -1]
+
+
+@gpt.mistake(hint=1)
+def first_text_only(tokens, weights, config):
+    """These are the logits of the first text alone, without its axis: `tokens` is (B, T)."""
+    return model(tokens, weights, config)[0]
+
+
+@gpt.mistake(hint=1)
+def without_the_last_token(tokens, weights, config):
+    """The logits of the last token are cut off: the shift belongs to the loss, and the last one writes."""
+    return model(tokens, weights, config)[:, :-1]
+
+
+@gpt.mistake(hint=3)
+def probabilities(tokens, weights, config):
+    """These are probabilities: return the logits, without a softmax."""
+    return model(tokens, weights, config).softmax(-1)
+
+
+@gpt.mistake(hint=3)
+def log_probabilities(tokens, weights, config):
+    """These are log-probabilities: return the logits, without a log_softmax."""
+    return model(tokens, weights, config).log_softmax(-1)
+
+
+@gpt.mistake(hint=3)
+def head_forgotten(tokens, weights, config):
+    """This is the stream after final_norm: the head makes logits of it, (B, T, vocab)."""
+    x = weights["embedding.weight"][tokens]
+    if config.positions == "learned":
+        x = x + weights["positions.embedding.weight"][: tokens.shape[1]]
+    if config.embedding_norm:
+        x = norm(x, weights, "embedding_norm", config)
+    for i in range(config.n_layers):
+        x = block(x, of_block(weights, i), drawn_rope(config, tokens.shape[1]), config)
+    return norm(x, weights, "final_norm", config)
+
+
+@gpt.mistake(hint=2)
+def blocks_side_by_side(tokens, weights, config):
+    """Every block reads the embedding, and the last one's result is kept: each reads what the block before returned,
+    `x = transformer_block(x, …)`."""
+    return model(tokens, weights, config, blocks=[config.n_layers - 1])
+
+
+@gpt.mistake(hint=1)
+def final_norm_after_each_block(tokens, weights, config):
+    """The norm before the head, final_norm, is applied after every block: once, after the last."""
+    names = {name.removeprefix("final_norm."): w for name, w in weights.items() if name.startswith("final_norm.")}
+    x = weights["embedding.weight"][tokens]
+    if config.positions == "learned":
+        x = x + weights["positions.embedding.weight"][: tokens.shape[1]]
+    if config.embedding_norm:
+        x = norm(x, weights, "embedding_norm", config)
+    for i in range(config.n_layers):
+        x = block(x, of_block(weights, i), drawn_rope(config, tokens.shape[1]), config)
+        x = norm(x, {f"final_norm.{name}": weight for name, weight in names.items()}, "final_norm", config)
+    return linear(x, {"head.weight": weights.get("head.weight", weights["embedding.weight"])}, "head")
+
+
+@gpt.finished
+def from_operators(tokens, weights, config):
+    mixer, learned, activation = config.mixer, config.positions == "learned", config.feedforward.activation
+    angles = torch.arange(tokens.shape[1])[:, None] * config.rope.theta ** (
+        -torch.arange(0, mixer.d_head, 2) / mixer.d_head
+    )
+    cos, sin = angles.cos().to(tokens.device), angles.sin().to(tokens.device)
+    places = torch.arange(tokens.shape[1], device=tokens.device)
+    later = places > places[:, None]
+
+    def normed(x, name):
+        weight, bias = weights.get(name + ".weight"), weights.get(name + ".bias")
+        if config.norm == "rmsnorm":
+            return F.rms_norm(x, x.shape[-1:], weight, config.norm_eps)
+        return F.layer_norm(x, x.shape[-1:], weight, bias, config.norm_eps)
+
+    def projected(x, name):
+        return F.linear(x, weights[name + ".weight"], weights.get(name + ".bias"))
+
+    def heads(x, name):
+        return projected(x, name).unflatten(-1, (-1, mixer.d_head)).transpose(1, 2)
+
+    def turned(x):
+        if learned:
+            return x
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+    def feed_forward(x, name):
+        hidden = projected(x, name + ".up_proj")
+        if activation == "swiglu":
+            hidden = F.silu(projected(x, name + ".gate_proj")) * hidden
+        elif activation == "relu2":
+            hidden = F.relu(hidden) ** 2
+        else:
+            hidden = F.gelu(hidden, approximate="tanh" if "tanh" in activation else "none")
+        return projected(hidden, name + ".down_proj")
+
+    x = weights["embedding.weight"][tokens]
+    if learned:
+        x = x + weights["positions.embedding.weight"][: tokens.shape[1]]
+    if config.embedding_norm:
+        x = normed(x, "embedding_norm")
+    for i in range(config.n_layers):
+        name = f"blocks.{i}."
+        h = normed(x, name + "mixer_norm")
+        q, k, v = (heads(h, f"{name}mixer.{each}_proj") for each in "qkv")
+        groups = turned(q).unflatten(1, (mixer.n_kv_heads, -1))  # (B, H_kv, H/H_kv, T, d_head)
+        scores = groups @ turned(k)[:, :, None].mT / math.sqrt(mixer.d_head)
+        y = (scores.masked_fill(later, -math.inf).softmax(-1) @ v[:, :, None]).flatten(1, 2)
+        x = x + projected(y.transpose(1, 2).flatten(2), name + "mixer.o_proj")
+        x = x + feed_forward(normed(x, name + "feedforward_norm"), name + "feedforward")
+    head = weights["head.weight"] if "head.weight" in weights else weights["embedding.weight"]
+    return normed(x, "final_norm") @ head.T
+
+
+@gpt.accepted
+def as_the_config_says(tokens, weights, config):
+    own = dict(weights)
+    if config.tie_embeddings:
+        own["head.weight"] = own["embedding.weight"]
+    own["embedding.weight"] = own["embedding.weight"].clone()
+    x = F.one_hot(tokens, config.vocab_size).float() @ own["embedding.weight"]
+    if "positions.embedding.weight" in own:
+        x = x + own["positions.embedding.weight"][torch.arange(tokens.shape[1])]
+    x = norm(x, own, "embedding_norm", config) if config.embedding_norm else x
+    for i in range(config.n_layers):
+        of_this = {
+            name.split(".", 2)[2]: each for name, each in own.items() if name.split(".")[:2] == ["blocks", f"{i}"]
+        }
+        x = block(x, of_this, drawn_rope(config, tokens.shape[1]), config)
+    return linear(norm(x, own, "final_norm", config), own, "head")
+
+
+@gpt.accepted
+def far_along_the_text(tokens, weights, config):
+    """Scores depend on the distance only: where RoPE starts counting does not matter."""
+    return model(tokens, weights, config, rope=drawn_rope(config, tokens.shape[1], start=3))
