@@ -14,7 +14,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.inference.kv_cache import new_cache
 from pocketgpt.layers.attention import Attention
 from pocketgpt.layers.attention_backends import causal_mask, fused_attention
-from pocketgpt.layers.context import Context
+from pocketgpt.layers.context import Context, TokenStore
 from pocketgpt.layers.rope import apply_rope, frequencies, rotation
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
@@ -64,8 +64,14 @@ def cache_with(model: GPT, function: Callable) -> None:
 
 
 def _forward(
-    mixer: Attention, function: Callable, rope: Callable, kept: WeakKeyDictionary, x: Tensor, context: Context, cache=None
-) -> Tensor:  # fmt: skip
+    mixer: Attention,
+    function: Callable,
+    rope: Callable,
+    kept: WeakKeyDictionary,
+    x: Tensor,
+    context: Context,
+    cache: TokenStore | None = None,
+) -> Tensor:
     weights = {name: getattr(mixer, name).weight for name in ("q_proj", "k_proj", "v_proj", "o_proj")}
     nothing = x.new_zeros(len(x), mixer.config.n_kv_heads, 0, mixer.d_head)
     before = (nothing, nothing) if cache is None else kept.get(cache, (nothing, nothing))
