@@ -66,8 +66,8 @@ def newest_in_the_first_slot(n_seen, window):
 
 @ring_positions.mistake(hint=1)
 def never_overwritten(n_seen, window):
-    """Each slot has its own number. Either later tokens are lost, or this is position mod window, which is the slot: when
-    the ring is full the next token goes to slot 0 again, and its position is n_seen − 1."""
+    """Each slot has its own number. Either later tokens are lost, or this is position mod window, which is the slot:
+    when the ring is full, the next token goes to slot 0 again, and its position is n_seen − 1."""
     slots = torch.arange(window)
     return slots.where(slots < n_seen, -1)
 
