@@ -454,11 +454,9 @@ work = yours("work")
 guess = predict(...)  # two numbers, such as 10, 10
 
 for new in (100, 1_000, 10_000):
-    for cached in (False, True):
+    for kind, cached in (("none", False), ("cache", True)):
         passes, reads = work(100, new, cached)
-        print(
-            f"{new:6,} new, {'cache' if cached else 'none':5}: {passes:12,} passes {reads:19,} reads"
-        )
+        print(f"{new:6,} new, {kind:5}: {passes:12,} passes, {reads:19,} reads")
 growth = [f"{b / a:.0f}" for a, b in zip(work(1, 1_000, True), work(1, 10_000, True), strict=True)]
 guess.compare(f"passes × {growth[0]}, reads × {growth[1]}")
 
@@ -516,9 +514,8 @@ text = torch.randint(4096, (1, 2048))
 prefill = milliseconds(lambda: roomy(text[:, :512], new_cache(roomy, 1)), repeats=3) / 512
 cache = new_cache(roomy, 1)
 decode = milliseconds(lambda: [roomy(token, cache) for token in text[:, :512].split(1, 1)], 1) / 512
-print(
-    f"per token: prefill {prefill:.3f} ms, decode {decode:.3f} ms, {decode / prefill:.0f} times as much"
-)
+times = f"{decode / prefill:.0f} times as much"
+print(f"per token: prefill {prefill:.3f} ms, decode {decode:.3f} ms, {times}")
 assert decode > 3 * prefill, "this machine is very busy: run the cell again"
 
 # %% [markdown]
@@ -545,8 +542,9 @@ for n in contexts:
         cache = new_cache(each, batch=1)
         with torch.no_grad():
             each(text[:, :n], cache)
-        token = text[:, :1]
-        curves[name].append(milliseconds(lambda each=each, cache=cache: each(token, cache), 5))
+        curves[name].append(
+            milliseconds(lambda each=each, cache=cache: each(text[:, :1], cache), 5)
+        )
 
 none, kept = curves["no cache"], curves["your cache"]
 crossover = next(n for n, a, b in zip(contexts, none, kept, strict=True) if a > 2 * b)
