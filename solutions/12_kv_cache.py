@@ -495,13 +495,13 @@ print("your ring = the library's, after 200 tokens:", same)
 
 # %%
 def milliseconds(step, repeats: int = 5) -> float:
-    """The fastest of a few runs: other programs only make it slower."""
+    """Processor time of the fastest of a few runs: other programs only make it slower."""
     times = []
     with torch.no_grad():
         for _ in range(repeats):
-            begin = time.perf_counter()
+            begin = time.process_time()
             step()
-            times.append(1000 * (time.perf_counter() - begin))
+            times.append(1000 * (time.process_time() - begin))
     return min(times)
 
 
@@ -543,7 +543,7 @@ for n in contexts:
         with torch.no_grad():
             each(text[:, :n], cache)
         curves[name].append(
-            milliseconds(lambda each=each, cache=cache: each(text[:, :1], cache), 5)
+            milliseconds(lambda each=each, cache=cache: each(text[:, :1], cache), 20)
         )
 
 none, kept = curves["no cache"], curves["your cache"]
@@ -559,13 +559,13 @@ assert none[-1] > 5 * kept[-1] and slopes["no cache"] > slopes["your cache"] + 0
 time_per_token(contexts, curves, since=512)
 
 # %% [markdown]
-# Read it from the left. **Up to about ten tokens a cache gains nothing**: a pass over a few tokens takes as long as over one. Then the upper curve
-# rises, and where it was measured for this text (one core, 2.4 million parameters) it passes twice the cached time between 16 and 64 tokens and is
-# 50 to 60 times as high at 2,048.
+# Read it from the left. **Up to about ten tokens a cache gains nothing**: a pass over a few tokens takes as long as over one. Then the
+# upper curve rises. Where this text was written (one core, 2.4 million parameters) it reaches twice the cached time between 16 and 64 tokens, and
+# is 50 to 60 times as high at 2,048.
 #
-# Its exponent there is about 1.2, not 2. The quadratic part, attention, is only a part: at these lengths the linear layers, whose work grows with the
-# number of tokens, still take most of the time. The cached curves are nearly flat, exponent about 0.3: the reads, which grow, are hidden behind
-# the constant cost of a step. In a model with longer texts they are not.
+# Its exponent from 512 on is about 1.3, not 2. Attention, whose work per pass grows with the square, is only a part of it: the linear layers,
+# whose work grows with the number of tokens, are larger at first. The cached curves are flatter, with exponents between 0.1 and 0.4 in our runs: the
+# reads, which grow with the text, are still small beside the constant cost of a step. In the limit the two exponents are 2 and 1.
 
 # %% [markdown]
 # ## 6 · Yours in the real model
@@ -578,15 +578,16 @@ before_and_after(cached_layer=cached_layer)
 #
 # ### The classic mistakes, inside the model
 #
-# Each of these was found in somebody's published code. Four of them are **your** layer with a wrong position in one place:
+# Four of these are **your** layer with a wrong position in one place, the fifth is the mask of section 2. All were made in published code;
+# some reports are listed below.
 #
 # - **off by one**: every token after the prompt is one position too far.
-# - **prompt added**: after the prompt, positions are too far by its length, 16.
+# - **prompt added**: every token after the prompt is too far by the prompt's length, 16.
 # - **not offset**: every single token is rotated as if it were the first of the text.
 # - **rotated again**: kept keys are rotated once more at every step.
 # - **is_causal**: the flag, with one query.
 #
-# **Predict** which of the five have a loss within 0.05 of the right one.
+# **Predict** which of the five have a loss within 0.1 of the right one, over texts of 256 tokens.
 
 
 # %%
@@ -619,25 +620,32 @@ models = {
 }
 
 # %%
-guess = predict(...)  # such as "off by one, not offset"
+guess = predict(...)  # such as "off by one", "not offset"
 
+targets = windows[:, 1:]
 errors, losses = {}, {}
 for name, each in models.items():
     logits = read_with_cache(each, windows)
-    errors[name] = (logits - full).abs().amax(dim=(0, 2))
-    losses[name] = F.cross_entropy(logits[:, :-1].flatten(0, 1), windows[:, 1:].flatten()).item()
-    error = errors[name][16:].mean()
-    print(f"{name:14} loss {losses[name]:.2f}, logits off by {error:.1f}")
-close = [name for name in list(losses)[1:] if abs(losses[name] - losses["right"]) < 0.05]
-guess.compare(", ".join(close))
+    errors[name] = (logits - full).abs().amax(dim=(0, 2))  # (256,)
+    by_token = F.cross_entropy(logits[:, :-1].mT, targets, reduction="none")
+    losses[name] = by_token.mean().item()
+    soon, error = by_token[:, 16:48].mean(), errors[name][16:].mean()
+    print(f"{name:14} loss {losses[name]:.2f}, soon {soon:.2f}, logits off by {error:.1f}")
+guess.compare([name for name, loss in losses.items() if 0 < loss - losses["right"] < 0.1])
 
 # %%
 logit_errors(errors, losses, prompt=16)
 
 # %% [markdown]
-# PLACEHOLDER-LOSSES
+# "Soon" is the loss of the 32 tokens after the prompt. **Two mistakes are nearly invisible in the loss**: 4.11 and 4.15 beside 4.10. The reason is in the
+# picture: their errors shrink. All tokens after the prompt are moved by the same amount, so the distances among them are right, and only those to the prompt
+# are wrong. As the text goes on, the prompt matters less. Soon after it, "prompt added" costs 0.25; over the last 128 tokens less than 0.01. In the
+# logits it is plain from the first step on: 1 or 10, where rounding makes 0.00002.
 #
-# And this is what they write, each with the same seed:
+# **Not offset** has 5.24, which you have met in chapter 8: the model without any rotation. Every key is then at position 0. **Rotated again** is
+# worse than no order, since old keys keep turning. And **is_causal** leaves each query the oldest key alone.
+#
+# This is what they write, after the same prompt and with the same seed:
 
 # %%
 prompt = tokenizer.encode("ROMEO:\nO, she doth teach the torches to burn bright!\n")
@@ -647,35 +655,30 @@ for name, each in models.items():
     print(f"--- {name}\n{tokenizer.decode(new).strip()}\n")
 
 # %% [markdown]
-# PLACEHOLDER-TEXTS
+# One reads what the average hides. "Prompt added" writes debris: here the prompt is near, and the loss over 256 tokens is mostly about text far from it.
+# "Off by one" writes well, and is wrong. So a test of a cache compares logits with those of a full pass, for one prompt, some steps, and a chunk.
 #
 # ### Fewer slots, and smaller numbers
 #
-# Two ways to make the cache smaller. A window: your layer is given the newest W − 1 tokens only (the new one is itself the last), so
-# `start` is larger than the number of rows. And rounding: keys and values are kept in a few bits each, with one scale for a vector.
-# **Predict** the shortest of the windows 4, 8, 16, 32, 64 whose loss is within 0.1 of the whole context's.
+# Two ways to make the cache smaller. A window: each query sees the newest W tokens. And rounding: keys and values are kept in a few bits each, with
+# one scale for a vector. Your layer can be given the whole text in one pass, so this takes no steps.
+# **Predict** the shortest of the windows 4, 8, 16, 32, 64 whose loss is within 0.15 of the whole context's, 4.10.
 
 
 # %%
-def windowed_layer(window: int):
-    def layer(x, weights, kept, start, rope):
-        output, kept = cached_layer(x, weights, kept, start, rope)
-        return output, tuple(each[:, :, -(window - 1) :] for each in kept)
-
-    return layer
-
-
 def loss_of(changed: GPT) -> float:
-    logits = read_with_cache(changed, windows)
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), windows[:, 1:].flatten()).item()
+    with torch.no_grad():
+        return F.cross_entropy(changed(windows)[:, :-1].mT, targets).item()
+
+
+def within(window: int):
+    return lambda *inputs: decode_attention(*inputs[:-1], window)
 
 
 guess = predict(...)  # 4, 8, 16, 32 or 64
-by_window = {
-    w: loss_of(transplant(model, cached_layer=windowed_layer(w))) for w in (4, 8, 16, 32, 64)
-}
+by_window = {w: loss_of(transplant(model, decode_attention=within(w))) for w in (4, 8, 16, 32, 64)}
 print({window: round(loss, 2) for window, loss in by_window.items()})
-guess.compare(min(w for w, loss in by_window.items() if loss < losses["right"] + 0.1))
+guess.compare(min(w for w, loss in by_window.items() if loss < losses["right"] + 0.15))
 
 
 # %%
@@ -687,17 +690,35 @@ def in_bits(bits: int):
     return append
 
 
-for bits in (8, 4, 2):
+for bits in (8, 4, 3, 2):
     loss = loss_of(transplant(model, append_kv=in_bits(bits)))
-    print(f"{bits} bits: loss {loss:.2f}, {512 * bits // 8} bytes per token")
+    print(f"{bits} bits: loss {loss:.2f}, {512 * bits // 8} bytes per token and the scales")
 
 # %% [markdown]
-# PLACEHOLDER-SMALLER
+# A window of 32 tokens costs less than 0.1 here: the shipped model hardly uses what is further away. That is a small model on plays; do not take
+# it for a rule. And a window in the mask alone saves no memory. That takes a cache which forgets: a ring, or yours with the oldest rows dropped, which
+# it is ready for, since `start` need not be the number of rows:
+
+
+# %%
+def forgetful(x, weights, kept, start, rope):
+    output, kept = cached_layer(x, weights, kept, start, rope)
+    return output, tuple(each[:, :, -31:] for each in kept)  # the next token is the 32nd
+
+
+by_steps = read_with_cache(transplant(model, cached_layer=forgetful), windows)
+with torch.no_grad():
+    by_mask = transplant(model, decode_attention=within(32))(windows)
+same = torch.allclose(by_steps[:, :248], by_mask[:, :248], atol=1e-3)  # up to the chunk at the end
+print("31 rows kept = a window of 32 in the mask:", same)
+
+# %% [markdown]
+# Rounding to 4 bits costs 0.01 in loss, for an eighth of the memory of float32; with 2 bits, three values a number, the model is broken. Chapter 23 comes back to it.
 #
 # ### What the model notices, and what not
 #
-# The known mistakes, put into the model one by one. Leaks are counted as in chapter 4, with the last 8 tokens read together: a step with
-# one query cannot see a later token, a chunk can.
+# The known mistakes, put into the model one by one, and read with a cache: 16 tokens in one pass, then one by one, the last 8 in one pass. A step with
+# one query cannot see a later token, but a chunk can: 7 leaks are the 7 earlier tokens of the last chunk.
 
 # %%
 symptoms("append_kv")
@@ -709,7 +730,11 @@ symptoms("decode_attention")
 symptoms("cached_layer")
 
 # %% [markdown]
-# PLACEHOLDER-SYMPTOMS
+# **It notices** is_causal and its like (6.26), a cache that is not handed on (5.14 to 5.45), keys rotated again (5.72), not rotated (6.74), or kept unrotated (6.88).
+#
+# **It does not notice** anything about windows and empty slots, since it has none; a position off by one (4.11); the order of the rows, as long as single
+# queries see all of them: attention does not know in which slot a key is. And some mistakes look **better** than right: without a mask the loss falls to 3.88, because
+# prompt and chunk see the future. Only the probe says so. The checks find all of them.
 #
 # ## 7 · What to remember
 #
@@ -754,7 +779,9 @@ symptoms("cached_layer")
 # - Jiang et al. 2023, *Mistral 7B*, [arXiv 2310.06825](https://arxiv.org/abs/2310.06825), section 2: the ring.
 # - Kwon et al. 2023, *Efficient Memory Management for Large Language Model Serving with PagedAttention*,
 #   [arXiv 2309.06180](https://arxiv.org/abs/2309.06180): slots in pages, so that little is reserved in vain.
-# - `is_causal` and where its triangle begins: [pytorch #103082](https://github.com/pytorch/pytorch/issues/103082),
-#   [#108108](https://github.com/pytorch/pytorch/issues/108108).
+# - The mistakes: is_causal, [pytorch #103082](https://github.com/pytorch/pytorch/issues/103082) and
+#   [#108108](https://github.com/pytorch/pytorch/issues/108108); not offset, [mlx-vlm #1983](https://github.com/Blaizzy/mlx-vlm/issues/1983); off by one, in all
+#   layers but the first, [flash-linear-attention #766](https://github.com/fla-org/flash-linear-attention/issues/766); position from the number of rows,
+#   [VeloxQuant-MLX #389](https://github.com/rajveer43/VeloxQuant-MLX/issues/389).
 #
 # **Next**: chapter 13 computes the same attention without ever storing its weights.
