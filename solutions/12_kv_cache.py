@@ -578,8 +578,8 @@ before_and_after(cached_layer=cached_layer)
 #
 # ### The classic mistakes, inside the model
 #
-# Four of these are **your** layer with a wrong position in one place, the fifth is the mask of section 2. All were made in published code;
-# some reports are listed below.
+# Four of these are **your** layer with a wrong position in one place, the fifth is the mask of section 2. Mistakes like
+# these were made in published code; four reports are listed below.
 #
 # - **off by one**: every token after the prompt is one position too far.
 # - **prompt added**: every token after the prompt is too far by the prompt's length, 16.
@@ -595,7 +595,9 @@ def shifted(shift):
     """Your layer, whose new tokens are shift(start) positions too far."""
 
     def layer(x, weights, kept, start, rope):
-        moved = lambda x, positions: rope(x, positions + shift(start))  # noqa: E731
+        def moved(x, positions):
+            return rope(x, positions + shift(start))
+
         return cached_layer(x, weights, kept, start, moved)
 
     return layer
@@ -736,6 +738,9 @@ symptoms("cached_layer")
 # queries see all of them: attention does not know in which slot a key is. And some mistakes look **better** than right: without a mask the loss falls to 3.88, because
 # prompt and chunk see the future. Only the probe says so. The checks find all of them.
 #
+# Three mistakes are in no single function, so remember them: a cache that is not emptied before the next text, one layer's cache given to another, and one `start`
+# for rows of different lengths.
+#
 # ## 7 · What to remember
 #
 # - The past does not change, so its keys and values are kept: 2 · n_layers · n_kv_heads · d_head numbers for each token of each text.
@@ -750,7 +755,8 @@ symptoms("cached_layer")
 # <details><summary>1. Llama 3 8B has 32 layers, 8 key/value heads and d_head 128. How large is the cache of one text of 8,192 tokens in
 # bf16, and of 16 such texts?</summary>
 #
-# 2 · 32 · 8 · 128 = 65,536 numbers, 131,072 bytes per token. Times 8,192: 1 GiB. 16 texts: 16 GiB, as much as the model's weights in bf16.
+# 2 · 32 · 8 · 128 = 65,536 numbers, 131,072 bytes per token. Times 8,192: 1 GiB. 16 texts: 16 GiB, more than
+# the model's 8 billion weights in bf16, 15 GiB.
 #
 # </details>
 # <details><summary>2. GPT-2 adds learned positions to its embedding and rotates nothing. Does it need `start`?</summary>
