@@ -91,8 +91,7 @@ print("those of the first six are the same:", torch.allclose(seven[..., :6, :], 
 
 # %% [markdown]
 # **The past does not change.** A token sees itself and earlier ones only, in every layer, so nothing about it depends on what comes
-# later. Its keys and values can be kept. Everything else about it, its query, its feed-forward, its logits, is needed once and
-# never again.
+# later. Its keys and values can be kept. Its query, its feed-forward and its logits are needed once.
 #
 # A prompt of 3 tokens and 2 new ones, by hand. The first new token comes out of the pass over the prompt, and the last one is
 # never read, so there are two passes:
@@ -119,8 +118,7 @@ print("those of the first six are the same:", torch.allclose(seven[..., :6, :], 
 # | $K$, $V$ | kept keys, rotated already, and kept values; `;` puts the new rows below | (S, d_head), then (S + T, d_head) |
 # | $M$ | 0 where a query may look, −∞ elsewhere | (T, S + T) |
 #
-# Two kinds of pass use it. **Prefill**: T is the length of the prompt, and S = 0. **Decode**: T = 1. In between there are chunks, for
-# example a second question in a conversation: T = 20 after S = 500.
+# **Prefill**: T is the length of the prompt, and S = 0. **Decode**: T = 1. In between are chunks, for example a second question in a conversation: T = 20 after S = 500.
 #
 # **What is kept**: 2 · n_layers · n_kv_heads · d_head numbers for each token, the formula of chapter 9. For our model that is
 # 2 · 4 · 2 · 32 = 512 numbers, 2,048 bytes in float32.
@@ -136,9 +134,7 @@ for is_causal in (True, False):
     print(f"is_causal={is_causal!s:5}:", [round(w, 2) for w in weights.flatten().tolist()])
 
 # %% [markdown]
-# With the flag, the newest token sees the oldest one and nothing else. No error is raised: it aligns the triangle to the top left corner,
-# as its documentation says. Without it, one query is right by luck, since the past is all there is, and a chunk of two is wrong. So a
-# mask with a cache is made **from positions**.
+# With the flag, the newest token sees the oldest alone, and no error is raised: the triangle begins at the top left corner. Without it, one query is right, since the past is all there is, but a chunk of two is wrong. So with a cache the mask is made **from positions**.
 
 # %% [markdown]
 # ## 3 · Your turn
@@ -291,8 +287,7 @@ def cached_layer(x: torch.Tensor, weights: dict, kept: tuple, start: int, rope):
 check.cached_layer(cached_layer)
 
 # %% [markdown]
-# Put it into the shipped model, let that read twelve tokens as it would write them, and watch what your layer hands back in the first
-# of the four layers. And count the bytes, for three texts at once.
+# Put it into the shipped model, let that read twelve tokens as it would write them, three texts at once, and count what your layer hands back.
 
 # %%
 cached_layer = yours("cached_layer")
@@ -326,9 +321,7 @@ slots = static.layers[0].tensors[0].shape[2]
 print(f"the library's: {allocated:,} bytes = {slots} slots · {formula // 12:,} bytes per token")
 
 # %% [markdown]
-# Yours has exactly the bytes of the formula, and `torch.cat` copies all of them at every step. The library's cache is **static**: it reserves
-# slots and writes into them, so nothing moves; a mask hides the empty ones. It holds 256 slots here for 12 tokens, and adds 256 more
-# whenever they are full.
+# Yours has exactly the bytes of the formula, and `torch.cat` copies all of them at every step. The library's cache is **static**: it reserves slots, 256 at a time, and writes into them, so nothing moves; a mask hides the empty ones.
 
 # %% [markdown]
 # ### Exercise 12.4 · `ring_positions` · medium, 15 minutes
@@ -373,8 +366,7 @@ def ring_positions(n_seen: int, window: int) -> torch.Tensor:
 check.ring_positions(ring_positions)
 
 # %% [markdown]
-# Both caches as they fill: a prompt of 5 tokens, then 7 steps. Left are the first 14 slots of the library's cache, read out of its
-# memory after each call; right is your ring with a window of 6. A number is printed when it is written.
+# Both caches as they fill: a prompt of 5 tokens, then 7 steps. Left are the first 14 slots of the library's cache, read out of its memory; right is your ring of 6. A number marks a write.
 
 # %%
 ring_positions = yours("ring_positions")
@@ -461,15 +453,13 @@ growth = [f"{b / a:.0f}" for a, b in zip(work(1, 1_000, True), work(1, 10_000, T
 guess.compare(f"passes × {growth[0]}, reads × {growth[1]}")
 
 # %% [markdown]
-# The passes grow with the text, the reads with its square: ten times as long, a hundred times as many. So the cache takes one power off
-# both: passes from quadratic to linear, reads from cubic to quadratic. **Linear is what one more token costs**: a single pass, and reads that grow
+# The passes grow with the text, the reads with its square. So the cache takes one power off both: passes from quadratic to linear, reads from cubic to quadratic. **Linear is what one more token costs**: a single pass, and reads that grow
 # with what came before. The whole text stays quadratic.
 
 # %% [markdown]
 # ## 4 · The same number, three ways
 #
-# Correctness is compared in **logits**, not in text and not in loss; section 6 shows why. A full pass without a cache, your layer token by token, and the
-# library's cache. `read_with_cache` reads 16 tokens in one pass, then one at a time, and the last 8 in one pass.
+# Compare **logits**, not text and not loss; section 6 shows why. A full pass, your layer with its cache, the library's cache. `read_with_cache` reads 16 tokens in one pass, then one at a time, and the last 8 in one pass.
 # (Our tests also hold your layer equal to `LlamaAttention` of transformers with its `DynamicCache`.)
 
 # %%
@@ -489,8 +479,7 @@ print("your ring = the library's, after 200 tokens:", same)
 # %% [markdown]
 # ### Prefill and decode
 #
-# The same 512 tokens, read in one pass and read one at a time. The model has the shape of the shipped one, with room for 4,096 tokens and
-# random weights: for times that makes no difference.
+# The same 512 tokens, read in one pass and one at a time, by a model of the shipped one's shape with random weights and room for 4,096 tokens.
 
 
 # %%
@@ -520,8 +509,7 @@ assert decode > 3 * prefill, "this machine is very busy: run the cell again"
 
 # %% [markdown]
 # The multiplications are nearly the same. But a pass over 512 tokens uses each weight 512 times once it is fetched from memory, and a step
-# uses it once. Prefill is limited by arithmetic, decode by memory, and on a small model like this by the overhead of starting each operation.
-# That is why servers decode many texts **together**: the weights are fetched once for all of them. The caches are not: each text has its own.
+# uses it once. Prefill is limited by arithmetic, decode by memory, and in a small model by the overhead of each operation. So servers decode many texts **together**: weights are fetched once for all. Caches are not: each text has its own.
 
 # %% [markdown]
 # ## 5 · Predict, then run: one more token
@@ -561,11 +549,9 @@ time_per_token(contexts, curves, since=512)
 # %% [markdown]
 # Read it from the left. **Up to about ten tokens a cache gains nothing**: a pass over a few tokens takes as long as over one. Then the
 # upper curve rises. Where this text was written (one core, 2.4 million parameters) it reaches twice the cached time between 16 and 64 tokens, and
-# is 50 to 60 times as high at 2,048.
+# is more than 50 times as high at 2,048.
 #
-# Its exponent from 512 on is about 1.3, not 2. Attention, whose work per pass grows with the square, is only a part of it: the linear layers,
-# whose work grows with the number of tokens, are larger at first. The cached curves are flatter, with exponents between 0.1 and 0.4 in our runs: the
-# reads, which grow with the text, are still small beside the constant cost of a step. In the limit the two exponents are 2 and 1.
+# Its exponent from 512 on is about 1.3, not 2. Attention, whose work per pass grows with the square, is only a part of it: the linear layers, whose work grows with the number of tokens, are larger at first. The cached curves are nearly flat, with exponents below 0.4 in our runs: the growing reads are still small beside the constant cost of a step. In the limit the two exponents are 2 and 1.
 
 # %% [markdown]
 # ## 6 · Yours in the real model
@@ -657,13 +643,11 @@ for name, each in models.items():
     print(f"--- {name}\n{tokenizer.decode(new).strip()}\n")
 
 # %% [markdown]
-# One reads what the average hides. "Prompt added" writes debris: here the prompt is near, and the loss over 256 tokens is mostly about text far from it.
-# "Off by one" writes well, and is wrong. So a test of a cache compares logits with those of a full pass, for one prompt, some steps, and a chunk.
+# One reads what the average hides: "prompt added" writes debris, because here the prompt is near. "Off by one" writes well, and is wrong. So test a cache by its logits: a prompt, some steps, and a chunk, against a full pass.
 #
 # ### Fewer slots, and smaller numbers
 #
-# Two ways to make the cache smaller. A window: each query sees the newest W tokens. And rounding: keys and values are kept in a few bits each, with
-# one scale for a vector. Your layer can be given the whole text in one pass, so this takes no steps.
+# Two ways to make the cache smaller. A window: each query sees the newest W tokens. Rounding: keys and values have a few bits each, with one scale for a vector. Both show in a single pass over the texts.
 # **Predict** the shortest of the windows 4, 8, 16, 32, 64 whose loss is within 0.15 of the whole context's, 4.10.
 
 
@@ -697,9 +681,7 @@ for bits in (8, 4, 3, 2):
     print(f"{bits} bits: loss {loss:.2f}, {512 * bits // 8} bytes per token and the scales")
 
 # %% [markdown]
-# A window of 32 tokens costs less than 0.1 here: the shipped model hardly uses what is further away. That is a small model on plays; do not take
-# it for a rule. And a window in the mask alone saves no memory. That takes a cache which forgets: a ring, or yours with the oldest rows dropped, which
-# it is ready for, since `start` need not be the number of rows:
+# A window of 32 tokens costs less than 0.1 here: the shipped model hardly uses what is further away. Do not take that for a rule. And a window in the mask alone saves no memory. That takes a cache which forgets: a ring, or yours with its oldest rows dropped:
 
 
 # %%
@@ -715,7 +697,7 @@ same = torch.allclose(by_steps[:, :248], by_mask[:, :248], atol=1e-3)  # up to t
 print("31 rows kept = a window of 32 in the mask:", same)
 
 # %% [markdown]
-# Rounding to 4 bits costs 0.01 in loss, for an eighth of the memory of float32; with 2 bits, three values a number, the model is broken. Chapter 23 comes back to it.
+# Rounding to 4 bits costs 0.01 in loss, for an eighth of float32's memory; 2 bits, three values for a number, break the model.
 #
 # ### What the model notices, and what not
 #
@@ -738,8 +720,7 @@ symptoms("cached_layer")
 # queries see all of them: attention does not know in which slot a key is. And some mistakes look **better** than right: without a mask the loss falls to 3.88, because
 # prompt and chunk see the future. Only the probe says so. The checks find all of them.
 #
-# Three mistakes are in no single function, so remember them: a cache that is not emptied before the next text, one layer's cache given to another, and one `start`
-# for rows of different lengths.
+# Three mistakes are in no single function: a cache not emptied before the next text, one layer's cache given to another, one `start` for rows of different lengths.
 #
 # ## 7 · What to remember
 #

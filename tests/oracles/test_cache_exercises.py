@@ -11,7 +11,7 @@ from pocketgpt.layers.attention_backends import causal_mask, fused_attention
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
 
-D_HEAD, HEADS, KV_HEADS, D_MODEL = 8, 6, 2, 20
+D_HEAD, HEADS, KV_HEADS, D_MODEL = 8, 6, 2, 24
 ANSWERS = ["reference", "finished_answer"]
 
 

@@ -8,8 +8,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pocketgpt.course.ch12_kv_cache.append_kv import joined as append_kv
-from pocketgpt.course.ch12_kv_cache.decode_attention import mask_from_positions as decode_attention
 from pocketgpt.course.checking.exercise import exercise
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
@@ -362,10 +360,11 @@ def project_rotate_append_attend(x, weights, kept, start, rope):
     projected = [F.linear(x, weights[name]) for name in ("q_proj", "k_proj", "v_proj")]
     q, k, v = [each.unflatten(-1, (-1, d_head)).transpose(1, 2) for each in projected]
     positions = torch.arange(start, start + x.shape[1])
-    keys = append_kv(kept[0], rope(k, positions))
-    values = append_kv(kept[1], v)
+    keys = torch.cat((kept[0], rope(k, positions)), dim=2)
+    values = torch.cat((kept[1], v), dim=2)
     key_positions = torch.arange(start - kept[0].shape[2], start + x.shape[1])
-    y = decode_attention(rope(q, positions), keys, values, positions, key_positions, None)
+    visible = positions[:, None] >= key_positions
+    y = F.scaled_dot_product_attention(rope(q, positions), keys, values, visible, enable_gqa=True)
     return F.linear(y.transpose(1, 2).flatten(2), weights["o_proj"]), (keys, values)
 
 
