@@ -101,7 +101,7 @@ print("those of the first six are the same:", torch.allclose(seven[..., :6, :], 
 # | no cache | 3, then 4: **7** | 1 + 2 + 3, then 1 + 2 + 3 + 4: **16** |
 # | cache | 3, then 1: **4** | 1 + 2 + 3, then 4: **10** |
 #
-# With a cache every token passes once. But look at the second column: token number n still reads n keys.
+# With a cache every token passes once. But token number n still reads n keys.
 
 # %% [markdown]
 # ## 2 · The equation
@@ -560,7 +560,7 @@ time_per_token(contexts, curves, since=512)
 before_and_after(cached_layer=cached_layer)
 
 # %% [markdown]
-# Both were read and written with a cache, the first with the library's.
+# Both read and wrote with a cache, the first with the library's.
 #
 # ### The classic mistakes, inside the model
 #
@@ -681,7 +681,7 @@ for bits in (8, 4, 3, 2):
     print(f"{bits} bits: loss {loss:.2f}, {512 * bits // 8} bytes per token and the scales")
 
 # %% [markdown]
-# A window of 32 tokens costs less than 0.1 here: the shipped model hardly uses what is further away. Do not take that for a rule. And a window in the mask alone saves no memory. That takes a cache which forgets: a ring, or yours with its oldest rows dropped:
+# A window of 32 tokens costs less than 0.1 here; do not take that for a rule. A window in the mask alone saves no memory. That takes a cache which forgets: a ring, or yours with its oldest rows dropped:
 
 
 # %%
