@@ -132,7 +132,15 @@ CHAPTERS = (
     ),
     # Part II: running it
     Chapter(11, "generation", "Generation", on_map=True),
-    Chapter(12, "kv_cache", "KV cache", on_map=True),
+    Chapter(
+        12,
+        "kv_cache",
+        "KV cache",
+        85,
+        (8, 9, 11),
+        ("append_kv", "decode_attention", "cached_layer", "ring_positions", "work"),
+        on_map=True,
+    ),
     Chapter(13, "flash_attention", "Flash attention", on_map=True),
     # Part III: training it
     Chapter(14, "training", "Training", on_map=True),

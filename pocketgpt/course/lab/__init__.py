@@ -29,6 +29,7 @@ _MODULES = {
     "before_and_after": _REPORTING,
     "earlier_changes": _REPORTING,
     "hidden_numbers": _TRANSPLANTING,
+    "read_with_cache": "pocketgpt.course.lab.caching",
     "pocket_model": _TRANSPLANTING,
     "pocket_tokenizer": _TRANSPLANTING,
     "transplant": _TRANSPLANTING,

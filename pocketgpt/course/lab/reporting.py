@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pocketgpt.assets import asset
+from pocketgpt.course.lab.caching import WithCache
 from pocketgpt.course.lab.predictions import Prediction
 from pocketgpt.course.lab.transplanting import pocket_model, pocket_tokenizer, replaceable_part, transplant
 from pocketgpt.course.siblings.family import TRAINED_LENGTH, CharacterTokenizer, character_tokenizer, sibling
+from pocketgpt.inference.kv_cache import new_cache
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.models.gpt import GPT
 from pocketgpt.text.tokenizer import Tokenizer
@@ -44,7 +46,7 @@ def trained(name: str = "pocket") -> Trained:
 
 
 @torch.inference_mode()
-def earlier_changes(model: GPT, tokens: Int[Tensor, "batch seq"]) -> int:
+def earlier_changes(model: GPT | WithCache, tokens: Int[Tensor, "batch seq"]) -> int:
     """Causality probe: count the earlier positions whose logits change when the last token does.
 
     In a causal model it is 0. The loss cannot show a leak: a model that has learned to use one has a low loss.
@@ -57,7 +59,7 @@ def earlier_changes(model: GPT, tokens: Int[Tensor, "batch seq"]) -> int:
 
 
 @torch.inference_mode()
-def loss_and_leaks(model: GPT, windows: Int[Tensor, "windows seq"]) -> tuple[float, int]:
+def loss_and_leaks(model: GPT | WithCache, windows: Int[Tensor, "windows seq"]) -> tuple[float, int]:
     """Mean loss in nats per token, and the causality probe of the first window."""
     loss = F.cross_entropy(model(windows)[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
     return loss.item(), earlier_changes(model, windows[:1])
@@ -81,13 +83,24 @@ class Outcome:
 
 
 @torch.inference_mode()
-def outcome(model: GPT, subject: Trained, prompt: str, new_tokens: int, choose: Callable[[Tensor], Tensor]) -> Outcome:
-    """Measure a model on the held-out passage, and continue the prompt by `new_tokens` without a cache."""
-    loss, changes = loss_and_leaks(model, subject.windows)
+def outcome(
+    model: GPT,
+    subject: Trained,
+    prompt: str,
+    new_tokens: int,
+    choose: Callable[[Tensor], Tensor],
+    decoding: bool = False,
+) -> Outcome:
+    """Measure a model on the held-out passage, and continue the prompt by `new_tokens`: both without a cache, or both
+    with one (`decoding`), where prompt and new tokens must fit the model's context."""
+    loss, changes = loss_and_leaks(WithCache(model) if decoding else model, subject.windows)
     tokens = torch.tensor([subject.tokenizer.encode(prompt)])
     window = subject.windows.shape[1]
+    cache, unread = new_cache(model, 1) if decoding else None, tokens
     for _ in range(new_tokens):
-        tokens = torch.cat((tokens, choose(model(tokens[:, -window:])[:, -1])[:, None]), dim=1)
+        logits = model(unread, cache) if decoding else model(tokens[:, -window:])
+        unread = choose(logits[:, -1])[:, None]
+        tokens = torch.cat((tokens, unread), dim=1)
     return Outcome(loss, changes, window, subject.tokenizer.decode(tokens[0].tolist()))
 
 
@@ -103,6 +116,7 @@ def before_and_after(
 ) -> None:
     """Print loss, causality probe and text of a trained model, first with its own parts, then with your functions.
 
+    Functions that work with a cache are measured in a model that reads and writes with one (`read_with_cache`).
     `model` is "pocket" or the name of a sibling; by default one that has the part. `guess` is a prediction to print
     beside the outcome. `choose` picks the next token from logits of shape (batch, vocab); by default a seeded draw from
     the 40 most probable, at temperature 0.8.
@@ -113,8 +127,9 @@ def before_and_after(
     def seeded() -> Callable[[Tensor], Tensor]:
         return partial(Sampler(temperature=0.8, top_k=40), generator=torch.Generator().manual_seed(seed))
 
-    before = outcome(subject.model, subject, prompt, new_tokens, seeded())
-    after = outcome(transplant(subject.model, **functions), subject, prompt, new_tokens, choose or seeded())
+    decoding = any(part.decoding for part in parts)
+    before = outcome(subject.model, subject, prompt, new_tokens, seeded(), decoding)
+    after = outcome(transplant(subject.model, **functions), subject, prompt, new_tokens, choose or seeded(), decoding)
     names = ", ".join([*functions, *(["choose"] if choose else [])])
     print(f"Original model: {before}\nWith your {names}: {after}")
     if guess is None:

@@ -4,7 +4,7 @@
     python -m pocketgpt.course.lab.symptom_table                # measure all rows again, after new weights or mistakes
 
 A row is measured by putting the mistake from an exercise's catalogue into the trained model: the loss on the held-out
-passage, and the causality probe.
+passage, and the causality probe. Functions that work with a cache are measured in a model that reads with one.
 """
 
 import json
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from pocketgpt.assets import asset
 from pocketgpt.course.checking.exercise import Exercise
+from pocketgpt.course.lab.caching import WithCache
 from pocketgpt.course.lab.reporting import Trained, loss_and_leaks, trained
 from pocketgpt.course.lab.transplanting import replaceable_part, transplant
 from pocketgpt.course.syllabus import all_exercises, find_exercise
@@ -67,7 +68,9 @@ def measure(exercise: Exercise) -> dict[str, Row]:
 def row(subject: Trained, exercise: Exercise, function: Callable) -> Row:
     """The row of one function in place of an exercise's part."""
     try:
-        loss, leaks = loss_and_leaks(transplant(subject.model, **{exercise.name: function}), subject.windows)
+        model = transplant(subject.model, **{exercise.name: function})
+        decoding = replaceable_part(exercise.name).decoding
+        loss, leaks = loss_and_leaks(WithCache(model) if decoding else model, subject.windows)
     except Exception:  # a mistake may raise anything
         return None, None
     return None if math.isnan(loss) else round(loss, 3), leaks

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pocketgpt.assets import asset
+from pocketgpt.course.lab.caching import assembled_layer, cache_with
 from pocketgpt.course.syllabus import exercise_names, find_exercise
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention_backends import causal_mask, expand_kv_heads
@@ -234,12 +235,23 @@ class ReplaceablePart:
     place       parts with the same place cannot be replaced together
     insert      makes a model compute with the function
     model       a trained model that has the part: "pocket", or the name of a sibling
+    decoding    True if it works with a cache, so that its mistakes show only in a model that reads with one
     """
 
     signature: str
     place: str
     insert: Callable[[GPT, Callable], object]
     model: str = "pocket"
+    decoding: bool = False
+
+
+def _in_cached_layer(signature: str, step: str = "") -> ReplaceablePart:
+    """The attention layer with a cache, or a step of it by the name that `assembled_layer` has for it."""
+
+    def insert(model: GPT, function: Callable) -> None:
+        cache_with(model, partial(assembled_layer, **{step: function}) if step else function)
+
+    return ReplaceablePart(signature, "cache", insert, decoding=True)
 
 
 def _in_attention(signature: str, adapt: Callable[[Callable], Callable]) -> ReplaceablePart:
@@ -270,6 +282,11 @@ REPLACEABLE_PARTS = {
     "hidden": ReplaceablePart("hidden(hidden_numbers)", "feed-forward", change_hidden_with),
     "block": ReplaceablePart("block(x, weights, rope, config)", "block", block_with),
     "whole_model": ReplaceablePart("whole_model(tokens, weights, config)", "whole model", model_with),
+    "append_kv": _in_cached_layer("append_kv(kept, new)", "append"),
+    "decode_attention": _in_cached_layer(
+        "decode_attention(q, keys, values, query_positions, key_positions, window)", "attend"
+    ),
+    "cached_layer": _in_cached_layer("cached_layer(x, weights, kept, start, rope) -> (output, kept)"),
 }
 """Replaceable parts, by the keyword that `transplant` accepts."""
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pocketgpt.course.lab import predict
+from pocketgpt.course.lab.caching import assembled_layer
 from pocketgpt.course.lab.reporting import before_and_after, earlier_changes
 from pocketgpt.course.lab.transplanting import pocket_model, transplant
 
@@ -79,3 +80,15 @@ def test_the_report_puts_a_prediction_beside_its_verdict(capsys):
     said, computed = capsys.readouterr().out.splitlines()[-2:]
     assert said == "Your prediction: fall"
     assert computed.startswith("The outcome:     The loss ")
+
+
+def attention_without_a_mask(q, keys, values, query_positions, key_positions, window):
+    return torch.nn.functional.scaled_dot_product_attention(q, keys, values, enable_gqa=True)
+
+
+def test_a_function_that_works_with_a_cache_is_measured_in_a_model_that_reads_with_one(capsys):
+    before_and_after(cached_layer=assembled_layer, new_tokens=5)
+    assert "✓ The same loss and the same words" in last_line(capsys)
+    before_and_after(decode_attention=attention_without_a_mask, new_tokens=5)
+    printed = capsys.readouterr().out
+    assert "later token: 0 of 255" in printed and "later token: 7 of 255" in printed  # in the chunk at the end

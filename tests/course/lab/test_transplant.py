@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from pocketgpt.course.lab import finished_gpt
+from pocketgpt.course.lab.caching import assembled_layer, read_with_cache
 from pocketgpt.course.lab.finished import yours
 from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, hidden_numbers, transplant
 from pocketgpt.course.syllabus import all_exercises, find_exercise
@@ -55,6 +56,25 @@ def complex_waves(positions, d_model):
     return torch.view_as_real(1j * torch.exp(-1j * angles)).flatten(1).float()  # sin + i cos
 
 
+def last_rows(q, keys, values, query_positions, key_positions, window):
+    """Full causal attention, of which the last rows are those of the queries: right for keys in order."""
+    keys, values = (each.repeat_interleave(q.shape[1] // each.shape[1], dim=1) for each in (keys, values))
+    every = F.pad(q, (0, 0, keys.shape[2] - q.shape[2], 0))
+    return F.scaled_dot_product_attention(every, keys, values, is_causal=True)[:, :, -q.shape[2] :]
+
+
+def recomputed_values(x, weights, kept, start, rope):
+    """Keeps the inputs of the tokens in place of their keys and values, which are computed again at each step."""
+    d_head, inputs = kept[0].shape[-1], x if start == 0 else torch.cat((kept[0].inputs, x), dim=1)
+    heads = (F.linear(inputs, weights[name]).unflatten(-1, (-1, d_head)).transpose(1, 2) for name in weights)
+    q, k, v = (next(heads) for _ in range(3))
+    positions = torch.arange(inputs.shape[1])
+    y = F.scaled_dot_product_attention(rope(q, positions), rope(k, positions), v, is_causal=True, enable_gqa=True)
+    keys = k.clone()
+    keys.inputs = inputs
+    return F.linear(y.transpose(1, 2).flatten(2)[:, start:], weights["o_proj"]), (keys, v)
+
+
 RIGHT = {
     "softmax": torch.softmax,
     "attention_scores": lambda q, k: torch.einsum("...td,...sd->...ts", q, k) / q.shape[-1] ** 0.5,
@@ -75,6 +95,11 @@ RIGHT = {
     "add_positions": lambda x, table, start: x + F.embedding(start + torch.arange(x.shape[1]), table),
     "block": finished_gpt.transformer_block,
     "whole_model": finished_gpt.gpt,
+    "append_kv": lambda kept, new: F.pad(kept, (0, 0, 0, new.shape[2])).index_copy(
+        2, torch.arange(new.shape[2]) + kept.shape[2], new
+    ),
+    "decode_attention": last_rows,
+    "cached_layer": recomputed_values,
 }
 WRONG = {
     "softmax": lambda x, dim: x.exp(),
@@ -96,11 +121,24 @@ WRONG = {
     "add_positions": lambda x, table, start: x,
     "block": lambda x, weights, rope, config: x,
     "whole_model": lambda tokens, weights, config: finished_gpt.gpt(tokens.flip(1), weights, config),
+    "append_kv": lambda kept, new: torch.cat((kept, torch.zeros_like(new)), dim=2),
+    "decode_attention": lambda q, keys, values, *positions: F.scaled_dot_product_attention(
+        q, keys, values, is_causal=True, enable_gqa=True
+    ),
+    "cached_layer": lambda x, weights, kept, start, rope: assembled_layer(
+        x, weights, kept, start, lambda x, positions: rope(x, positions - start)
+    ),
 }
 
 
 def test_every_replaceable_part_has_a_right_and_a_wrong_function_here():
     assert set(RIGHT) == set(WRONG) == set(REPLACEABLE_PARTS)
+
+
+def logits_of(model: GPT, part: str) -> torch.Tensor:
+    """Read with a cache, some tokens alone and some together, if the part works with one."""
+    decoding = REPLACEABLE_PARTS[part].decoding
+    return read_with_cache(model, TOKENS, prompt=4, last=3) if decoding else model(TOKENS)
 
 
 @pytest.mark.parametrize("name", REPLACEABLE_PARTS)
@@ -109,6 +147,7 @@ def test_a_right_function_changes_no_logit(name):
     model = model_for(name)
     changed = transplant(model, **{name: RIGHT[name]})
     torch.testing.assert_close(changed(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits_of(changed, name), model(TOKENS), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", REPLACEABLE_PARTS)
@@ -117,7 +156,7 @@ def test_a_wrong_function_changes_the_logits_of_the_copy_only(name):
     model = model_for(name)
     own = model(TOKENS)
     changed = transplant(model, **{name: WRONG[name]})
-    assert not torch.allclose(changed(TOKENS), own, rtol=1e-2, atol=1e-2)
+    assert not torch.allclose(logits_of(changed, name), own, rtol=1e-2, atol=1e-2)
     assert torch.equal(model(TOKENS), own)
 
 
@@ -137,11 +176,12 @@ def test_exercises_that_replace_a_part_are_found():
 @pytest.mark.parametrize("name", REPLACING)
 @torch.inference_mode()
 def test_the_finished_answer_of_an_exercise_runs_in_the_place_that_it_declares(name):
-    model = model_for(find_exercise(name).replaces)
+    part = find_exercise(name).replaces
+    model = model_for(part)
     changed = transplant(model, **{name: find_exercise(name).finished_answer})
-    torch.testing.assert_close(changed(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-4)
-    wrong = transplant(model, **{name: WRONG[find_exercise(name).replaces]})
-    assert not torch.allclose(wrong(TOKENS), model(TOKENS), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(logits_of(changed, part), model(TOKENS), rtol=1e-4, atol=1e-4)
+    wrong = transplant(model, **{name: WRONG[part]})
+    assert not torch.allclose(logits_of(wrong, part), model(TOKENS), rtol=1e-2, atol=1e-2)
 
 
 def test_an_exercise_without_a_place_in_the_model_is_refused(model):
@@ -311,3 +351,12 @@ def test_a_solved_exercise_is_handed_back_without_a_word(capsys, monkeypatch):
     monkeypatch.setattr("__main__.attention_scores", right, raising=False)
     assert yours("attention_scores") is right
     assert capsys.readouterr().out == ""
+
+
+@torch.inference_mode()
+def test_two_texts_at_once_have_a_cache_each(model):
+    changed = transplant(model, cached_layer=assembled_layer)
+    one, other = new_cache(changed, 1), new_cache(changed, 1)
+    changed(TOKENS[:1, :5], one)
+    changed(TOKENS[1:, :3], other)
+    torch.testing.assert_close(changed(TOKENS[:1, 5:], one), model(TOKENS[:1])[:, 5:], rtol=1e-4, atol=1e-4)

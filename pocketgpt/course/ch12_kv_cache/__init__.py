@@ -1,0 +1,1 @@
+"""Chapter 12: the KV cache."""
