@@ -123,7 +123,15 @@ CHAPTERS = (
     Chapter(9, "grouped_query_attention", "Grouped-query attention", on_map=True),
     Chapter(10, "the_gpt", "The GPT", on_map=True),
     # Part II: running it
-    Chapter(11, "generation", "Generation", on_map=True),
+    Chapter(
+        11,
+        "generation",
+        "Generation",
+        90,
+        (3, 10),
+        ("temper", "keep_top_k", "keep_top_p", "draw", "write", "write_batch"),
+        on_map=True,
+    ),
     Chapter(12, "kv_cache", "KV cache", on_map=True),
     Chapter(13, "flash_attention", "Flash attention", on_map=True),
     # Part III: training it
