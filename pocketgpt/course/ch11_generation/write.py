@@ -169,21 +169,6 @@ def dropout_on(model, prompt, n, choose, context, stop):
     return _new(model, prompt, n, choose, context, stop, mode=True)
 
 
-@write.mistake(hint=2)
-def probabilities_chosen_from_all_positions(model, prompt, n, choose, context, stop):
-    """`choose` is given the logits of all positions as if they were rows of a batch, and the first is taken: give it
-    those of the last position, of shape (1, V)."""
-    model.eval()
-    tokens, new = list(prompt), []
-    for _ in range(n):
-        token = int(choose(model(torch.tensor([tokens[-context:]]))[0])[0])
-        if token in stop:
-            return new
-        new.append(token)
-        tokens.append(token)
-    return new
-
-
 @write.finished
 def a_list_that_grows(model, prompt, n, choose, context, stop):
     model.eval()

@@ -47,7 +47,7 @@ def _(rng):
             free = [written_freely(seed, prompt, n, choose, context) for prompt in prompts]
             if any(len(set(each)) < min(n, 3) for each in free) or min(map(len, free)) < n:
                 continue
-            if len({tuple(each) for each in free}) < len(free):
+            if n and len({tuple(each) for each in free}) < len(free):
                 continue
             stop = set() if place is None else stop_at(sum(free, []), row * n + place)
             ends = [next((i for i, token in enumerate(each) if token in stop), n) for each in free]
