@@ -141,13 +141,13 @@ def one_too_low(probabilities, u):
 
 @draw.mistake(hint=1)
 def without_sums(probabilities, u):
-    """u is compared with the probabilities themselves: slices lie end to end, so compare with their sums."""
+    """The number u is compared with the probabilities themselves: slices lie end to end, so compare with their sums."""
     return (probabilities > u[:, None]).int().argmax(dim=-1)
 
 
 @draw.mistake(hint=1)
 def evenly(probabilities, u):
-    """[0, 1) is cut into equal slices, so all tokens are equally likely: a slice is as long as its probability."""
+    """The range [0, 1) is cut into equal slices, so all tokens are equally likely: a slice is as long as its probability."""
     return (u * probabilities.shape[-1]).long().clamp_max(probabilities.shape[-1] - 1)
 
 

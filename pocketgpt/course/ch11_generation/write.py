@@ -141,7 +141,7 @@ def prompt_returned(model, prompt, n, choose, context, stop):
 
 @write.mistake(hint=1)
 def n_in_all(model, prompt, n, choose, context, stop):
-    """n is taken for the length of the whole text: it counts the new tokens."""
+    """The number n is taken for the length of the whole text: it counts the new tokens."""
     return _new(model, prompt, max(n - len(prompt), 0), choose, context, stop)
 
 
