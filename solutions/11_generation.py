@@ -664,8 +664,9 @@ nucleus_sizes(filtered["top-p 0.9"].isfinite().sum(-1), p=0.9, k=40)
 # And the texts they give, again over four speakers and three seeds:
 
 # %%
-for name in ("T = 1", "T = 1, top-k 40", "T = 1, top-p 0.9", "T = 1, min-p 0.1", "T = 1.5",
-             "T = 1.5, top-k 40", "T = 1.5, top-p 0.9", "T = 1.5, min-p 0.1", "Shakespeare"):  # fmt: skip
+filters = ("top-k 40", "top-p 0.9", "min-p 0.1")
+rows = [f"T = {t}{rest}" for t in ("1", "1.5") for rest in ("", *(f", {each}" for each in filters))]
+for name in [*rows, "Shakespeare"]:
     each = measured[name]
     low, high = each.surprise_range
     print(

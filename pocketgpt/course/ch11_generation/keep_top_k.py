@@ -59,7 +59,7 @@ def large_negative_number(logits, k):
 
 @keep_top_k.mistake(hint=2)
 def k_above_the_vocabulary(logits, k):
-    """`topk` raises an error if k is larger than the vocabulary: then everything stays."""
+    """This raises an error in `topk` if k is larger than the vocabulary: then everything stays."""
     kth = logits.topk(k, dim=-1).values[:, -1:]
     return logits.masked_fill(logits < kth, -math.inf)
 

@@ -49,7 +49,7 @@ def _(rng):
                 continue
             if n and len({tuple(each) for each in free}) < len(free):
                 continue
-            stop = set() if place is None else stop_at(sum(free, []), row * n + place)
+            stop = set() if place is None else stop_at([token for each in free for token in each], row * n + place)
             ends = [next((i for i, token in enumerate(each) if token in stop), n) for each in free]
             # Every other row goes on for two tokens at least, and does not end together with this one.
             if place is None or (ends[row] == place and all(e >= place + 2 for i, e in enumerate(ends) if i != row)):
