@@ -669,9 +669,8 @@ rows = [f"T = {t}{rest}" for t in ("1", "1.5") for rest in ("", *(f", {each}" fo
 for name in [*rows, "Shakespeare"]:
     each = measured[name]
     low, high = each.surprise_range
-    print(
-        f"{name:20} repeated {each.repeated:6.1%}  surprise {each.surprise:.2f} ({low:.2f} to {high:.2f})"
-    )
+    print(f"{name:18} repeated {each.repeated:6.1%}", end="  ")
+    print(f"surprise {each.surprise:.2f} ({low:.2f} to {high:.2f})")
 
 # %% [markdown]
 # A filter works like a lower temperature: the surprise falls (3.45 to between 1.9 and 2.7) and repetition rises. At T = 1.5 they differ: top-p lets most of

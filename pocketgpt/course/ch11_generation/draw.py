@@ -141,7 +141,7 @@ def one_too_low(probabilities, u):
 
 @draw.mistake(hint=1)
 def without_sums(probabilities, u):
-    """The number u is compared with the probabilities themselves: slices lie end to end, so compare with their sums."""
+    """The number u is compared with single probabilities: slices lie end to end, so compare with their sums."""
     return (probabilities > u[:, None]).int().argmax(dim=-1)
 
 

@@ -101,7 +101,7 @@ def probabilities_cut(logits, k):
 
 @keep_top_k.mistake(hint=3)
 def only_the_kept(logits, k):
-    """Only the k values are returned, and nobody knows whose they are: return the whole row, each logit in its place."""
+    """Only the k values are returned, and nobody knows whose they are: return the whole row, each in its place."""
     return logits.topk(min(k, logits.shape[-1]), dim=-1).values
 
 

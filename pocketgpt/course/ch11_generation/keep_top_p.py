@@ -79,14 +79,14 @@ def _mask(logits, p):
 def crossing_token_dropped(logits, p):
     """The token that crosses p is dropped, so the rest has less than p, and nothing stays where one token alone has
     more: the token that crosses stays."""
-    probabilities, order, sums = _sorted(logits)
+    _, order, sums = _sorted(logits)
     return _put_back(logits, order, sums <= p)
 
 
 @keep_top_p.mistake(hint=1)
 def first_saved_crossing_dropped(logits, p):
     """The token that crosses p is dropped unless it is the first: it always stays."""
-    probabilities, order, sums = _sorted(logits)
+    _, order, sums = _sorted(logits)
     keep = sums <= p
     keep[:, 0] = True
     return _put_back(logits, order, keep)
@@ -117,7 +117,7 @@ def one_minus_p(logits, p):
 @keep_top_p.mistake(hint=3)
 def not_put_back(logits, p):
     """The mask is in sorted order and the logits are in the order of the vocabulary: put it back with `scatter`."""
-    probabilities, order, sums = _sorted(logits)
+    probabilities, _, sums = _sorted(logits)
     return logits.masked_fill(sums - probabilities >= p, -math.inf)
 
 

@@ -108,7 +108,7 @@ def ids_at_zero(logits, temperature):
 
 @temper.mistake(hint=3)
 def integers_at_zero(logits, temperature):
-    """At temperature 0 the ones and zeros are integers, as `F.one_hot` makes them: convert them to the logits' dtype."""
+    """At temperature 0 the ones and zeros are integers, as `F.one_hot` makes them: convert to the logits' dtype."""
     if temperature == 0:
         return F.one_hot(logits.argmax(dim=-1), logits.shape[-1])
     return _right(logits, temperature)
