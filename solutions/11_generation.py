@@ -565,11 +565,11 @@ guess.compare(", ".join(sorted(names, key=lambda each: measured[names[each]].sur
 by_temperature(measured)
 
 # %% [markdown]
-# **Real text is less probable to the model than its own.** Shakespeare surprises it by 3.81 nats per token, its own text at T = 1 by 3.45, greedy text
+# **Real text is less probable to the model than its own.** Shakespeare surprises it by 3.81 nats per token, its own text at T = 1 by 3.44, greedy text
 # by 0.54. A text in which every word is the likeliest is no likely text; people do not write so. The last column is the mean entropy of the
-# model's distribution while it reads. At T = 1 it nearly equals the surprise (3.41 and 3.45), and it must, on average: the surprise at a token
+# model's distribution while it reads. At T = 1 it nearly equals the surprise (3.41 and 3.44), and it must, on average: the surprise at a token
 # drawn from P has the mean $-\sum_i P_i \ln P_i$, which is the entropy. Colder, the surprise is below the entropy; hotter, above. At T = 2
-# the model would not have expected what it wrote (8.65 nats, more than the 8.32 of an even choice among 4,096).
+# the model would not have expected what it wrote (8.64 nats, more than the 8.32 of an even choice among 4,096).
 #
 # This was one model of 2.4 million parameters; the finding is Holtzman et al.'s, on GPT-2. Now the column T = 0 live, with your functions.
 
@@ -579,8 +579,8 @@ print(f"repeated 4-grams: {sum(map(repeated_4_grams, greedy_texts)) / 4:.0%}")
 print(tokenizer.decode(starts[2] + greedy_texts[2][:48]))
 
 # %% [markdown]
-# A loop. Whatever was written once makes itself likelier: the model has heads that copy (chapter 2), so each round is more probable than the one
-# before. The picture shows it for three texts of the same length.
+# A loop. Whatever was written once makes itself likelier: the model has heads that copy (chapter 2). The picture shows the three kinds of
+# text, 120 tokens each; below it is the surprise along the loop.
 
 # %%
 passage = tokenizer.encode(asset("held-out.txt").read_text())
@@ -650,16 +650,17 @@ forbids = {}
 for name, kept in filtered.items():
     forbids[name] = kept.gather(-1, written[:, None]).isinf().float().mean().item()
     sizes = kept.isfinite().sum(-1)
-    print(f"{name}: forbids {forbids[name]:.0%}, keeps {sizes.min()} to {sizes.max()} tokens")
+    largest = round(sizes.max().item(), -1)
+    print(f"{name}: forbids {forbids[name]:.0%}, keeps {sizes.min()} to about {largest} tokens")
 guess.compare(f"{100 * forbids['top-k 40']:.0f}")
 
 # %%
 nucleus_sizes(filtered["top-p 0.9"].isfinite().sum(-1), p=0.9, k=40)
 
 # %% [markdown]
-# More than a quarter. Filters do not make text more like the author's. They cut off a tail in which a small model is often wrong, and much of what is
+# More than a quarter, and min-p 0.1 nearly half. Filters do not make text more like the author's. They cut off a tail in which a small model is often wrong, and much of what is
 # rare and right goes with it. "top-p adapts" is true, and the picture says how far: one token alone has 0.9 at 11 % of the places, where the "drop the
-# crossing token" mistake would leave nothing; elsewhere the nucleus has a thousand.
+# crossing token" mistake would leave nothing. At the median place the nucleus has 67 tokens, and at 1 % of the places a thousand or more.
 #
 # And the texts they give, again over four speakers and three seeds:
 
@@ -673,7 +674,7 @@ for name in [*rows, "Shakespeare"]:
     print(f"surprise {each.surprise:.2f} ({low:.2f} to {high:.2f})")
 
 # %% [markdown]
-# A filter works like a lower temperature: the surprise falls (3.45 to between 1.9 and 2.7) and repetition rises. At T = 1.5 they differ: top-p lets most of
+# A filter works like a lower temperature: the surprise falls (3.44 to between 1.9 and 2.7) and repetition rises. At T = 1.5 they differ: top-p lets most of
 # the heat through (5.45), because the nucleus grows with it, and min-p little (2.69).
 #
 # **What the model notices** of your policy: everything that it writes, because it reads it again. **What it does not notice**: its loss and its

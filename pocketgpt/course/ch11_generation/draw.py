@@ -147,7 +147,8 @@ def without_sums(probabilities, u):
 
 @draw.mistake(hint=1)
 def evenly(probabilities, u):
-    """The range [0, 1) is cut into equal slices, so all tokens are equally likely: a slice is as long as its probability."""
+    """The range [0, 1) is cut into equal slices, so all tokens are equally likely: a slice is as long as its
+    probability."""
     return (u * probabilities.shape[-1]).long().clamp_max(probabilities.shape[-1] - 1)
 
 
