@@ -62,8 +62,8 @@ class Measured:
     repeated: float
     surprise: float
     entropy: float
-    repeated_range: tuple[float, float]
-    surprise_range: tuple[float, float]
+    repeated_range: list[float]
+    surprise_range: list[float]
 
 
 def repeated_4_grams(tokens: list[int]) -> float:

@@ -1,11 +1,10 @@
 """The pictures of chapter 11 can be drawn and say what to see; its stored experiments are the declared ones."""
 
-import math
-
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pocketgpt.course.ch11_generation import experiments, figures
 from pocketgpt.course.lab.transplanting import pocket_model
@@ -62,13 +61,13 @@ def test_repeated_4_grams_are_those_that_occurred_before():
     assert experiments.repeated_4_grams([7] * 13) == 1 - 1 / 10
 
 
-def test_the_surprise_at_even_logits_is_ln_of_the_vocabulary():
-    def model(tokens):
-        return torch.zeros(*tokens.shape, 50)
-
-    surprise, entropy = experiments.surprise_and_entropy.__wrapped__.__wrapped__(model, [1, 2], [3, 4, 5])
-    assert surprise.tolist() == pytest.approx([math.log(50)] * 3)
-    assert entropy.tolist() == pytest.approx([math.log(50)] * 3)
+def test_surprise_is_the_loss_and_entropy_that_of_the_distribution():
+    model, tokens = pocket_model(), torch.arange(300, 320)
+    surprise, entropy = experiments.surprise_and_entropy(model, tokens[:5].tolist(), tokens[5:].tolist())
+    with torch.no_grad():
+        logits = model(tokens[None, :-1])[0, 4:]
+    torch.testing.assert_close(surprise, F.cross_entropy(logits, tokens[5:], reduction="none"))
+    torch.testing.assert_close(entropy, torch.distributions.Categorical(logits=logits).entropy())
 
 
 def test_the_stored_experiments_have_every_setting_and_greedy_is_measured_anew():
