@@ -13,6 +13,7 @@ import math
 from functools import partial
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from pocketgpt.assets import asset
 from pocketgpt.course.ch11_generation.experiments import SPEAKERS, measured_texts, repeated_4_grams
@@ -164,7 +165,8 @@ bars(settings, words, "Low temperature gives to the rich, high temperature to th
 
 # %% [markdown]
 # At T = 2 the gray bar has most of the probability: thousands of tokens, each of them nearly impossible, are together likelier than
-# *lord*. That is why hot text falls apart.
+# *lord*. That is why hot text falls apart. On 1,275 tokens of *Macbeth*, the exp of the mean entropy grows from 28 tokens at T = 1 to 918 at
+# T = 2, and the less likely half of the vocabulary gets 8.6 % of the probability instead of 0.3 %.
 #
 # ### Exercise 11.2 · `keep_top_k` · easy, 5 minutes
 #
@@ -447,10 +449,8 @@ for stop in (set(), {line_break}):
 #
 # </details>
 
+
 # %%
-from torch.nn.utils.rnn import pad_sequence
-
-
 def write_batch(
     model, prompts: list[list[int]], n: int, choose, context: int, stop: set[int]
 ) -> list[list[int]]:
