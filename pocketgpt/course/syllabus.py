@@ -131,7 +131,15 @@ CHAPTERS = (
         on_map=True,
     ),
     # Part II: running it
-    Chapter(11, "generation", "Generation", on_map=True),
+    Chapter(
+        11,
+        "generation",
+        "Generation",
+        90,
+        (3, 10),
+        ("temper", "keep_top_k", "keep_top_p", "draw", "write", "write_batch"),
+        on_map=True,
+    ),
     Chapter(
         12,
         "kv_cache",

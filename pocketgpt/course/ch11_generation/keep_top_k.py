@@ -1,0 +1,163 @@
+"""Exercise `keep_top_k`: all but the k most likely tokens ruled out."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(
+    points=1,
+    returns=("filtered",),
+    sizes={"vocab": (6, 7, 8, 9), "batch": (2, 3, 4, 5)},
+    choices={"k": (2, 3, 4, 1, 50)},
+)
+def keep_top_k(logits: Float[Tensor, "batch vocab"], k: int) -> Float[Tensor, "batch vocab"]:
+    """The k largest logits of each row unchanged, −∞ at all other tokens."""
+    largest = logits.topk(min(k, logits.shape[-1]), dim=-1)
+    return torch.full_like(logits, -math.inf).scatter(-1, largest.indices, largest.values)
+
+
+@keep_top_k.inputs
+def _(rng):
+    yield torch.randn(2, 5, generator=rng), 2
+    yield torch.randn(3, 6, generator=rng), 6
+    yield torch.randn(3, 6, generator=rng), 7
+    filtered_before = torch.randn(2, 7, generator=rng)
+    filtered_before[:, ::2] = -math.inf
+    yield filtered_before, 2
+    yield 40 + torch.randn(4, 5, generator=rng), 3  # a 0 would be the smallest of all
+
+
+def _kept(logits, k, other=-math.inf):
+    """Right, if nothing else is put in place of −∞, for the mistakes that go wrong elsewhere."""
+    kth = logits.topk(min(k, logits.shape[-1]), dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < kth, other)
+
+
+@keep_top_k.mistake(hint=2)
+def kth_dropped(logits, k):
+    """The k-th token goes as well, because > leaves out the threshold itself: keep what is at least as large."""
+    kth = logits.topk(min(k, logits.shape[-1]), dim=-1).values[:, -1:]
+    return logits.masked_fill(logits <= kth, -math.inf)
+
+
+@keep_top_k.mistake(hint=1)
+def zeros(logits, k):
+    """The others have the logit 0, which is a likely token: a token that is ruled out has −∞."""
+    return _kept(logits, k, 0.0)
+
+
+@keep_top_k.mistake(hint=1)
+def large_negative_number(logits, k):
+    """The others have a large negative number, which is not ruled out: use −∞, `-math.inf`."""
+    return _kept(logits, k, -1e9)
+
+
+@keep_top_k.mistake(hint=2)
+def k_above_the_vocabulary(logits, k):
+    """This raises an error in `topk` if k is larger than the vocabulary: then everything stays."""
+    kth = logits.topk(k, dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < kth, -math.inf)
+
+
+@keep_top_k.mistake(hint=2)
+def over_the_batch(logits, k):
+    """The k largest are taken over the texts of the batch: each row has its own, over the vocabulary."""
+    kth = logits.topk(min(k, len(logits)), dim=0).values[-1:]
+    return logits.masked_fill(logits < kth, -math.inf)
+
+
+@keep_top_k.mistake(hint=2)
+def of_the_whole_batch(logits, k):
+    """The k largest of the whole batch stay, so some rows keep none: each row keeps its own k."""
+    kth = logits.flatten().topk(min(k, logits.numel())).values[-1]
+    return logits.masked_fill(logits < kth, -math.inf)
+
+
+@keep_top_k.mistake(hint=2)
+def threshold_of_the_first_row(logits, k):
+    """Every row is compared with the threshold of the first: each row has its own."""
+    kth = logits[0].topk(min(k, logits.shape[-1])).values[-1]
+    return logits.masked_fill(logits < kth, -math.inf)
+
+
+@keep_top_k.mistake(hint=3)
+def probabilities_returned(logits, k):
+    """These are probabilities: return logits, so that another filter, and the temperature, can follow."""
+    return _kept(logits, k).softmax(dim=-1)
+
+
+@keep_top_k.mistake(hint=3)
+def probabilities_cut(logits, k):
+    """This filters after the softmax, and the rest no longer sums to 1: filter the logits and return them."""
+    p = logits.softmax(dim=-1)
+    kth = p.topk(min(k, logits.shape[-1]), dim=-1).values[:, -1:]
+    return p.masked_fill(p < kth, 0.0)
+
+
+@keep_top_k.mistake(hint=3)
+def only_the_kept(logits, k):
+    """Only the k values are returned, and nobody knows whose they are: return the whole row, each in its place."""
+    return logits.topk(min(k, logits.shape[-1]), dim=-1).values
+
+
+@keep_top_k.mistake(hint=1)
+def smallest_kept(logits, k):
+    """The smallest stay: keep the k largest."""
+    kth = logits.topk(min(k, logits.shape[-1]), dim=-1, largest=False).values[:, -1:]
+    return logits.masked_fill(logits > kth, -math.inf)
+
+
+@keep_top_k.mistake(hint=1)
+def that_many_dropped(logits, k):
+    """k tokens are ruled out: k tokens stay."""
+    kth = logits.topk(min(k, logits.shape[-1]), dim=-1, largest=False).values[:, -1:]
+    return logits.masked_fill(logits <= kth, -math.inf)
+
+
+@keep_top_k.mistake(hint=2)
+def one_too_many(logits, k):
+    """One token too many stays: in a sorted row the k-th has the index k − 1."""
+    ordered = logits.sort(dim=-1, descending=True).values
+    threshold = ordered[:, min(k, logits.shape[-1] - 1)]
+    return logits.masked_fill(logits < threshold[:, None], -math.inf)
+
+
+@keep_top_k.mistake(hint=3)
+def sorted_row(logits, k):
+    """The row comes back sorted: each logit keeps its place, which is the id of its token."""
+    ordered = logits.sort(dim=-1, descending=True).values
+    ordered[:, k:] = -math.inf
+    return ordered
+
+
+@keep_top_k.mistake(hint=1)
+def first_k_ids(logits, k):
+    """The first k ids of the vocabulary stay, whatever their logits."""
+    return logits.masked_fill(torch.arange(logits.shape[-1]) >= k, -math.inf)
+
+
+@keep_top_k.finished
+def below_the_kth(logits, k):
+    k = min(k, logits.shape[-1])
+    kth = logits.topk(k, dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < kth, -math.inf)
+
+
+@keep_top_k.accepted
+def by_rank(logits, k):
+    rank = logits.argsort(dim=-1, descending=True).argsort(dim=-1)
+    return torch.where(rank < k, logits, -math.inf)
+
+
+@keep_top_k.accepted
+def row_by_row(logits, k):
+    filtered = torch.full_like(logits, -math.inf)
+    for row, its in zip(filtered, logits, strict=True):
+        for token in sorted(range(len(its)), key=lambda i: -its[i].item())[:k]:
+            row[token] = its[token]
+    return filtered

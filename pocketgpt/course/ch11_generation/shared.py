@@ -1,0 +1,78 @@
+"""The model and the choices that the exercises of chapter 11 are given as arguments."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from pocketgpt.course.checking.recipes import Others, Recipe
+
+VOCAB = 12
+
+
+class _Toy(nn.Module):
+    """A causal model with weights that the seed decides. In training mode, in which it begins, it drops half of its
+    numbers, always the same ones. With `passes` it refuses to be called more often than that."""
+
+    def __init__(self, seed: int, passes: int | None) -> None:
+        super().__init__()
+        rng = torch.Generator().manual_seed(seed)
+        self.embedding = torch.randn(VOCAB, 8, generator=rng)
+        self.positions = torch.randn(64, 8, generator=rng)
+        self.head = torch.randn(8, VOCAB, generator=rng)
+        self.passes = passes
+
+    def forward(self, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq vocab"]:
+        if self.passes is not None:
+            self.passes -= 1
+            if self.passes < 0:
+                raise RuntimeError("The model was called more than n times: one call gives every row its next token.")
+        seq = tokens.shape[1]
+        x = self.embedding[tokens] + self.positions[:seq]
+        age = torch.arange(seq)[:, None] - torch.arange(seq)
+        weights = torch.where(age >= 0, 0.9 ** age.clamp_min(0), 0.0)  # a token counts less the older it is
+        hidden = torch.tanh(weights @ x / 2)
+        if self.training:
+            hidden = hidden * (torch.arange(8) % 2)
+        return hidden @ self.head
+
+
+@dataclass(frozen=True)
+class ToyModel(Recipe):
+    """The toy model of a seed."""
+
+    seed: int
+    passes: int | None = None
+
+    def build(self, others: Others) -> nn.Module:
+        return _Toy(self.seed, self.passes)
+
+    def __repr__(self) -> str:
+        return "a model"
+
+
+def greedy(logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
+    return logits.argmax(dim=1)
+
+
+def second_best(logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
+    return logits.topk(2, dim=1).indices[:, 1]
+
+
+def drawn_ids(rng: torch.Generator, length: int) -> list[int]:
+    return torch.randint(VOCAB, (length,), generator=rng).tolist()
+
+
+def written_freely(seed: int, prompt: list[int], n: int, choose, context: int) -> list[int]:
+    """What the toy model writes without a stop token."""
+    model, tokens = _Toy(seed, None).eval(), list(prompt)
+    for _ in range(n):
+        tokens.append(int(choose(model(torch.tensor([tokens[-context:]]))[:, -1])))
+    return tokens[len(prompt) :]
+
+
+def stop_at(written: list[int], place: int) -> set[int]:
+    """Two stop tokens: the one that was written at that place, and one that was not written, if there is one."""
+    others = sorted(set(range(VOCAB)) - set(written))
+    return {written[place], *others[:1]}

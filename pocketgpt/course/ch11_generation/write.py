@@ -1,0 +1,208 @@
+"""Exercise `write`: the loop that writes, one token at a time."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from pocketgpt.course.ch11_generation.shared import (
+    ToyModel,
+    drawn_ids,
+    greedy,
+    second_best,
+    stop_at,
+    written_freely,
+)
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=2, returns=("new",))
+def write(model: nn.Module, prompt: list[int], n: int, choose: Callable, context: int, stop: set[int]) -> list[int]:
+    """Up to n new tokens, each chosen after the last `context` tokens; a stop token ends the text and is left out.
+
+    Equal to the greedy text of transformers with the same weights (the test of this file).
+    """
+    model.eval()
+    tokens = torch.tensor([prompt])
+    with torch.no_grad():
+        for _ in range(n):
+            token = choose(model(tokens[:, -context:])[:, -1])
+            if token.item() in stop:
+                break
+            tokens = torch.cat((tokens, token[:, None]), dim=1)
+    return tokens[0, len(prompt) :].tolist()
+
+
+@write.inputs
+def _(rng):
+    def case(length, n, choose, context, place=None):
+        while True:  # until the text is varied, and the stop token is met for the first time at that place
+            seed, prompt = int(torch.randint(2**31, (), generator=rng)), drawn_ids(rng, length)
+            free = written_freely(seed, prompt, n, choose, context)
+            if len(set(free)) >= min(n, 3) and (place is None or free[place] not in [*free[:place], *prompt]):
+                break
+        return ToyModel(seed), prompt, n, choose, context, set() if place is None else stop_at(free, place)
+
+    yield case(3, 4, greedy, 16)
+    yield case(5, 7, second_best, 16)
+    yield case(2, 9, greedy, 6)  # outgrows the context
+    yield case(9, 6, greedy, 5)  # the prompt alone is longer
+    yield case(7, 5, second_best, 4)
+    yield case(4, 8, greedy, 16, place=3)
+    yield case(3, 7, second_best, 5, place=4)
+    yield case(4, 5, greedy, 16, place=0)
+    yield case(3, 0, greedy, 16)
+
+
+def _new(model, prompt, n, choose, context, stop, *, crop=None, at=-1, keep_stop=False, end=True, mode=False):
+    """Right with these defaults, for the mistakes that change one thing."""
+    model.train(mode)
+    tokens, new = list(prompt), []
+    for _ in range(n):
+        fed = tokens[-context:] if crop is None else crop(tokens)
+        token = int(choose(model(torch.tensor([fed]))[:, at]))
+        if token in stop and end:
+            return [*new, token] if keep_stop else new
+        new.append(token)
+        tokens.append(token)
+    return new
+
+
+@write.mistake(hint=2)
+def first_position(model, prompt, n, choose, context, stop):
+    """The logits of the first position are used: the next token follows the last one, `[:, -1]`."""
+    return _new(model, prompt, n, choose, context, stop, at=0)
+
+
+@write.mistake(hint=2)
+def only_the_last_token(model, prompt, n, choose, context, stop):
+    """The model is given only the last token, and knows nothing of the text before it: without a cache, feed all of
+    it."""
+    return _new(model, prompt, n, choose, context, stop, crop=lambda tokens: tokens[-1:])
+
+
+@write.mistake(hint=2)
+def grows_past_the_context(model, prompt, n, choose, context, stop):
+    """The text grows past the context that the model was trained for: feed its last `context` tokens."""
+    return _new(model, prompt, n, choose, context, stop, crop=lambda tokens: tokens)
+
+
+@write.mistake(hint=2)
+def newest_tokens_cut(model, prompt, n, choose, context, stop):
+    """A text longer than the context loses its newest tokens, so the model never sees what it wrote: feed the last
+    tokens, not the first."""
+    return _new(model, prompt, n, choose, context, stop, crop=lambda tokens: tokens[:context])
+
+
+@write.mistake(hint=2)
+def only_the_prompt_cut(model, prompt, n, choose, context, stop):
+    """The prompt is cut to the context once, and then the text grows past it: cut at every step."""
+    first = max(len(prompt) - context, 0)
+    return _new(model, prompt, n, choose, context, stop, crop=lambda tokens: tokens[first:])
+
+
+@write.mistake(hint=2)
+def context_too_short_by_one(model, prompt, n, choose, context, stop):
+    """The model is given one token less than the context holds."""
+    return _new(model, prompt, n, choose, context, stop, crop=lambda tokens: tokens[-(context - 1) :])
+
+
+@write.mistake(hint=1)
+def not_fed_back(model, prompt, n, choose, context, stop):
+    """The model reads the prompt at every step, without what it has written: a new token is part of the text that it
+    reads next."""
+    return _new(model, prompt, n, choose, context, stop, crop=lambda tokens: prompt[-context:])
+
+
+@write.mistake(hint=1)
+def never_stops(model, prompt, n, choose, context, stop):
+    """A stop token does not end the text."""
+    return _new(model, prompt, n, choose, context, stop, end=False)
+
+
+@write.mistake(hint=3)
+def stop_token_returned(model, prompt, n, choose, context, stop):
+    """The stop token is returned: it ends the text and is no part of it."""
+    return _new(model, prompt, n, choose, context, stop, keep_stop=True)
+
+
+@write.mistake(hint=3)
+def stop_token_skipped(model, prompt, n, choose, context, stop):
+    """A stop token is left out, and the writing continues: it ends the text."""
+    new = _new(model, prompt, n, choose, context, stop, end=False)
+    return [token for token in new if token not in stop]
+
+
+@write.mistake(hint=3)
+def prompt_returned(model, prompt, n, choose, context, stop):
+    """The prompt is returned as well: return the new tokens alone."""
+    return prompt + _new(model, prompt, n, choose, context, stop)
+
+
+@write.mistake(hint=1)
+def n_in_all(model, prompt, n, choose, context, stop):
+    """The number n is taken for the length of the whole text: it counts the new tokens."""
+    return _new(model, prompt, max(n - len(prompt), 0), choose, context, stop)
+
+
+@write.mistake(hint=3)
+def one_too_many(model, prompt, n, choose, context, stop):
+    """There is one token too many: at most n."""
+    return _new(model, prompt, n + 1, choose, context, stop)
+
+
+@write.mistake(hint=3)
+def one_too_few(model, prompt, n, choose, context, stop):
+    """There is one token too few: up to n."""
+    return _new(model, prompt, max(n - 1, 0), choose, context, stop)
+
+
+@write.mistake(hint=1)
+def always_the_largest(model, prompt, n, choose, context, stop):
+    """The largest logit is taken at every step: which token it is decides `choose`."""
+    return _new(model, prompt, n, greedy, context, stop)
+
+
+@write.mistake(hint=1)
+def dropout_on(model, prompt, n, choose, context, stop):
+    """Dropout is on, and it deletes numbers inside the model: switch it off with `model.eval()`."""
+    return _new(model, prompt, n, choose, context, stop, mode=True)
+
+
+@write.finished
+def a_list_that_grows(model, prompt, n, choose, context, stop):
+    model.eval()
+    new = []
+    for _ in range(n):
+        tokens = torch.tensor([(prompt + new)[-context:]])
+        with torch.no_grad():
+            logits = model(tokens)[:, -1]
+        token = choose(logits).item()
+        if token in stop:
+            break
+        new.append(token)
+    return new
+
+
+@write.accepted
+def a_tensor_that_grows(model, prompt, n, choose, context, stop):
+    model.eval()
+    tokens = torch.tensor(prompt).unsqueeze(0)
+    while tokens.shape[1] < len(prompt) + n:
+        window = tokens[:, max(0, tokens.shape[1] - context) :]
+        token = choose(model(window).detach()[:, -1, :])
+        if int(token) in stop:
+            break
+        tokens = torch.hstack((tokens, token.view(1, 1)))
+    return tokens[0].tolist()[len(prompt) :]
+
+
+@write.accepted
+def a_call_for_each_token(model, prompt, n, choose, context, stop):
+    if n == 0:
+        return []
+    model.eval()
+    token = int(choose(model(torch.tensor([prompt[-context:]]))[:, -1]))
+    if token in stop:
+        return []
+    return [token, *a_call_for_each_token(model, [*prompt, token], n - 1, choose, context, stop)]

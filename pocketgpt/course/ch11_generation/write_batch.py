@@ -1,0 +1,274 @@
+"""Exercise `write_batch`: several prompts of different lengths, and each row ends by itself."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from pocketgpt.course.ch11_generation.shared import (
+    ToyModel,
+    drawn_ids,
+    greedy,
+    second_best,
+    stop_at,
+    written_freely,
+)
+from pocketgpt.course.checking.exercise import exercise
+
+
+@exercise(points=2, returns=("new",))
+def write_batch(
+    model: nn.Module, prompts: list[list[int]], n: int, choose: Callable, context: int, stop: set[int]
+) -> list[list[int]]:
+    """The new tokens of each prompt: what a text would get that is written alone."""
+    model.eval()
+    new = [[] for _ in prompts]
+    running = list(range(len(prompts)))
+    for _ in range(n):
+        rows = [torch.tensor((prompts[i] + new[i])[-context:]) for i in running]
+        if not rows:
+            break
+        with torch.no_grad():
+            logits = model(pad_sequence(rows, batch_first=True))
+        last = torch.stack([logits[j, len(row) - 1] for j, row in enumerate(rows)])
+        chosen = dict(zip(running, choose(last).tolist(), strict=True))
+        running = [i for i in running if chosen[i] not in stop]
+        for i in running:
+            new[i].append(chosen[i])
+    return new
+
+
+@write_batch.inputs
+def _(rng):
+    def case(lengths, n, choose, context, place=None, row=0):
+        while True:  # until texts are varied, and one row meets the stop token at that place, before all others do
+            seed, prompts = int(torch.randint(2**31, (), generator=rng)), [drawn_ids(rng, each) for each in lengths]
+            free = [written_freely(seed, prompt, n, choose, context) for prompt in prompts]
+            if any(len(set(each)) < min(n, 3) for each in free) or min(map(len, free)) < n:
+                continue
+            if n and len({tuple(each) for each in free}) < len(free):
+                continue
+            stop = set() if place is None else stop_at([token for each in free for token in each], row * n + place)
+            ends = [next((i for i, token in enumerate(each) if token in stop), n) for each in free]
+            # Every other row goes on for two tokens at least, and does not end together with this one.
+            if place is None or (ends[row] == place and all(e >= place + 2 for i, e in enumerate(ends) if i != row)):
+                return ToyModel(seed, n), prompts, n, choose, context, stop
+
+    yield case((2, 4), 3, greedy, 16)
+    yield case((5, 2, 3), 6, second_best, 16)
+    yield case((3, 8, 5), 7, greedy, 6)  # rows that outgrow the context, one of them at once
+    yield case((6, 3), 6, greedy, 16, place=2, row=1)
+    yield case((2, 5, 4), 7, second_best, 7, place=1)
+    yield case((4, 1), 5, greedy, 16, place=0)
+    yield case((4,), 4, greedy, 16)
+    yield case((2, 3), 0, greedy, 16)
+
+
+def _crop(row, context):
+    return row[-context:]
+
+
+def _new(
+    model, prompts, n, choose, context, stop, *, crop=_crop, left=False, at=None, keep_stop=False, end=True, mode=False
+):
+    """Right with these defaults, for the mistakes that change one thing. Rows that have ended are fed on."""
+    model.train(mode)
+    texts, new, ended = [list(prompt) for prompt in prompts], [[] for _ in prompts], set()
+    for _ in range(n):
+        if len(ended) == len(prompts):
+            break
+        rows = [torch.tensor(crop(text, context)) for text in texts]
+        tokens = pad_sequence(rows, batch_first=True, padding_side="left" if left else "right")
+        logits = model(tokens)
+        at_row = [len(row) - 1 if at is None else at for row in rows]
+        chosen = choose(torch.stack([logits[i, at] for i, at in enumerate(at_row)])).tolist()
+        for i, token in enumerate(chosen):
+            texts[i].append(token)
+            if i in ended:
+                continue
+            if token in stop and end:
+                ended.add(i)
+                new[i] += [token] * keep_stop
+            else:
+                new[i].append(token)
+    return new
+
+
+@write_batch.mistake(hint=2)
+def last_column(model, prompts, n, choose, context, stop):
+    """The logits of the last column are used, where shorter rows have padding: take each row's own last token."""
+    return _new(model, prompts, n, choose, context, stop, at=-1)
+
+
+@write_batch.mistake(hint=2)
+def padding_on_the_left(model, prompts, n, choose, context, stop):
+    """The padding is on the left, where the model reads it as text: pad on the right, or hide the padding with a mask,
+    which this model does not take."""
+    return _new(model, prompts, n, choose, context, stop, left=True, at=-1)
+
+
+@write_batch.mistake(hint=2)
+def cut_to_the_shortest(model, prompts, n, choose, context, stop):
+    """All prompts are cut to the length of the shortest, so the long ones lose text: pad the short ones."""
+    shortest = min(map(len, prompts))
+    return _new(model, [prompt[-shortest:] for prompt in prompts], n, choose, context, stop)
+
+
+@write_batch.mistake(hint=2)
+def padding_between(model, prompts, n, choose, context, stop):
+    """The prompts are padded once and new tokens come after the padding, so the model reads it in the middle of the
+    text: keep rows as lists, and pad them anew at each step."""
+    longest = max(map(len, prompts))
+    model.eval()
+    texts, new, ended = [prompt + [0] * (longest - len(prompt)) for prompt in prompts], [[] for _ in prompts], set()
+    for step in range(n):
+        if len(ended) == len(prompts):
+            break
+        logits = model(torch.tensor([text[-context:] for text in texts]))
+        at = [min(len(prompt), context) - 1 if step == 0 else -1 for prompt in prompts]
+        chosen = choose(torch.stack([logits[i, each] for i, each in enumerate(at)])).tolist()
+        for i, token in enumerate(chosen):
+            texts[i].append(token)
+            if token in stop:
+                ended.add(i)
+            if i not in ended:
+                new[i].append(token)
+    return new
+
+
+@write_batch.mistake(hint=3)
+def all_end_with_the_first(model, prompts, n, choose, context, stop):
+    """The first stop token ends all rows: it ends its own row, and the others continue."""
+    new = _new(model, prompts, n, choose, context, stop)
+    return [row[: min(map(len, new))] for row in new]
+
+
+@write_batch.mistake(hint=3)
+def row_continues_after_its_stop(model, prompts, n, choose, context, stop):
+    """A row that has met its stop token continues while others are still writing: it has ended."""
+    free = _new(model, prompts, n, choose, context, stop, end=False)
+    return [[token for token in row if token not in stop] for row in free]
+
+
+@write_batch.mistake(hint=3)
+def never_stops(model, prompts, n, choose, context, stop):
+    """A stop token ends nothing."""
+    return _new(model, prompts, n, choose, context, stop, end=False)
+
+
+@write_batch.mistake(hint=3)
+def stop_token_returned(model, prompts, n, choose, context, stop):
+    """The stop token is returned: it ends its row and is no part of it."""
+    return _new(model, prompts, n, choose, context, stop, keep_stop=True)
+
+
+@write_batch.mistake(hint=1)
+def prompts_returned(model, prompts, n, choose, context, stop):
+    """The prompts are returned as well: return the new tokens alone."""
+    new = _new(model, prompts, n, choose, context, stop)
+    return [prompt + row for prompt, row in zip(prompts, new, strict=True)]
+
+
+@write_batch.mistake(hint=1)
+def one_list_for_all(model, prompts, n, choose, context, stop):
+    """All rows share one list, as `[[]] * B` makes it, so every row has the tokens of all: make a list for each."""
+    new = _new(model, prompts, n, choose, context, stop)
+    mixed = [row[step] for step in range(n) for row in new if step < len(row)]
+    return [list(mixed) for _ in prompts]
+
+
+@write_batch.mistake(hint=2)
+def grows_past_the_context(model, prompts, n, choose, context, stop):
+    """A row grows past the context that the model was trained for: feed its last `context` tokens."""
+    return _new(model, prompts, n, choose, context, stop, crop=lambda row, context: row)
+
+
+@write_batch.mistake(hint=2)
+def newest_tokens_cut(model, prompts, n, choose, context, stop):
+    """A row longer than the context loses its newest tokens: feed the last tokens, not the first."""
+    return _new(model, prompts, n, choose, context, stop, crop=lambda row, context: row[:context])
+
+
+@write_batch.mistake(hint=1)
+def always_the_largest(model, prompts, n, choose, context, stop):
+    """The largest logit is taken at every step: which token it is decides `choose`."""
+    return _new(model, prompts, n, greedy, context, stop)
+
+
+@write_batch.mistake(hint=1)
+def dropout_on(model, prompts, n, choose, context, stop):
+    """Dropout is on, and it deletes numbers inside the model: switch it off with `model.eval()`."""
+    return _new(model, prompts, n, choose, context, stop, mode=True)
+
+
+@write_batch.mistake(hint=1)
+def one_text_after_the_other(model, prompts, n, choose, context, stop):
+    """The texts are written one after the other, with a pass of the model for each: one pass gives every row its next
+    token."""
+    return [_new(model, [prompt], n, choose, context, stop)[0] for prompt in prompts]
+
+
+@write_batch.mistake(hint=3)
+def shortest_first(model, prompts, n, choose, context, stop):
+    """The rows come back ordered by the length of their prompts: keep the order of `prompts`."""
+    return _new(model, sorted(prompts, key=len), n, choose, context, stop)
+
+
+@write_batch.finished
+def rows_that_run(model, prompts, n, choose, context, stop):
+    model.eval()
+    new = [[] for _ in prompts]
+    running = list(range(len(prompts)))
+    for _ in range(n):
+        if not running:
+            break
+        rows = [torch.tensor((prompts[i] + new[i])[-context:]) for i in running]
+        tokens = pad_sequence(rows, batch_first=True)
+        last = torch.tensor([len(row) - 1 for row in rows])
+        with torch.no_grad():
+            logits = model(tokens)[torch.arange(len(rows)), last]
+        chosen = choose(logits).tolist()
+        for i, token in zip(list(running), chosen, strict=True):
+            if token in stop:
+                running.remove(i)
+            else:
+                new[i].append(token)
+    return new
+
+
+@write_batch.accepted
+def all_rows_to_the_end(model, prompts, n, choose, context, stop):
+    model.eval()
+    texts = [list(prompt) for prompt in prompts]
+    for _ in range(n):
+        rows = [text[-context:] for text in texts]
+        longest = max(len(row) for row in rows)
+        logits = model(torch.tensor([row + [0] * (longest - len(row)) for row in rows]))
+        last = torch.stack([logits[i, len(row) - 1].detach() for i, row in enumerate(rows)])
+        for text, token in zip(texts, choose(last).tolist(), strict=True):
+            text.append(token)
+    new = [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
+    ends = [min([i for i, token in enumerate(row) if token in stop] + [len(row)]) for row in new]
+    return [row[:end] for row, end in zip(new, ends, strict=True)]
+
+
+@write_batch.accepted
+def with_a_flag_for_each_row(model, prompts, n, choose, context, stop):
+    model.eval()
+    new = [[] for _ in prompts]
+    done = [False] * len(prompts)
+    for _ in range(n):
+        rows = [(prompt + more)[-context:] for prompt, more in zip(prompts, new, strict=True)]
+        tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        for i, row in enumerate(rows):
+            tokens[i, : len(row)] = torch.tensor(row)
+        ends = torch.tensor([[[len(row) - 1]] for row in rows])
+        with torch.no_grad():
+            logits = model(tokens)
+        logits = logits.gather(1, ends.expand(-1, 1, logits.shape[-1]))[:, 0]
+        for i, token in enumerate(choose(logits).tolist()):
+            done[i] = done[i] or token in stop
+            if not done[i]:
+                new[i].append(token)
+    return new
