@@ -73,9 +73,7 @@ def next_character_loss(model: GPT, windows: Int[Tensor, "batch seq_plus_1"]) ->
     return F.cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
 
 
-def train_on(
-    model: GPT, batches: Int[Tensor, "steps batch seq_plus_1"], lr: float = LEARNING_RATE
-) -> Iterator[int]:
+def train_on(model: GPT, batches: Int[Tensor, "steps batch seq_plus_1"], lr: float = LEARNING_RATE) -> Iterator[int]:
     """One step of AdamW for each batch, at a rate that falls to 0 along a line; yields the number of steps done."""
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
     for step, windows in enumerate(batches):
@@ -132,7 +130,9 @@ def main() -> None:
             continue
         torch.manual_seed(seed)
         model = with_fewer_kv_heads(sibling("base"), n_kv_heads, POOLS.get(start, mean_of_neighbors))
-        begins = torch.randint(len(text) - TRAINED_LENGTH, (STEPS, BATCH, 1), generator=torch.Generator().manual_seed(seed))
+        begins = torch.randint(
+            len(text) - TRAINED_LENGTH, (STEPS, BATCH, 1), generator=torch.Generator().manual_seed(seed)
+        )
         losses = [held_out_loss(model, held_out)]
         for done in train_on(model, text[begins + torch.arange(TRAINED_LENGTH + 1)]):
             if done % EVERY == 0:

@@ -40,12 +40,13 @@ def test_bytes_are_those_of_the_cache_that_a_llama_filled():
         assert count(3, 2, 4, 5, 2, 2) == allocated
 
 
+@torch.inference_mode()
 def test_bytes_are_those_of_our_own_cache():
-    model = pocket_model()
-    shape = model.config.resolved().mixer
-    allocated = sum(2 * model.config.n_layers * [torch.empty(3, shape.n_kv_heads, 64, shape.d_head).nbytes])
-    assert find_exercise("cache_bytes").finished_answer(4, 2, 32, 64, 3, 4) == allocated
-    assert new_cache(model, 3, 64)
+    cache = new_cache(pocket_model(), batch=3, capacity=256)
+    pocket_model()(torch.zeros(3, 256, dtype=torch.long), cache)
+    allocated = sum(tensor.nbytes for layer in cache.layers for tensor in layer.tensors)
+    for count in answers("cache_bytes"):
+        assert count(4, 2, 32, 256, 3, 4) == allocated == pocket_model().cache_bytes(3, 256)
 
 
 def test_equal_heads_stay_equal_when_they_are_pooled():
