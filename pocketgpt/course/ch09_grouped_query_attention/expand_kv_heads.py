@@ -47,7 +47,8 @@ def each_n_heads_times(x, n_heads):
 
 @expand_kv_heads.mistake(hint=2)
 def row_n_heads_times(x, n_heads):
-    """The whole row of heads is repeated n_heads times: each head is needed n_heads / H_kv times, one after the other."""
+    """The whole row of heads is repeated n_heads times: each head is needed n_heads / H_kv times, copies beside each
+    other."""
     return x.repeat(1, n_heads, 1, 1)
 
 

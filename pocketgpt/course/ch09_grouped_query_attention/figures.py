@@ -31,8 +31,9 @@ STARTS = {
 def who_reads_whom(reads: Mapping[str, Int[Tensor, " heads"]], right: Int[Tensor, " heads"], title: str) -> None:
     """Plot which key/value head each query head reads, a panel for each entry; lines that should lead elsewhere are
     dashed and orange."""
-    figure, row = canvas(len(reads), width=4.6 * len(reads), height=2.5, squeeze=False)
     n_heads, n_kv_heads = len(right), int(right.max()) + 1
+    width = (1.0 + 0.58 * n_heads) * len(reads)
+    figure, row = canvas(len(reads), width=max(5.5, width), height=2.5, squeeze=False)
     places = [(right == j).nonzero().float().mean().item() for j in range(n_kv_heads)]  # below the middle of its group
     for axes, (name, each) in zip(row[0], reads.items(), strict=True):
         correct = each == right
@@ -53,8 +54,8 @@ def who_reads_whom(reads: Mapping[str, Int[Tensor, " heads"]], right: Int[Tensor
 
 
 def _box(axes: Axes, x: float, y: float, label: str, color: str) -> None:
-    axes.text(x, y, label, ha="center", va="center", fontsize=10, color=INK, zorder=2,
-              bbox={"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": color, "linewidth": 1.8})  # fmt: skip
+    frame = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": color, "linewidth": 1.8}
+    axes.text(x, y, label, ha="center", va="center", fontsize=9, color=INK, zorder=2, bbox=frame)
 
 
 def cache_by_context(
