@@ -455,9 +455,7 @@ for heads, seeds in losses.items():
 guess.compare(round(sum(losses[1]) / 3 - sum(losses[4]) / 3, 3))
 
 # %%
-loss_by_kv_heads(
-    losses, "GQA overlaps with MHA; MQA is above it with every seed"
-)
+loss_by_kv_heads(losses, "GQA overlaps with MHA; MQA is above it with every seed")
 
 # %% [markdown]
 # Between MHA and GQA the means differ by 0.007, and seeds of the **same** model by up to 0.022: three seeds cannot tell the two apart. MQA
@@ -557,12 +555,12 @@ title = "Training on closes most of the gap in 20 steps, and not all of it in 20
 uptraining_curves(curves, EVERY, from_scratch, title)
 
 # %%
-print("key/value heads  start        0   20  100  200 steps")
+print("key/value heads  start        0    20   100   200 steps")
 for count, starts in curves.items():
     for start, runs in starts.items():
         mean = runs.mean(0)
         print(
-            f"{count:15}  {start:7}", *(f"{mean[step // EVERY]:.2f}" for step in (0, 20, 100, 200))
+            f"{count:15}  {start:7}", *(f"{mean[step // EVERY]:.3f}" for step in (0, 20, 100, 200))
         )
 
 # %% [markdown]
@@ -573,9 +571,9 @@ for count, starts in curves.items():
 # - **The rest does not close in a tenth of the training.** A sibling that had two heads or one from its first step, and a wider
 #   feed-forward for them, is at 1.70 and 1.72 (dashed): better than any uptrained one here.
 # - **A better start is not a better end.** Here the mean begins lower than the first head, after 20 steps the first head is ahead, and after 200 the
-#   two are equal to 0.003. On the pocket model the mean was even the worst start. In the paper, with T5 and 5 % of
+#   two are within 0.01. On the pocket model the mean was even the worst start. In the paper, with T5 and 5 % of
 #   the steps, the mean ended ahead of the first head, and both ahead of random numbers.
-# - **What was trained is worth keeping.** Random rows end 0.2 to 0.35 above the other two.
+# - **What was trained is worth keeping.** Random rows end 0.2 to 0.3 above the other two.
 #
 # And live, with your function: the sibling's four heads become one, and 40 steps on a piece of Shakespeare's plays follow. The control
 # keeps all four heads and takes the same steps.

@@ -118,7 +118,7 @@ def over_the_groups(weight, n_kv_heads, d_head):
 
 @pool_kv_heads.mistake(hint=2)
 def sizes_exchanged(weight, n_kv_heads, d_head):
-    """n_kv_heads and d_head are exchanged: the rows are (n_kv_heads, G, d_head)."""
+    """The sizes n_kv_heads and d_head are exchanged: the rows are (n_kv_heads, G, d_head)."""
     return _pooled(weight, d_head, n_kv_heads)
 
 
