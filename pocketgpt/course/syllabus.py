@@ -120,7 +120,15 @@ CHAPTERS = (
         ("rope_frequencies", "apply_rope", "score_at", "to_half_split", "stretch"),
         on_map=True,
     ),
-    Chapter(9, "grouped_query_attention", "Grouped-query attention", on_map=True),
+    Chapter(
+        9,
+        "grouped_query_attention",
+        "Grouped-query attention",
+        75,
+        (4, 8),
+        ("expand_kv_heads", "grouped_attention", "cache_bytes", "pool_kv_heads"),
+        on_map=True,
+    ),
     Chapter(
         10,
         "the_gpt",

@@ -86,6 +86,31 @@ def backend(
     return run
 
 
+def grouped_backend(attention: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """Adapts a learner's attention(q, k, v, mask) that takes fewer key/value heads than query heads: they are handed
+    over as the model makes them."""
+
+    def run(
+        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causal: bool = False, dropout: float = 0.0
+    ) -> Tensor:
+        if mask is None:
+            queries, keys = (torch.arange(x.shape[2], device=x.device) for x in (q, k))
+            mask = causal_mask(queries, keys) if is_causal else torch.ones(len(queries), len(keys), dtype=torch.bool)
+        return attention(q, k, v, mask)
+
+    return run
+
+
+def with_expansion(expand: Callable[[Tensor, int], Tensor]) -> Callable[..., Tensor]:
+    """Builds an attention backend that calls the function for keys and for values."""
+
+    def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        k, v = expand(k, q.shape[1]), expand(v, q.shape[1])
+        return assembled_attention(q, k, v, mask)[0]
+
+    return grouped_backend(attention)
+
+
 def with_softmax(softmax: Callable[[Tensor, int], Tensor]) -> Callable[..., Tensor]:
     """Builds an attention backend that uses the given softmax."""
     return backend(partial(assembled_attention, masked_softmax=partial(softmax_of_visible, softmax=softmax)))
@@ -268,6 +293,8 @@ REPLACEABLE_PARTS = {
     ),
     "causal_mask": _in_attention("causal_mask(query_positions, key_positions)", lambda f: backend(mask_of=f)),
     "attention": _in_attention("attention(q, k, v, mask) -> (output, weights)", backend),
+    "grouped_attention": _in_attention("grouped_attention(q, k, v, mask) -> output", grouped_backend),
+    "expand_kv_heads": _in_attention("expand_kv_heads(x, n_heads)", with_expansion),
     "split_heads": ReplaceablePart("split_heads(x, n_heads)", "splitting heads", split_with),
     "merge_heads": ReplaceablePart("merge_heads(x)", "merging heads", merge_with),
     "apply_rope": ReplaceablePart("apply_rope(x, cos, sin)", "rotation", rotate_with),

@@ -81,6 +81,8 @@ RIGHT = {
     "masked_softmax": lambda scores, mask: torch.where(mask, scores, -torch.inf).softmax(-1),
     "causal_mask": lambda queries, keys: torch.ones(len(queries), len(keys), dtype=torch.bool).tril(),
     "attention": lambda q, k, v, mask: tuple(fused(q, k, v, mask)),
+    "grouped_attention": lambda q, k, v, mask: F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True),
+    "expand_kv_heads": lambda x, n_heads: x[:, torch.arange(n_heads) // (n_heads // x.shape[1])],
     "split_heads": lambda x, n_heads: torch.stack(x.chunk(n_heads, dim=-1), dim=1),
     "merge_heads": lambda x: torch.cat(x.unbind(1), dim=-1),
     "apply_rope": complex_rotation,
@@ -107,6 +109,8 @@ WRONG = {
     "masked_softmax": lambda scores, mask: scores.softmax(-1),
     "causal_mask": lambda queries, keys: torch.ones(len(queries), len(keys), dtype=torch.bool),
     "attention": lambda q, k, v, mask: (v, None),
+    "grouped_attention": lambda q, k, v, mask: q,
+    "expand_kv_heads": lambda x, n_heads: x.repeat(1, n_heads // x.shape[1], 1, 1),
     "split_heads": lambda x, n_heads: x.reshape(len(x), n_heads, x.shape[1], -1),
     "merge_heads": lambda x: x.reshape(len(x), x.shape[2], -1),
     "apply_rope": lambda x, cos, sin: x,
@@ -239,6 +243,23 @@ def test_split_heads_is_told_how_many_heads_queries_have_and_how_many_keys_and_v
 
     transplant(model, split_heads=recording)(TOKENS)
     assert asked == [6, 2, 2] * model.config.n_layers
+
+
+@torch.inference_mode()
+def test_grouped_attention_and_expansion_get_keys_and_values_as_the_model_makes_them(model):
+    shapes = []
+
+    def attention(q, k, v, mask):
+        shapes.append((q.shape[1], k.shape[1], v.shape[1]))
+        return RIGHT["grouped_attention"](q, k, v, mask)
+
+    def expand(x, n_heads):
+        shapes.append((x.shape[1], n_heads))
+        return RIGHT["expand_kv_heads"](x, n_heads)
+
+    transplant(model, grouped_attention=attention)(TOKENS)
+    transplant(model, expand_kv_heads=expand)(TOKENS)
+    assert shapes == [(6, 2, 2)] * 2 + [(2, 6)] * 4
 
 
 @torch.inference_mode()
