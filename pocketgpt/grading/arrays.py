@@ -28,12 +28,13 @@ class Source:
 
 
 def encode(value: Any) -> Any:
-    """Plain JSON of tensors, numbers, texts, bytes, None, sources, and lists, tuples and dicts of those.
+    """Plain JSON of tensors, numbers, texts, bytes, None, sources, and lists, tuples, sets and dicts of those.
 
     Raises TypeError for anything else.
     """
     if isinstance(value, Tensor):
-        plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        plain = value.detach().cpu().resolve_conj().resolve_neg()
+        plain = plain.clone(memory_format=torch.contiguous_format)  # `contiguous` leaves the strides of a single number
         data = plain.view(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
         name = str(plain.dtype).removeprefix("torch.")
         return {"tensor": name, "shape": list(plain.shape), "data": base64.b64encode(data).decode()}
@@ -49,6 +50,8 @@ def encode(value: Any) -> Any:
         return {"tuple": [encode(part) for part in value]}
     if isinstance(value, list):
         return [encode(part) for part in value]
+    if isinstance(value, set | frozenset):
+        return {"set": [encode(part) for part in value]}
     if isinstance(value, Mapping):
         return {"dict": [[encode(key), encode(part)] for key, part in value.items()]}
     if isinstance(value, Source):
@@ -81,6 +84,8 @@ def _decoded(value: Any, trusted: bool) -> Any:
         return float(content)
     if kind == "tuple":
         return tuple(_decoded(part, trusted) for part in content)
+    if kind == "set":
+        return {_decoded(part, trusted) for part in content}
     if kind == "dict":
         return {_decoded(key, trusted): _decoded(part, trusted) for key, part in content}
     if kind == "source" and trusted:

@@ -90,6 +90,7 @@ values = st.recursive(
     lambda parts: (
         st.lists(parts)
         | st.lists(parts).map(tuple)
+        | st.sets(st.integers() | st.text())
         | st.dictionaries(st.binary() | st.tuples(st.integers(), st.text()), parts)
     ),
 )
@@ -109,6 +110,11 @@ def test_tensors_come_back_bit_for_bit(dtype, shape):
     back = decode(json.loads(json.dumps(encode(tensor))))
     assert back.dtype == dtype and back.shape == tensor.shape
     assert torch.equal(back, tensor)
+
+
+@pytest.mark.parametrize("tensor", [torch.arange(2)[::2], torch.arange(9).view(3, 3).T, torch.arange(6)[1::2]], ids=str)
+def test_tensors_of_any_strides_come_back(tensor):
+    assert torch.equal(decode(encode(tensor)), tensor)
 
 
 def test_a_number_too_large_for_any_tensor_is_judged_wrong(monkeypatch):
