@@ -47,12 +47,16 @@ class Checked:
 
     @classmethod
     def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
-        """Make a config from the values of `to_dict`. Raises ConfigError for a field that does not exist."""
+        """Make a config from the values of `to_dict`. Raises ConfigError for a field that does not exist, and for one
+        that is neither true nor false where it has to be."""
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             names, fields_known = ", ".join(map(repr, unknown)), ", ".join(sorted(known))
             raise ConfigError(f"{cls.__name__} has no field {names}: its fields are {fields_known}.")
+        for f in fields(cls):
+            if f.type is bool and f.name in values and type(values[f.name]) is not bool:
+                raise ConfigError(f"{cls.__name__}.{f.name} = {values[f.name]!r} cannot work: use True or False.")
         return cls(**values)
 
 

@@ -20,7 +20,12 @@ from pocketgpt.errors import PocketError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Replace a file atomically: yields a temporary path, renamed to `path` if the block ends without an error."""
+    """Replace a file atomically: yields a temporary path, renamed to `path` if the block ends without an error.
+
+    Raises PocketError for a device, a pipe or a folder: renaming a file over /dev/null would break the machine.
+    """
+    if path.exists() and not path.is_file():
+        raise PocketError(f"{path} is not a regular file and is not replaced: use the name of another file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -108,7 +113,7 @@ def read_json(path: Path) -> Any:
     """Read JSON. Raises PocketError if the file is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested without end
         raise PocketError(f"{path} is damaged ({error}). Take it from another copy of the model.") from error
 
 

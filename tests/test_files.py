@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -44,7 +46,7 @@ def test_the_old_file_stays_whole_until_the_new_one_is(tmp_path):
     assert file.stat().st_ino != old  # renamed over it, and not written into it
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff", b""])
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"", b"[" * 50_000])
 def test_a_damaged_file_is_named(content, tmp_path):
     file = tmp_path / "a"
     file.write_bytes(content)
@@ -81,3 +83,10 @@ def test_a_folder_appears_whole(tmp_path):
         (beside / "new").touch()
         assert (tmp_path / "a" / "old").exists()
     assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["a", "a/new"]
+
+
+def test_a_pipe_or_a_device_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PocketError, match="pipe is not a regular file and is not replaced"):
+        write_json(tmp_path / "pipe", 1)
+    assert (tmp_path / "pipe").is_fifo() and len(list(tmp_path.iterdir())) == 1

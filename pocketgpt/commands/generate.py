@@ -65,8 +65,8 @@ def generate(
             f"max_new_tokens = {max_new_tokens} cannot work: use 0 or more, such as 200, "
             f"and at most {LARGEST_INTEGER:,}."
         )
-    if samples < 1:
-        raise PocketError(f"samples = {samples} cannot work: use 1 or more.")
+    if not 1 <= samples <= LARGEST_INTEGER:
+        raise PocketError(f"samples = {samples} cannot work: use 1 or more, and at most {LARGEST_INTEGER:,}.")
     if "" in stop:
         raise PocketError("An empty stop string would end every text before it begins: give it at least one character.")
     prompt = read_prompt(prompt, prompt_file)

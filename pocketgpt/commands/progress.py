@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 
 from pocketgpt.course.progress import events, record_file
 from pocketgpt.course.syllabus import exercise_names, find_exercise
+from pocketgpt.errors import PocketError
 from pocketgpt.table import table
 
 
@@ -18,7 +19,10 @@ def progress() -> None:
 
 def describe() -> str:
     """Table of the exercises that were checked, in the order of the course; below it, how many of all are solved."""
-    file = record_file()
+    try:
+        file = record_file()
+    except RuntimeError as error:  # no home folder, or ~ with an unknown name
+        raise PocketError(f"There is no place for the progress record: {error} Set POCKETGPT_PROGRESS.") from error
     if file is None:
         return "The progress record is switched off (POCKETGPT_PROGRESS)."
     names = exercise_names()

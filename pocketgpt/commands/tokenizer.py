@@ -36,6 +36,8 @@ def tokenizer(
             space, with [PAD] [UNK] [CLS] [SEP] [MASK] [BOS] [EOS]; white space is lost.
         text_field: Field of .jsonl, or column of .parquet, that contains the text.
     """
+    if out.is_dir():
+        raise PocketError(f"{out} is a folder: give the name of a new file, such as {out / 'tokenizer.json'}.")
     if out.exists():  # a model trained with the old file needs it
         raise PocketError(f"{out} exists already: choose another --out, such as {unused_path(out)}.")
     if not out.parent.is_dir():

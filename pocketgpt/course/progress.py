@@ -34,8 +34,13 @@ def events() -> list[dict[str, Any]]:
     found = []
     with contextlib.suppress(OSError, RuntimeError):
         file = record_file()
-        for line in file.read_text(encoding="utf-8").splitlines() if file else ():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file else ():
             with contextlib.suppress(ValueError):
                 event = json.loads(line)
-                found += [event] if isinstance(event, dict) else []
+                found += [event] if _is_event(event) else []
     return found
+
+
+def _is_event(event: Any) -> bool:
+    names = ("exercise", "mistake")
+    return isinstance(event, dict) and all(isinstance(event.get(name), str | None) for name in names)

@@ -120,7 +120,7 @@ def _result(done: Future, submission: Submission) -> Result:
 
 
 def _compared(results: Sequence[Result]) -> list[Result]:
-    """Notes that need the whole class: several files of one student for a chapter, and equal answers of several."""
+    """What needs the whole class: notes on several files of one student for a chapter, and equal answers of several."""
     by_student: dict[tuple, list[Result]] = {}
     by_answers: dict[tuple, set[str]] = {}
     for each in results:
@@ -135,10 +135,8 @@ def _compared(results: Sequence[Result]) -> list[Result]:
             notes.append(
                 f"{len(files)} files by this student for this chapter ({', '.join(sorted(files))}): choose one."
             )
-        if each.answers and others:
-            names = ", ".join(sorted(others)[:10]) + (f" and {len(others) - 10} more" if len(others) > 10 else "")
-            notes.append(f"Character by character the same answers as {names}.")
-        marked.append(_with_notes(each, *notes))
+        same_as = tuple(sorted(others)) if each.answers else ()
+        marked.append(replace(_with_notes(each, *notes), same_as=same_as))
     return sorted(marked, key=lambda each: each.file)
 
 

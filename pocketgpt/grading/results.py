@@ -5,6 +5,8 @@ from typing import Any
 
 from pocketgpt.course.syllabus import all_exercises as exercises
 
+MOST_NAMES = 10
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -40,6 +42,7 @@ class Result:
     seconds    that running it took
     submitted  when the file was last changed, in seconds since 1970
     answers    fingerprint of the answers, by which equal ones are found
+    same_as    other students with equal answers, for the instructor alone
     """
 
     student: str
@@ -51,6 +54,16 @@ class Result:
     seconds: float = 0.0
     submitted: float = 0.0
     answers: str = ""
+    same_as: tuple[str, ...] = ()
+
+    @property
+    def instructor_notes(self) -> tuple[str, ...]:
+        """All notes, with those that no student's page may have, because they name other students."""
+        if not self.same_as:
+            return self.notes
+        names, more = ", ".join(self.same_as[:MOST_NAMES]), len(self.same_as) - MOST_NAMES
+        equal = f"Character by character the same answers as {names}{f' and {more} more' if more > 0 else ''}."
+        return (*self.notes, equal)
 
 
 def to_json(result: Result) -> dict[str, Any]:
@@ -62,7 +75,7 @@ def from_json(values: dict[str, Any]) -> Result:
     """Raises TypeError or KeyError if the values are not those of a result."""
     parts = {"verdicts": Verdict, "flags": Flag}
     lists = {name: tuple(kind(**each) for each in values[name]) for name, kind in parts.items()}
-    return Result(**{**values, **lists, "notes": tuple(values["notes"])})
+    return Result(**{**values, **lists, "notes": tuple(values["notes"]), "same_as": tuple(values["same_as"])})
 
 
 def number(exercise: str) -> str:

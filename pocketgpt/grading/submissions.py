@@ -16,7 +16,7 @@ from pocketgpt.grading import reader
 NOTEBOOK = re.compile(r"\.ipynb(\W.*)?$", re.IGNORECASE)  # also "x.ipynb.txt" and "x.ipynb (1)", as browsers save it
 JUNK = (".ipynb_checkpoints", "__MACOSX")
 INSTEAD = (".py", ".json", ".pdf", ".zip", ".html", ".docx")  # handed in by mistake in place of a notebook
-MOODLE = re.compile(r"_(\d+)_assignsubmission_.*")  # what Moodle adds to the name of a student's folder
+MOODLE = re.compile(r"_(\d+)_assignsubmission_.*")  # what Moodle adds to a student's name, in a folder's or a file's
 CANVAS = re.compile(r"([^\W_]+(?:_LATE)?_\d+)_\d+_")  # name_user_submission_, before the name of the file
 READING_SECONDS = 120
 
@@ -47,9 +47,9 @@ def submissions(
 ) -> list[Submission]:
     """Every notebook below a folder, sorted by its path, with who handed it in; the grader's own `out` is left out.
 
-    With a class list the student is the one whose name occurs in the path. Without one it is the first folder that is
-    not a chapter's, or else what the file is called beside the chapter's name. Whoever handed in no notebook, but
-    another file in its place, has that file listed.
+    With a class list the student is the one whose name occurs in the path. Without one it is the name before Moodle's
+    number, the first folder that is not a chapter's, or else what the file is called beside the chapter's name. Whoever
+    handed in no notebook, but another file in its place, has that file listed.
     """
     found, instead = [], []
     for path in sorted(folder.rglob("*")):
@@ -74,13 +74,19 @@ def _problem(path: Path) -> str | None:
 
 
 def _namesakes_apart(found: Sequence[Submission]) -> list[Submission]:
-    """Two students of one name, whom Moodle tells apart by a number, are told apart by it here too."""
-    numbers: dict[str, set[str]] = {}
+    """Two students of one name, whom Moodle tells apart by a number, are told apart by it here too.
+
+    Each assignment has its own numbers: in two of them, two numbers may be one student.
+    """
+    numbers: dict[tuple[str, str], set[str]] = {}
     for each in found:
-        numbers.setdefault(each.student, set()).update(MOODLE.findall(each.file))
+        if number := MOODLE.search(each.file):
+            assignment = each.file[: number.start()].rpartition("/")[0]
+            numbers.setdefault((each.student, assignment), set()).add(number[1])
+    namesakes = {student for (student, _), several in numbers.items() if len(several) > 1}
     return [
         replace(each, student=f"{each.student} ({number[1]})")
-        if len(numbers[each.student]) > 1 and (number := MOODLE.search(each.file))
+        if each.student in namesakes and (number := MOODLE.search(each.file))
         else each
         for each in found
     ]
@@ -100,9 +106,11 @@ def student_of(inside: Path, chapters: Sequence[str], students: Sequence[str] = 
             f"of several students of the class list ({', '.join(named)})" if named else "of nobody on the class list"
         )
         return inside.as_posix(), (f"The path has the name {whose}.",)
+    if moodle := next(filter(MOODLE.search, inside.parts), None):
+        return MOODLE.sub("", moodle), ()
     folders = [part for part in inside.parts[:-1] if not _is_chapter(part, chapters)]
     if folders:
-        return MOODLE.sub("", folders[0]), ()
+        return folders[0], ()
     if canvas := CANVAS.match(inside.name):
         return canvas[1].replace("_LATE", ""), ()
     stem = re.sub(r"\s*\(\d+\)$", "", stem)  # what browsers add to a second download, and below, "-1", Canvas

@@ -83,6 +83,8 @@ def empty(name: str) -> str:
     def unwritten(*_: object) -> None:
         raise NotImplementedError
 
+    unwritten.__module__ = "__main__"  # as if it came from a notebook, and not from the library
+
     with ONE_AT_A_TIME:
         return diagnose(exercises()[name], unwritten).shown(exercises()[name])
 

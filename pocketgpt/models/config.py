@@ -19,6 +19,10 @@ KINDS: dict[str, type[PartConfig]] = {config.kind: config for config in (*MIXERS
 """The class of a part's config by the `kind` in JSON."""
 
 
+MOST_LAYERS = 10_000
+"""Each layer is a module of its own: millions of them would take hours to make, on any machine."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Checked):
     """Everything that decides the shape of a model and what it computes. Frozen; validates itself when it is made.
@@ -74,6 +78,7 @@ class ModelConfig(Checked):
                 )
         self._require(isinstance(self.rope, RopeConfig), "rope", "a RopeConfig, such as RopeConfig(theta=10000.0)")
         self._require_positive_integers("vocab_size", "d_model", "n_layers", "max_seq_len")
+        self._require(self.n_layers <= MOST_LAYERS, "n_layers", f"a whole number of at most {MOST_LAYERS:,}")
         self._require_choice("positions", Positions)
         self._require_choice("norm", NormKind)
         self._require_choice("norm_order", NormOrder)

@@ -37,8 +37,12 @@ def cache_dir() -> Path:
 
     Raises PocketError if it cannot be written.
     """
-    folder = Path(os.environ.get("POCKETGPT_CACHE") or Path.home() / ".cache" / "pocketgpt").expanduser()
-    check_writable(folder, "Set POCKETGPT_CACHE to a folder that can be written.")
+    advice = "Set POCKETGPT_CACHE to a folder that can be written."
+    try:
+        folder = Path(os.environ.get("POCKETGPT_CACHE") or "~/.cache/pocketgpt").expanduser()
+    except RuntimeError as error:  # nobody of that name, or a user without a home
+        raise PocketError(f"There is no folder for the cache: {error} {advice}") from error
+    check_writable(folder, advice)
     return folder
 
 
@@ -65,11 +69,13 @@ def load_corpus(name_or_path: str | Path, split: Split = "train", text_field: st
         return Corpus(
             name=name, hash=_hash_of([name.encode()]), read=lambda skip: huggingface_datasets.read(name, split, skip)
         )
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))  # leaves the ~ of an unknown user as it is
     if not path.exists():
         raise PocketError(
             f"{str(name_or_path)!r} is neither a corpus ({', '.join(NAMES)}) nor a file or folder that exists."
         )
+    if not path.is_dir() and not path.is_file():
+        raise PocketError(f"{path} is neither a file nor a folder but a pipe or a device: write the text to a file.")
     if not path.is_dir() and local_files.ending(path) not in local_files.ENDINGS:
         raise PocketError(
             f"{path} is a {path.suffix or 'file without ending'}; text is read from {', '.join(local_files.ENDINGS)}."
@@ -112,8 +118,9 @@ def _hash_of_files(path: Path) -> str:
     files = local_files.text_files(path)
     notes_file = cache_dir() / "hashes.json"
     try:
-        notes = json.loads(notes_file.read_text())
-    except (OSError, ValueError):
+        read = json.loads(notes_file.read_text())
+        notes = {name: note for name, note in read.items() if isinstance(note, list) and len(note) == 4}
+    except (OSError, ValueError, AttributeError):  # missing, or damaged
         notes = {}
     known = dict(notes)
     parts = []

@@ -178,7 +178,7 @@ def _jsonl(path: Path, text_field: str) -> Iterator[TextChunk]:
                 text = json.loads(line)[text_field]
             except UnicodeDecodeError as error:
                 raise _not_utf8(path, error, read - len(line)) from error
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):  # the last: nested without end
                 text = None
             if not isinstance(text, str):
                 shown = line.decode(errors="replace").strip()[:60]
@@ -198,6 +198,8 @@ def _parquet(path: Path, text_field: str) -> Iterator[TextChunk]:
     try:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
+            if schema.names.count(text_field) > 1:
+                raise PocketError(f'{path} has several columns "{text_field}": give each a name of its own.')
             if text_field not in schema.names:
                 raise PocketError(
                     f'{path} has no column "{text_field}", only {", ".join(schema.names)}. '
@@ -213,7 +215,7 @@ def _parquet(path: Path, text_field: str) -> Iterator[TextChunk]:
                 read += len(batch)
                 yield from (TextChunk(text or "", True, read / n_rows) for text in batch[text_field].to_pylist())
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise PocketError(f"{path} cannot be read as parquet: {error}") from error
+        raise PocketError(f"{path} cannot be read as parquet: {error}. Get it again, or convert it.") from error
 
 
 _READERS = {".jsonl": _jsonl, ".parquet": _parquet}

@@ -8,6 +8,7 @@
 """
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -61,7 +62,8 @@ def load_tokenizer(name_or_path: str | Path = "shakespeare") -> Tokenizer:
     """
     if name_or_path == "gpt2":
         return ByteTokenizer(_fetch_gpt2())
-    path = asset("shakespeare-tokenizer.json") if name_or_path == "shakespeare" else Path(name_or_path).expanduser()
+    shipped = name_or_path == "shakespeare"
+    path = asset("shakespeare-tokenizer.json") if shipped else Path(os.path.expanduser(name_or_path))
     if not path.is_file():
         raise PocketError(f"{str(name_or_path)!r} is neither a tokenizer (shakespeare, gpt2) nor a file that exists.")
     try:
@@ -75,7 +77,7 @@ def load_tokenizer(name_or_path: str | Path = "shakespeare") -> Tokenizer:
     except Exception as error:  # the `tokenizers` library raises Exception itself
         raise PocketError(
             f"{path} is not a tokenizer that can be loaded ({error}). "
-            f"`pocketgpt tokenizer CORPUS --vocab-size 4096 --out {path.name}` writes one."
+            "`pocketgpt tokenizer CORPUS --vocab-size 4096 --out FILE` writes one."
         ) from error
 
 

@@ -1,6 +1,7 @@
 """Training runs: from the configs of model and training to a trained model in a folder; resuming a run."""
 
 import hashlib
+import os
 import shutil
 import sys
 from dataclasses import asdict, replace
@@ -114,7 +115,7 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Make the paths of corpus and tokenizer absolute, so that the run resumes from any directory."""
 
     def absolute(name_or_path: str, names: tuple[str, ...]) -> str:
-        path = Path(name_or_path).expanduser()
+        path = Path(os.path.expanduser(name_or_path))
         return str(path.resolve()) if name_or_path not in names and path.exists() else name_or_path
 
     return replace(

@@ -7,6 +7,7 @@ from pocketgpt.course.lab import check, predict, recall
 from pocketgpt.course.lab.recalling import code_of
 from pocketgpt.course.progress import events, record, record_file
 from pocketgpt.course.syllabus import exercise_names, find_exercise
+from pocketgpt.errors import PocketError
 
 
 @pytest.fixture
@@ -93,3 +94,18 @@ def test_the_command_says_when_there_is_nothing(file, monkeypatch):
     assert "No exercise has been checked yet" in describe()
     monkeypatch.setenv("POCKETGPT_PROGRESS", "off")
     assert "switched off" in describe()
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00", b'{"exercise": "softmax", "mistake": ["a"]}', b'{"exercise": {}}'])
+def test_lines_of_the_wrong_shape_are_left_out(file, damage):
+    record(exercise="softmax", passed=True)
+    with file.open("ab") as opened:
+        opened.write(damage + b"\n")
+    assert [event["exercise"] for event in events()] == ["softmax"]
+    assert "1 of" in describe()
+
+
+def test_a_record_of_an_unknown_user_is_named_with_its_variable(monkeypatch):
+    monkeypatch.setenv("POCKETGPT_PROGRESS", "~nobody-here/progress.jsonl")
+    with pytest.raises(PocketError, match="Set POCKETGPT_PROGRESS"):
+        describe()

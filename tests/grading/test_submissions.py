@@ -89,6 +89,15 @@ def test_students_of_one_name_are_told_apart_by_moodles_number(tmp_path):
     assert [each.student for each in found] == ["Ann Lee (123)", "Ann Lee (123)", "Ann Lee (456)", "Bob"]
 
 
+def test_a_student_has_another_number_in_each_assignment_of_moodle(tmp_path):
+    for path in (
+        "Week 1/Ann Lee_7_assignsubmission_file_/x.ipynb",
+        "02_attention/Ann Lee_8_assignsubmission_file_/x.ipynb",
+    ):
+        files(tmp_path, path)
+    assert {each.student for each in submissions(tmp_path, CHAPTERS)} == {"Ann Lee"}
+
+
 def test_one_name_in_two_spellings_of_unicode_is_one_student(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD"))
     assert composed != decomposed
@@ -160,6 +169,11 @@ def test_a_pipe_is_said_and_not_opened(tmp_path):
 )
 def test_without_a_class_list_the_path_says_who_it_was(path, student):
     assert whose(path) == (student, ())
+
+
+@pytest.mark.parametrize("name", ["02_attention.ipynb", "my homework.ipynb", "x.ipynb (1)"])
+def test_moodle_without_folders_puts_the_student_into_the_name_of_the_file(name):
+    assert whose(f"Ann Lee_7_assignsubmission_file_{name}") == ("Ann Lee", ())
 
 
 @pytest.mark.parametrize(

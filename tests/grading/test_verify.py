@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading import REPLY, blind
 from pocketgpt.grading.arrays import DTYPES, decode, encode
-from pocketgpt.grading.verify import Questions, judge
+from pocketgpt.grading.verify import Questions, empty, judge
 
 ALL = list(exercises().values())
 
@@ -199,3 +199,8 @@ def test_a_source_without_trust_is_an_error():
     case = json.loads(str(Questions.draw(exercises()["gradient_norms"], 3)))[0]
     with pytest.raises(ValueError, match="source"):
         decode(case)
+
+
+@pytest.mark.parametrize("name", ["softmax", "causal_mask", "stretch"])
+def test_an_untouched_answer_is_called_empty_and_nothing_else(name):
+    assert f"{name} is still empty" in empty(name)

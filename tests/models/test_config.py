@@ -295,3 +295,9 @@ def test_brain_is_brain_gpt():
 
 def test_rope_config_is_read_from_a_dictionary():
     assert ModelConfig.from_dict(model(rope={"theta": 500.0})).rope == RopeConfig(theta=500.0)
+
+
+@pytest.mark.parametrize(("field", "value"), [("causal", None), ("causal", []), ("tie_embeddings", "no")])
+def test_a_field_that_is_neither_true_nor_false_is_named(field, value):
+    with pytest.raises(ConfigError, match=rf"ModelConfig\.{field} = .* cannot work: use True or False"):
+        ModelConfig.from_dict({**preset("pocket").to_dict(), field: value})

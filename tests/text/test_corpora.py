@@ -65,7 +65,20 @@ def test_a_large_file_that_changed_is_hashed_anew(large):
     assert load_corpus(large).hash != before
 
 
-def test_a_damaged_note_of_hashes_is_made_anew(large):
+@pytest.mark.parametrize("damage", ["{", "[]", "null", '{"large.txt": 5}', '{"large.txt": []}'])
+def test_a_damaged_note_of_hashes_is_made_anew(large, damage):
     before = load_corpus(large).hash
-    (cache_dir() / "hashes.json").write_text("{")
+    (cache_dir() / "hashes.json").write_text(damage.replace("large.txt", str(large.resolve())))
     assert load_corpus(large).hash == before
+
+
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(PocketError, match="neither a file nor a folder but a pipe or a device"):
+        load_corpus(tmp_path / "pipe.txt")
+
+
+def test_a_cache_of_an_unknown_user_is_named_with_its_variable(monkeypatch):
+    monkeypatch.setenv("POCKETGPT_CACHE", "~nobody-here/cache")
+    with pytest.raises(PocketError, match=r"no folder for the cache.*Set POCKETGPT_CACHE"):
+        cache_dir()

@@ -274,3 +274,16 @@ def test_the_text_may_be_in_another_field(tmp_path):
             list(load_corpus(tmp_path / name, "train", "content"))
     hashes = {load_corpus(tmp_path / "data.jsonl", text_field=field).hash for field in ("text", "body")}
     assert len(hashes) == 2  # cached tokens of one field are not those of another
+
+
+def test_json_that_is_nested_without_end_is_named_with_its_line(tmp_path):
+    (tmp_path / "deep.jsonl").write_text('{"text": "fine"}\n' + "[" * 50_000 + "\n")
+    with pytest.raises(PocketError, match=r"deep\.jsonl, line 2, is not an object like"):
+        _both(tmp_path / "deep.jsonl")
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    table = pyarrow.table([["a"] * 9, ["b"] * 9], names=["text", "text"])
+    pyarrow.parquet.write_table(table, tmp_path / "two.parquet")
+    with pytest.raises(PocketError, match='several columns "text"'):
+        _both(tmp_path / "two.parquet")

@@ -81,7 +81,7 @@ def write_csv(path: Path, results: Sequence[Result], policy: GradingPolicy) -> N
                     amount(policy.possible(result.chapter)) if result.chapter else "",
                     duration(late) if late else "",
                     defused(_summary(result.flags)),
-                    defused(" · ".join((*result.notes, *policy.notes(result)))),
+                    defused(" · ".join((*result.instructor_notes, *policy.notes(result)))),
                     f"{result.seconds:.1f}",
                 ]
             )
@@ -147,7 +147,7 @@ def _suite(result: Result, policy: GradingPolicy) -> ElementTree.Element:
         if not passed:
             problem = ElementTree.SubElement(case, kind, message=line(message, 200))
             problem.text = cut(clean(message))
-    ElementTree.SubElement(suite, "system-out").text = cut(clean("\n".join([*result.notes, *said])))
+    ElementTree.SubElement(suite, "system-out").text = cut(clean("\n".join([*result.instructor_notes, *said])))
     kinds = [kind for _, passed, kind, _ in cases if not passed]
     counts = {"failures": kinds.count("failure"), "errors": kinds.count("error"), "skipped": kinds.count("skipped")}
     for key, value in {"tests": len(cases), **counts, "time": f"{result.seconds:.1f}"}.items():

@@ -1,6 +1,7 @@
 """Results as pages: one for each student, which may be handed out, and an index for the instructor.
 
-A student's page has points, the checks' own messages and notes. Flags are in the index alone.
+A student's page has points, the checks' own messages and notes. Flags, and the names of students with equal
+answers, are in the index alone.
 Everything that comes from a submission is cleaned and escaped, and the pages forbid scripts and load nothing.
 """
 
