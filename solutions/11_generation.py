@@ -33,6 +33,7 @@ from pocketgpt.inference import sampling
 from pocketgpt.inference.generate import generate
 from pocketgpt.models.presets import preset
 
+torch.set_num_threads(1)  # models this small are faster on one thread
 model_map(preset("pocket-shakespeare"), highlight="generation")
 
 # %% [markdown]
