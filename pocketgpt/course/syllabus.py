@@ -125,7 +125,22 @@ CHAPTERS = (
     # Part II: running it
     Chapter(11, "generation", "Generation", on_map=True),
     Chapter(12, "kv_cache", "KV cache", on_map=True),
-    Chapter(13, "flash_attention", "Flash attention", on_map=True),
+    Chapter(
+        13,
+        "flash_attention",
+        "FlashAttention",
+        90,
+        (0, 12),
+        (
+            "merge_piece",
+            "streamed_softmax",
+            "visited_tiles",
+            "tiled_attention",
+            "attention_numbers",
+            "tiled_gradients",
+        ),
+        on_map=True,
+    ),
     # Part III: training it
     Chapter(14, "training", "Training", on_map=True),
     Chapter(15, "training_at_scale", "Training at scale"),
