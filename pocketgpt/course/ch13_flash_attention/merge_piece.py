@@ -227,8 +227,8 @@ def no_maximum_subtracted(state, scores, values):
 
 @merge_piece.mistake(hint=2)
 def lowest_number_for_infinity(state, scores, values):
-    """Instead of −∞ there is a very low number, so a row for which nothing is allowed counts its hidden keys: exp of low −
-    low is 1."""
+    """Instead of −∞ there is a very low number, so a row for which nothing is allowed counts its hidden keys: exp of
+    low − low is 1."""
     low = scores.clamp(min=-1e9)
     new = torch.maximum(state[0].clamp(min=-1e9), low.amax(-1))
     factor, exps = (state[0] - new).exp(), (low - new[..., None]).exp()

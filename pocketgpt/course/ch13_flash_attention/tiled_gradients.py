@@ -98,7 +98,8 @@ def delta_is_a_mean(q, k, v, output, log_sum_exp, grad, rows, columns):
 
 @tiled_gradients.mistake(hint=3)
 def unscaled(q, k, v, output, log_sum_exp, grad, rows, columns):
-    """Gradients dq and dk lack the factor 1/√d_head: the scores were divided by √d_head, so their gradients pass through it."""
+    """Gradients dq and dk lack the factor 1/√d_head: the scores were divided by √d_head, so their gradients pass
+    through it."""
     return _right(q, k, v, output, log_sum_exp, grad, scale=1.0)[:3]
 
 
@@ -164,7 +165,8 @@ def dq_overwritten(q, k, v, output, log_sum_exp, grad, rows, columns):
 
 @tiled_gradients.mistake(hint=3)
 def dk_and_dv_overwritten(q, k, v, output, log_sum_exp, grad, rows, columns):
-    """Gradients dk and dv contain the last row of tiles only: many queries look at a key, so add every tile's part, `+=`."""
+    """Gradients dk and dv contain the last row of tiles only: many queries look at a key, so add every tile's part,
+    `+=`."""
     dq, _, _, ds, p = _right(q, k, v, output, log_sum_exp, grad)
     start = (q.shape[-2] - 1) // rows * rows
     dk = ds[..., start:, :].mT @ q[..., start:, :] / q.shape[-1] ** 0.5
