@@ -1,5 +1,6 @@
 """Figures of FlashAttention: tiles in the order of a visit, and time and memory against the length."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -54,7 +55,7 @@ def tiles_in_order(
         axes.set(xlim=(0, seq + 1), xlabel="keys read", ylabel=words)
         axes.margins(y=0.2)
     top.set_title(f"query {query}: m only grows", fontsize=9)
-    bottom.set_title("l falls where m rises", fontsize=9)
+    bottom.set_title("l is rescaled where m rises", fontsize=9)
     figure.suptitle("One tile at a time: the square is never there as a whole", x=0.01, ha="left", fontsize=11)
     plt.show()
 
@@ -66,17 +67,20 @@ def time_and_memory(
     figure, panels = canvas(2, width=9.6, height=3.8)
     labels = "time of one call (ms)", "most memory held at once (MB)"
     for axes, label, curves, unit in zip(panels, labels, (times, peaks), (1e3, 1e-6), strict=True):
+        lowest, highest = (unit * end(map(end, curves.values())) for end in (min, max))
         for color, (name, values) in zip(FORMS, curves.items(), strict=True):
             fitted = exponent(lengths[-3:], values[-3:])
             scaled, slope = [unit * value for value in values], f"{name}: N^{fitted:.1f}"
             axes.plot(lengths, scaled, "o-", color=color, markersize=4, label=slope)
         axes.set(xscale="log", yscale="log", xlabel="tokens N", ylabel=label)
         axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
+        powers = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
+        axes.set_yticks([10.0**p for p in powers], [f"{10.0**p:,g}" for p in powers])
         axes.minorticks_off()
         axes.legend(fontsize=8, loc="upper left")
         low, high = axes.get_ylim()
         axes.set_ylim(low, high * 6)  # room for the legend
-    panels[0].set_title("Time: all grow with the square", fontsize=9)
+    panels[0].set_title("Time: all grow about with the square", fontsize=9)
     panels[1].set_title("Memory: only step by step does", fontsize=9)
     figure.suptitle("Tiles change the memory's exponent, not the time's", x=0.01, ha="left", fontsize=11)
     plt.show()

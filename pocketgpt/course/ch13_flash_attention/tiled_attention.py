@@ -238,8 +238,7 @@ def diagonal_skipped(q, k, v, rows, columns):
 
 @tiled_attention.mistake(hint=1)
 def first_tiles_only(q, k, v, rows, columns):
-    """Each row of tiles sees the tiles up to number T // columns − 1 of one tile less than it needs: the inner loop
-    ends at i, and must reach the last query, i + rows − 1."""
+    """The inner loop ends at query i, the first of the row of tiles: it must reach the last, i + rows − 1."""
     return _tiles(q, k, v, rows, columns, visited=lambda i, j, rows, columns: j < i, end=_guarded)
 
 
