@@ -48,8 +48,8 @@ model_map(preset("pocket-shakespeare"), highlight="flash_attention")
 # <details><summary>1. With a cache, one new query meets 2,000 keys. How many scores does a head compute for it, and which of
 # them does the causal mask hide?</summary>
 #
-# 2,000 scores, and none is hidden: every kept key is earlier. The T × T matrix of this chapter belongs to training and to the
-# reading of a prompt, where all queries come at once.
+# 2,000 scores, and none is hidden: every kept key is earlier. A T × T matrix only arises where
+# all queries come at once: in training, and for a prompt.
 #
 # </details>
 # <details><summary>2. A safe softmax subtracts the largest score first. What would you see if it subtracted the smallest?</summary>
@@ -65,8 +65,7 @@ recall(13)
 # %% [markdown]
 # ## 1 · The smallest example: a softmax that sees one score at a time
 #
-# The softmax needs the whole row: its largest score, and the sum to divide by. So it seems that all scores must be there
-# before the first weight is known. They need not.
+# The softmax needs the whole row: its largest score, and the sum to divide by. So all scores must be there first, it seems. They need not.
 #
 # Scores 1, 3, 2 arrive one by one, with the values 10, 20, 30. Carry three numbers: m, the largest score so far; l, the sum
 # of exp(score − m); and o, the sum of exp(score − m) · value.
@@ -92,8 +91,7 @@ for score, value in zip(scores.tolist(), values.tolist(), strict=True):
 print(f"o / l = {o / total:.3f}, plain softmax: {(scores.softmax(0) @ values).item():.3f}")
 
 # %% [markdown]
-# This is no approximation: the factors cancel exactly, up to rounding. Without rescaling l the answer would be 13.68, without
-# rescaling o 27.30.
+# This is no approximation: up to rounding the factors cancel. Without rescaling l you get 13.68, without rescaling o 27.30.
 #
 # ## 2 · The equation
 #
@@ -292,8 +290,7 @@ show(13)
 sliders(show, step=(1, 24), rows=[4, 8, 12, 24, 48], columns=[4, 8, 12, 24, 48])
 
 # %% [markdown]
-# Tiles on the diagonal are visited and partly hidden, so a mask is still needed there. The smaller the tiles, the closer the visited part
-# comes to one half:
+# Tiles on the diagonal are partly hidden, so they still need a mask. The smaller the tiles, the closer the visited part comes to one half:
 
 # %%
 for tile in (1024, 256, 64, 16):
@@ -470,9 +467,8 @@ both = (7 * product + rescaling) / (6 * product)
 guess.compare(f"forward {forward - 1:+.1%}, forward and backward {both - 1:+.0%}")
 
 # %% [markdown]
-# More, not less. Skipping hidden tiles does save products, up to half, but that is the mask's gift and step-by-step code could take it
-# too. What the tiles save is **traffic**: numbers that travel between the large, slow memory and the small, fast one beside the
-# processor. Step by step, every square goes out and comes back: scores written, read, weights written, read. In tiles, each is used where
+# More, not less. (Skipping hidden tiles does save up to half of the products; that is the mask's gift.) What tiles save is **traffic**: numbers that
+# travel between the large, slow memory and the small, fast one beside the processor. Step by step, every square goes out and comes back: scores written, read, weights written, read. In tiles, each is used where
 # it was made; but k and v are read again for each row of tiles. Counted, without skipping, if a tile and its state fit into the fast memory:
 
 # %%
@@ -489,8 +485,8 @@ for tile in (16, 64, 128, 256):
 #
 # ### Time and memory
 #
-# Four heads of 64, 256 to 4,096 tokens, one thread. Yours is a Python loop that calls some ten small operations for each tile, against three
-# vectorized lines and against PyTorch's fused operator. **Predict** the order at 4,096 tokens, fastest first, and how often the memory of
+# Four heads of 64, 256 to 4,096 tokens, one thread: your Python loop with some ten small operations for each tile, a few vectorized lines, and
+# PyTorch's fused operator. **Predict** the order at 4,096 tokens, fastest first, and how often the memory of
 # each grows when the tokens double.
 #
 # The memory is measured: PyTorch's profiler notes every block that the allocator hands out and gets back, and `peak_bytes` takes the
@@ -523,7 +519,7 @@ time_and_memory(lengths, times, peaks)
 
 # %% [markdown]
 # The exponents in the legends are fitted to the last three lengths. When our machine was quiet (November 2026), 4,096 tokens took 817 ms step by
-# step, 234 in your tiles and 117 in SDPA, with 554, 6 and 5 MB. The loop wins although it is Python: it skips nearly half of the tiles, and a tile of 128 × 128
+# step, 234 in your tiles and 117 in SDPA, with 558, 6 and 5 MB. The loop wins although it is Python: it skips nearly half of the tiles, and a tile of 128 × 128
 # numbers fits into the processor's cache, while squares of 67 MB a head do not. At 256 tokens it lost, with 1.5 ms to 1.2. On a GPU we expect a Python loop to
 # lose: every small operation is a launch of its own. FlashAttention is one kernel.
 #
@@ -571,7 +567,7 @@ guess.compare(", ".join(name for name, operator in ran.items() if "flash" not in
 
 # %% [markdown]
 # A mask, a single query (a decode step with a cache) and grouped heads keep it. Dropout, a missing batch axis and values of another
-# width lose it, silently, and with it the memory. This is torch 2.13 on a CPU; each version has its own rules. `torch.nn.attention.sdpa_kernel` demands one room, and raises an
+# width lose it silently. This is torch 2.13 on a CPU; each version has its own rules. `torch.nn.attention.sdpa_kernel` demands one room, and raises an
 # error where it cannot serve.
 #
 # If this machine has a GPU that PyTorch sees, the next cell asks it; ours had none, so no output is stored.
@@ -608,7 +604,7 @@ def forward_peak(seq: int, **functions) -> int:
 
 for seq in (256, 2048):
     whole, yours_there = forward_peak(seq), forward_peak(seq, tiled_attention=tiled_attention)
-    print(f"{seq:5} tokens: step by step needs {whole / yours_there:.0f} times the memory of yours")
+    print(f"{seq:5} tokens: memory step by step, divided by yours: {whole / yours_there:.0f}")
 
 # %% [markdown]
 # At 256 tokens it hardly matters. At 2,048 the squares of one layer's six heads decide. What is left with tiles is mostly the logits: 2,048 ·
@@ -734,8 +730,8 @@ for name, one, other in zip(("dq", "dk", "dv"), mine, by_autograd, strict=True):
 # </details>
 # <details><summary>3. Why does decoding with a cache gain little from tiles over the queries?</summary>
 #
-# There is one query: the row of scores has S numbers, not T · S. What costs is reading keys and values once, and nothing can be reused. (Splitting the **keys** over many processors
-# and merging their states does help there: the merge does not care where a piece comes from.)
+# There is one query: S scores, not T · S. Keys and values are read once whatever one does. (Splitting the **keys** over many processors and merging their
+# states does help.)
 #
 # </details>
 #
