@@ -157,7 +157,22 @@ CHAPTERS = (
         ("append_kv", "decode_attention", "cached_layer", "ring_positions", "work"),
         on_map=True,
     ),
-    Chapter(13, "flash_attention", "Flash attention", on_map=True),
+    Chapter(
+        13,
+        "flash_attention",
+        "FlashAttention",
+        90,
+        (0, 12),
+        (
+            "merge_piece",
+            "streamed_softmax",
+            "visited_tiles",
+            "tiled_attention",
+            "attention_numbers",
+            "tiled_gradients",
+        ),
+        on_map=True,
+    ),
     # Part III: training it
     Chapter(14, "training", "Training", on_map=True),
     Chapter(15, "training_at_scale", "Training at scale"),

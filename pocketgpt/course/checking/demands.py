@@ -1,6 +1,7 @@
 """Demands of later cells on an answer whose values are right: memory of its own, the inputs' dtype, exact values, and
 gradients."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,9 @@ def unmet(exercise: Exercise, answer: Callable, runs: list[Run], seconds: float 
             return f"{wrong} You may compute in another one: convert the result.", each.inputs
         if problem := _inexact(exercise, answer, each, seconds):
             return problem
+        for demand in exercise.demands:
+            if problem := demand(functools.partial(run, answer, each.inputs, seconds=seconds), each.inputs):
+                return problem, each.inputs
     wanted = [name for name in exercise.gradients if name in exercise.parameters]
     trained = [each for each in runs if all(_is_float(x) for x in _named(exercise, each.inputs, wanted))]
     for each in trained[1:3] if wanted else []:
@@ -78,6 +82,8 @@ def _inexact(exercise: Exercise, answer: Callable, each: Run, seconds: float | N
 def _doubled(x: Any) -> Any:
     if isinstance(x, dict):
         return {key: _doubled(value) for key, value in x.items()}
+    if isinstance(x, tuple):
+        return tuple(map(_doubled, x))
     return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
 
 

@@ -90,6 +90,7 @@ class Exercise:
     assemble: Callable | None = None
     draws: dict[str, Callable] = field(default_factory=dict)
     special: Callable[[torch.Generator], Iterator[tuple]] | None = None
+    demands: list[Callable[[Callable, tuple], str | None]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -150,6 +151,12 @@ class Exercise:
             raise TypeError(f"The exercise {self.name!r} has two finished answers.")
         self.finished_answer = function
         return self.accepted(function)
+
+    def demand(self, function: Callable) -> Callable:
+        """Decorator: demand(call, inputs) calls the answer with `call()` and returns a sentence about what is wrong
+        although the values are right, such as the memory it takes; None if nothing is."""
+        self.demands.append(function)
+        return function
 
     def composed(self, assemble: Callable) -> Callable:
         """Decorator: the exercise made of others, which are its keyword-only parameters."""

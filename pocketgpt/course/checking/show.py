@@ -91,8 +91,18 @@ def _value(value: object) -> str:
     if isinstance(value, dict) and value and all(isinstance(each, Tensor) for each in value.values()):
         shapes = list(dict.fromkeys(tuple(each.shape) for each in value.values()))
         return f"with {len(value)} tensors of shape {', '.join(map(str, shapes))}"
+    if isinstance(value, list | tuple) and (shapes := _shapes(value)):
+        return f"of shapes {shapes}"
     if not isinstance(value, Tensor):
         return f"= {cut(value)}"
     if value.ndim <= 1 and value.numel() <= 12 and not value.is_floating_point():
         return f"= {value.tolist()}"
     return f"of shape {tuple(value.shape)}"
+
+
+def _shapes(value: list | tuple) -> str:
+    """'(2,), (2, 3)': the shapes of tensors, also in tuples inside; '' if anything else is among them."""
+    if not all(isinstance(each, Tensor | list | tuple) for each in value):
+        return ""
+    shapes = [str(tuple(x.shape)) if isinstance(x, Tensor) else f"[{_shapes(x)}]" for x in value]
+    return "" if "[]" in shapes else ", ".join(shapes)

@@ -116,6 +116,23 @@ def with_softmax(softmax: Callable[[Tensor, int], Tensor]) -> Callable[..., Tens
     return backend(partial(assembled_attention, masked_softmax=partial(softmax_of_visible, softmax=softmax)))
 
 
+def with_tiles(
+    attention: Callable[[Tensor, Tensor, Tensor, int, int], tuple[Tensor, Tensor]], rows: int = 64, columns: int = 32
+) -> Callable[..., Tensor]:
+    """Adapts a learner's tiled_attention(q, k, v, rows, columns), which is causal and needs as many keys as queries, to
+    the signature of an attention backend. The backend makes no mask, and raises PocketError if it is given one."""
+
+    def run(
+        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causal: bool = False, dropout: float = 0.0
+    ) -> Tensor:
+        if mask is not None or not is_causal or k.shape[2] != q.shape[2]:
+            raise PocketError("This attention hides later keys, nothing else: run the model without a cache.")
+        k, v = expand_kv_heads(k, q.shape[1]), expand_kv_heads(v, q.shape[1])
+        return attention(q, k, v, rows, columns)[0]
+
+    return run
+
+
 def split_with(model: GPT, function: Callable) -> None:
     """Queries have n_heads heads, keys and values n_kv_heads: each call passes the number that its width holds."""
     for mixer in model.mixers():
@@ -295,6 +312,7 @@ REPLACEABLE_PARTS = {
     "attention": _in_attention("attention(q, k, v, mask) -> (output, weights)", backend),
     "grouped_attention": _in_attention("grouped_attention(q, k, v, mask) -> output", grouped_backend),
     "expand_kv_heads": _in_attention("expand_kv_heads(x, n_heads)", with_expansion),
+    "tiled_attention": _in_attention("tiled_attention(q, k, v, rows, columns) -> (output, log_sum_exp)", with_tiles),
     "split_heads": ReplaceablePart("split_heads(x, n_heads)", "splitting heads", split_with),
     "merge_heads": ReplaceablePart("merge_heads(x)", "merging heads", merge_with),
     "apply_rope": ReplaceablePart("apply_rope(x, cos, sin)", "rotation", rotate_with),
