@@ -32,6 +32,7 @@ from pocketgpt.course.lab import (
     pocket_tokenizer,
     predict,
     sliders,
+    symptoms,
     yours,
 )
 from pocketgpt.models.presets import preset
@@ -469,6 +470,16 @@ before_and_after(causal_mask=sees_everything, guess=guess)
 # the next layers have never met. A model **trained** without the mask is another matter: it can learn to copy the answer
 # from the right, which makes its loss small, and then it cannot write, because when it writes there is nothing to the
 # right. So a low loss does not prove the mask right. The count does.
+#
+# Here is what each known mistake in a causal mask does to the trained model. "leaks" is that count, at the end of a short text:
+
+# %%
+symptoms("causal_mask")
+
+# %% [markdown]
+# A mask that reaches one token too far **lowers** the loss, from 4.10 to 2.88: each token sees the one it has to predict. Only the count
+# gives it away. Eight mistakes change nothing at all, because here positions start at 0 and come in order; with a cache (chapter 12) they will
+# not. That is why the check draws other positions: the model shows what a mask is for, and the check whether yours is right.
 
 # %% [markdown]
 # ## 7 · What to remember
