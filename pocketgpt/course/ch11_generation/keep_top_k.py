@@ -114,7 +114,7 @@ def smallest_kept(logits, k):
 
 @keep_top_k.mistake(hint=1)
 def that_many_dropped(logits, k):
-    """k tokens are ruled out: k tokens stay."""
+    """As many as k tokens are ruled out: k tokens stay."""
     kth = logits.topk(min(k, logits.shape[-1]), dim=-1, largest=False).values[:, -1:]
     return logits.masked_fill(logits <= kth, -math.inf)
 
