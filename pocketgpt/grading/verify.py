@@ -47,10 +47,10 @@ def judge(questions: Questions, text: str | None) -> str | None:
     try:
         answers = json.loads(text)
         with ONE_AT_A_TIME:
-            problems = [_wrong(questions.exercise, *each) for each in zip(questions.cases, answers, strict=True)]
+            pairs = zip(questions.cases, answers, strict=True)
+            problem = next(filter(None, (_wrong(questions.exercise, *each) for each in pairs)), None)
     except Exception:  # hostile text: whatever happens, it is not a right answer
         return "What it gave back when it was asked again with new inputs cannot be read."
-    problem = next(filter(None, problems), None)
     return f"It is wrong when it is asked again with new inputs. {problem}" if problem else None
 
 
