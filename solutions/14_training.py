@@ -689,20 +689,24 @@ figures.whole_run(losses, measured, math.log(4096), "TITLE")
 # %%
 # NBVAL_IGNORE_OUTPUT
 loss, unsure = held_out_loss(run)
-trained = save_trained(run.state["weights"], config, tokenizer, step=run.steps, loss=loss, perplexity=unsure,
-                       sample=texts[run.steps])  # fmt: skip
+trained = save_trained(
+    run.state["weights"],
+    config,
+    tokenizer,
+    step=run.steps,
+    loss=loss,
+    perplexity=unsure,
+    sample=texts[run.steps],
+)
 print(Path("my_gpt/README.md").read_text())
 
 # %%
 weights, loaded = mine.load("my_gpt")
+first = unread_tokens[None, :64]
 with torch.no_grad():
-    same = torch.allclose(
-        mine.gpt(unread_tokens[None, :64], weights, loaded),
-        trained(unread_tokens[None, :64]),
-        atol=1e-4,
-    )
+    same = torch.allclose(mine.gpt(first, weights, loaded), trained(first), atol=1e-4)
 print("loaded = trained:", same)
-print("positions that see a later token:", earlier_changes(trained, unread_tokens[None, :64]))
+print("positions that see a later token:", earlier_changes(trained, first))
 print("held-out loss below 5.2:", held_out_loss(run)[0] < 5.2)
 
 # %% [markdown]

@@ -39,7 +39,7 @@ WARMUPS = (0, 20)
 SEEDS = (0, 1, 2)
 STEPS, EVERY = 150, 15
 MISTAKE_STEPS = 60
-LEAK_STEPS = 300
+LEAK_STEPS, LEAK_RATE = 300, 1e-2
 BATCH, SEQ = 8, 64
 HELD_OUT = 48  # windows
 
@@ -212,7 +212,7 @@ def main() -> None:
         name = f"{kind} seed {seed}"
         if name not in results["leak"]:
             model = change(new_model(seed))
-            *_, last = train(model, steps=LEAK_STEPS, seed=seed)
+            *_, last = train(model, LEAK_RATE, steps=LEAK_STEPS, seed=seed)
             measured = (last.training, last.held_out, writing_loss(model))
             results["leak"][name] = [round(each, 3) for each in measured]
             write_json(RESULTS, results)
