@@ -78,13 +78,13 @@ guess.compare(f"{last.training:.2f} on training plays, {last.held_out:.2f} on he
 
 # %%
 def speak(logits_of, tokenizer, prompt: str, n: int, temperature: float = 0.8) -> str:
-    """Continue a prompt by n tokens, each drawn from the softmax of logits / temperature."""
+    """Continue a prompt by n tokens, each drawn from the 40 most probable ones."""
     tokens, rng = torch.tensor([tokenizer.encode(prompt)]), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for _ in range(n):
-            probabilities = (logits_of(tokens[:, -64:])[:, -1] / temperature).softmax(-1)
-            drawn = torch.multinomial(probabilities, 1, generator=rng)
-            tokens = torch.cat((tokens, drawn), dim=1)
+            top, ids = (logits_of(tokens[:, -64:])[:, -1] / temperature).topk(40)
+            drawn = torch.multinomial(top.softmax(-1), 1, generator=rng)
+            tokens = torch.cat((tokens, ids.gather(1, drawn)), dim=1)
     return tokenizer.decode(tokens[0].tolist())
 
 
@@ -577,7 +577,7 @@ norms = experiments.stored()["norms"]
 figures.gradient_norms(
     {f"peak rate {rate}": values for rate, values in norms.items()},
     1.0,
-    "The first steps are clipped, and after them hardly any",
+    "Clipping acts in the first 30 steps, and hardly later",
 )
 
 # %% [markdown]
@@ -634,11 +634,14 @@ def resume(**forgotten) -> list[float]:
     return [train_step(run) for _ in range(20)]
 
 
-fresh = Run(whole.text, config).state
+def zeros() -> dict[str, torch.Tensor]:
+    return {name: torch.zeros_like(w) for name, w in whole.state["weights"].items()}
+
+
 resumed = {
     "a": resume(),
-    "b": resume(m=fresh["m"], v=fresh["v"], step=0),
-    "c": resume(m=fresh["m"], v=fresh["v"]),
+    "b": resume(m=zeros(), v=zeros(), step=0),
+    "c": resume(m=zeros(), v=zeros()),
 }
 guess.compare({name: losses == never_stopped[20:] for name, losses in resumed.items()})
 
@@ -694,8 +697,10 @@ moments = (0, 20, 100, 500, run.steps)
 losses, measured, texts = [], {}, {}
 line = ProgressLine(run.steps, tokens_per_step=8 * 64)
 for step in range(run.steps + 1):
+    if step in moments or step % 250 == 0:
+        measured[step] = held_out_loss(run)[0]
     if step in moments:
-        measured[step], texts[step] = held_out_loss(run)[0], text_now(run)
+        texts[step] = text_now(run)
     if step < run.steps:
         losses.append(train_step(run))
         line.step(losses[-1])

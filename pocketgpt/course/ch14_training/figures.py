@@ -52,7 +52,9 @@ def rate_curves(
         right.plot(rates, group[..., -1].mean(1), color=color, label=name)
         for i, rate in enumerate(rates):
             right.plot([rate] * group.shape[1], group[i, :, -1], marker, color=color, markersize=4, linestyle="none")
-    right.set(xscale="log", xlabel="peak learning rate", ylabel=f"loss after {steps[-1]} steps, nats per character")
+    right.set(xscale="log", xlabel="peak learning rate", ylabel=f"loss after {steps[-1]} steps, nats")
+    right.set_xticks(list(rates), [f"{rate:g}" for rate in rates], fontsize=8)
+    right.minorticks_off()
     right.legend(fontsize=8)
     left.figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     plt.show()
@@ -66,6 +68,8 @@ def gradient_norms(norms: Mapping[str, Sequence[float]], limit: float, title: st
     axes.axhline(limit, color=COLORS["theory"], linestyle="--", linewidth=1)
     axes.text(len(values) - 1, limit * 1.06, f"limit {limit:g}", ha="right", fontsize=8)
     axes.set(yscale="log", xlabel="step", ylabel="norm of the gradient", title=title)
+    axes.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
+    axes.minorticks_off()
     axes.legend(fontsize=8, ncols=2)
     plt.show()
 
