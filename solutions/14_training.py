@@ -16,9 +16,8 @@ from pathlib import Path
 import torch
 
 from pocketgpt.course.ch14_training import experiments, figures
-from pocketgpt.course.ch14_training.capstone import save_trained
-from pocketgpt.course.ch14_training.progress_line import ProgressLine
 from pocketgpt.course.lab import (
+    ProgressLine,
     character_tokenizer,
     check,
     earlier_changes,
@@ -27,6 +26,7 @@ from pocketgpt.course.lab import (
     pocket_tokenizer,
     predict,
     recall,
+    save_trained,
     sliders,
     yours,
 )

@@ -7,9 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from pocketgpt.course.ch14_training import experiments
-from pocketgpt.course.ch14_training.capstone import save_trained
-from pocketgpt.course.ch14_training.progress_line import ProgressLine
-from pocketgpt.course.lab import finished_gpt, pocket_tokenizer
+from pocketgpt.course.lab import ProgressLine, finished_gpt, pocket_tokenizer, save_trained
 from pocketgpt.course.syllabus import find_exercise
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
