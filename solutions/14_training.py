@@ -651,10 +651,10 @@ for name, losses in {"never stopped": never_stopped[20:], **resumed}.items():
     print(f"{name:14}", " ".join(f"{loss:.2f}" for loss in losses[:10]))
 
 # %% [markdown]
-# Only (a) is equal, and bit for bit. But look at the losses: nothing in (b) and (c) would make you stop. (b) even reads the first 20
-# batches a second time. A resume is right if it continues **exactly**; a loss that goes on falling proves nothing. Three things make it exact:
-# the state is complete (weights, m, v, step), batch and rate follow from the step, and the file on the disk is whole, because it is
-# written beside the old one and then renamed.
+# Only (a) is equal, and bit for bit. But look at the losses: (c) is a little worse for a while, and (b), which reads the first 20 batches a
+# second time, not even that. Batches differ by more. A resume is right if it continues **exactly**; a loss that goes on falling proves
+# nothing. Three things make it exact: the state is complete (weights, m, v, step), batch and rate follow from the step, and the file on the
+# disk is whole, because it is written beside the old one and then renamed.
 #
 # ### Capstone 2: your GPT, your loop, two minutes
 #
@@ -687,8 +687,9 @@ def held_out_loss(run: Run) -> tuple[float, float]:
     return math.log(answer), answer
 
 
-def text_now(run: Run, n: int = 60) -> str:
-    return speak(lambda x: mine.gpt(x, run.state["weights"], config), tokenizer, "ROMEO:\n", n)
+def text_now(run: Run) -> str:
+    prompt = "ROMEO:\nWhat lady is that"
+    return speak(lambda x: mine.gpt(x, run.state["weights"], config), tokenizer, prompt, 80)
 
 
 # %%
@@ -716,10 +717,10 @@ title = "Two thirds of the gain come in the first 100 of 2,000 steps"
 figures.whole_run(losses, measured, math.log(4096), title)
 
 # %% [markdown]
-# At step 0 all tokens are equally likely. After 20 steps nothing is learned but that some tokens are rare, after 100 the common words and
-# line breaks come, and after 500 the form of a play: names in capitals, a colon, speeches, stage directions. The last 1,500 steps improve what
-# stands inside. Few sentences make sense: the model has 600,000 parameters and has read a million tokens, two thirds of the text once. (Your
-# text can differ from this one by rounding.)
+# At step 0 all tokens are equally likely. After 20 steps the model knows which tokens are frequent, after 100 some of the form of a play. After
+# 500 there are speakers with a colon, and pairs of words that belong together. The last 1,500 steps improve what stands inside. Whole sentences
+# seldom make sense: the model has 600,000 parameters and has read a million tokens, two thirds of the training text once. (Your text can differ
+# from this one by rounding.)
 #
 # Now keep it. The folder `my_gpt/` gets config, weights, tokenizer, and a card that says which functions are yours:
 
