@@ -18,17 +18,18 @@ def clip_gradients(grads: list[Tensor], limit: float) -> tuple[list[Tensor], Ten
 
 @clip_gradients.inputs
 def _(rng):
-    for shapes, size, limit in [
-        ([(2,), (3, 2)], 3.0, 1.0),
-        ([(4, 3), (5,), (2, 3)], 2.0, 1.0),
-        ([(3, 5), (2,)], 1.5, 0.5),
-        ([(3, 2), (4,), (6,), (2, 2)], 1.0, 2.0),
-        ([(4,)], 3.0, 1.5),
-        ([(2, 3), (5,)], 0.05, 1.0),  # short enough
-        ([(3,), (2, 4)], 0.1, 2.5),
+    for shapes, norms, limit in [
+        ([(2,), (3, 2)], (3.0, 6.0), 1.0),
+        ([(4, 3), (5,), (2, 3)], (3.0, 9.0, 5.0), 1.5),
+        ([(3, 5), (2,)], (4.0, 2.5), 0.5),
+        ([(3, 2), (4,), (6,), (2, 2)], (5.0, 2.0, 7.0, 3.0), 2.0),
+        ([(4,)], (6.0,), 1.5),
+        ([(2, 3), (5,)], (0.3, 0.2), 1.0),  # short enough
+        ([(3,), (2, 4)], (0.5, 1.2), 2.5),
     ]:
-        grads = [size * (1 + i) * torch.randn(shape, generator=rng) for i, shape in enumerate(shapes)]
-        yield grads, limit
+        grads = [torch.randn(shape, generator=rng) for shape in shapes]
+        size = 1 + 0.3 * torch.rand((), generator=rng)
+        yield [size * norm / grad.norm() * grad for grad, norm in zip(grads, norms, strict=True)], limit
     yield [torch.tensor([3.0]), torch.tensor([4.0])], 1.0
     yield [torch.zeros(2), torch.zeros(3, 2)], 1.0
 
