@@ -174,7 +174,15 @@ CHAPTERS = (
         on_map=True,
     ),
     # Part III: training it
-    Chapter(14, "training", "Training", on_map=True),
+    Chapter(
+        14,
+        "training",
+        "Training",
+        100,
+        (10,),
+        ("make_batch", "cross_entropy", "learning_rate", "adamw_step", "clip_gradients", "perplexity"),
+        on_map=True,
+    ),
     Chapter(15, "training_at_scale", "Training at scale"),
     # Part IV: beyond
     Chapter(16, "long_context", "Long context"),

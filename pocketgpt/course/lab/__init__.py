@@ -16,6 +16,8 @@ _MODULES = {
     "earlier": _OWN_MODEL,
     "my_gpt": _OWN_MODEL,
     "save_my_gpt": _OWN_MODEL,
+    "save_trained": "pocketgpt.course.lab.trained_model",
+    "ProgressLine": "pocketgpt.course.lab.progress_line",
     "sliders": "pocketgpt.course.lab.controls",
     "HEADS": "pocketgpt.course.lab.heads",
     "predict": "pocketgpt.course.lab.predictions",
