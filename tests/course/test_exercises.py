@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from beartype import beartype
+from jaxtyping import TypeCheckError, jaxtyped
 from torch import Tensor
 
 from pocketgpt.course.checking.cases import axes_of
@@ -84,6 +86,15 @@ def test_a_mistake_in_a_part_is_named_or_does_no_harm(exercise):
 def test_a_right_answer_written_differently_passes(exercise, variant):
     for seed in SEEDS:
         assert diagnose(exercise, variant, seed) is None
+
+
+@every_exercise
+def test_the_annotations_of_a_finished_answer_hold(exercise):
+    typed = jaxtyped(typechecker=beartype)(exercise.finished_answer)
+    with undisturbed():
+        for case in exercise.cases(seed=0):
+            outcome = run_ours(typed, case)
+            assert not isinstance(outcome.error, TypeCheckError), outcome.error
 
 
 @every_exercise
