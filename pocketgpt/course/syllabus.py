@@ -136,7 +136,14 @@ CHAPTERS = (
     Chapter(13, "flash_attention", "Flash attention", on_map=True),
     # Part III: training it
     Chapter(14, "training", "Training", on_map=True),
-    Chapter(15, "training_at_scale", "Training at scale"),
+    Chapter(
+        15,
+        "training_at_scale",
+        "Training at scale",
+        90,
+        (10, 14),
+        ("part_weights", "shard", "loss_scale_step", "training_flops", "training_bytes"),
+    ),
     # Part IV: beyond
     Chapter(16, "long_context", "Long context"),
     Chapter(17, "latent_attention", "Latent attention"),
