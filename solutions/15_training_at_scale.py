@@ -412,7 +412,7 @@ guess = predict(...)  # a cosine and a factor, such as 0.95, 1.1
 
 
 def compared(wrong: torch.Tensor, right: torch.Tensor) -> tuple[float, float]:
-    """The cosine of the angle between two gradients, and the first's length in lengths of the second."""
+    """Cosine of the angle between two gradients, and the length of the first by the second's."""
     return F.cosine_similarity(wrong, right, dim=0).item(), (wrong.norm() / right.norm()).item()
 
 
@@ -521,9 +521,8 @@ for mode, losses in two.losses.items():
 # NBVAL_IGNORE_OUTPUT
 for result in (one, two):
     for mode, seconds in result.seconds.items():
-        print(
-            f"{mode:5} {1000 * seconds:5.0f} ms a step, {result.weight_bytes[mode]:8,} bytes of weights"
-        )
+        held = result.weight_bytes[mode]
+        print(f"{mode:5} {1000 * seconds:5.0f} ms a step, {held:8,} bytes of weights")
 
 # %% [markdown]
 # FSDP halves the bytes in each process and pays with communication. Nobody should expect twice the speed: a step of this model takes
@@ -534,18 +533,15 @@ for result in (one, two):
 
 # %%
 same_data = [[shard(order, s, batch, 0, 1).tolist()] * 2 for s in range(steps)]
-wrong = {
+plans = {
+    "right": plan,
     "not divided": Plan(texts, rows, [[2 * w for w in each] for each in plan.weights]),
     "the same data on both": Plan(texts, same_data, [[0.5, 0.5]] * steps),
 }
-print(
-    f"{'right':22} last loss {one.losses['one'][-1]:.2f}, texts read: {len(set(sum(sum(rows, []), [])))}"
-)
-for name, each in wrong.items():
-    seen = len({i for step in each.rows for part in step for i in part})
-    print(
-        f"{name:22} last loss {train_in_one_process(each).losses['one'][-1]:.2f}, texts read: {seen}"
-    )
+for name, each in plans.items():
+    last = train_in_one_process(each).losses["one"][-1]
+    seen = {i for step in each.rows for part in step for i in part}
+    print(f"{name:22} last loss {last:.1f}, texts read: {len(seen)}")
 
 # %% [markdown]
 # **It notices** a loss that is printed twice as large. **It does not notice** that both ranks read the same: the loss looks healthy, half of the
@@ -625,25 +621,19 @@ print(effects_table(seconds, peaks))
 
 
 # %%
-def expect(
-    name: str, tokens: float, per_second: float, peak: float, gpus: int, dollars: float
-) -> None:
-    """Print hours, dollars and MFU of a training run; per_second and peak are those of one GPU."""
-    config = preset(name).resolved()
+def expect(name: str, tokens: float, per_second: float, peak: float, gpus: int, dollars: int):
+    """Print hours, dollars and MFU of a training; per_second and peak are those of one GPU."""
+    config, hours = preset(name).resolved(), tokens / (per_second * gpus) / 3600
     n_params = sum(w.numel() for w in GPT(config).parameters())
-    hours = tokens / (per_second * gpus) / 3600
-    counted, rule = (
-        training_flops(config, 1024) * per_second / peak,
-        6 * n_params * per_second / peak,
-    )
     print(
-        f"{gpus} GPU: {hours:.1f} hours, {hours * gpus * dollars:.0f} dollars at {dollars} an hour each"
+        f"{gpus} GPU: {hours:.1f} hours, {hours * gpus * dollars:.0f} dollars at {dollars} an hour"
     )
+    flops = training_flops(config, 1024), 6 * n_params
+    counted, rule = (each * per_second / peak for each in flops)
     print(f"MFU {counted:.1%} with attention counted, {rule:.1%} by the rule 6N: the same run")
     kept = training_bytes(n_params, {"weight_bytes": 4, "buffers": 2, "master_copy": False})
-    print(
-        f"{n_params / 1e6:.0f} million parameters: {sum(kept) / 1e9:.1f} GB before the first activation"
-    )
+    million, size = n_params / 1e6, sum(kept) / 1e9
+    print(f"{million:.0f} million parameters: {size:.1f} GB before the first activation")
 
 
 expect("gpt2", tokens=10e9, per_second=460_000, peak=989e12, gpus=1, dollars=3)
