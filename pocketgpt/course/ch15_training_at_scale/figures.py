@@ -66,14 +66,17 @@ def agreement(small: Sequence[int], cosines: Sequence[float], lengths: Sequence[
     """
     _, (left, right) = canvas(2, width=8.0, height=3.0)
     share = [100 * count / total for count in small]
-    for axes, values, label in ((left, cosines, "cosine with the right gradient"), (right, lengths, "times as long")):
+    for axes, values, label in (
+        (left, cosines, "cosine with the right gradient"),
+        (right, lengths, "length (right gradient: 1)"),
+    ):
         axes.plot(share, values, "o-", color=COLORS["yours"])
         axes.axhline(1, color=COLORS["theory"], linestyle="--", linewidth=1)
-        axes.set(xlabel="targets in the smaller part, % of all", ylabel=label, ylim=(0, None))
-    left.text(50, 1.02, "by number of targets", ha="right", fontsize=8)
+        axes.set(xlabel="targets in the smaller part, % of all", ylabel=label, ylim=(0, 1.15 * max(1, *values)))
+    left.text(50, 1.03, "by number of targets", ha="right", fontsize=8)
     left.text(share[1] + 2, cosines[1] - 0.08, "each part the same", fontsize=8, color=COLORS["yours"])
     left.figure.suptitle(
-        "Parts that count the same: the less equal they are, the more the gradient is off", x=0.01, ha="left"
+        "Parts that count the same: the less equal they are, the more the gradient turns", x=0.01, ha="left"
     )
     plt.show()
 
