@@ -80,8 +80,8 @@ recall(15)
 # | all four together | 1, 1, 1, 5 | 8 / 4 = **2** |
 # | the mean of the means | | (1 + 5) / 2 = **3** |
 #
-# The mean of means is another loss: in it the single token of part 1 counts three times as much as any other. Its gradient points
-# elsewhere, too. This mistake was in several large libraries until 2024.
+# In the mean of means the single token of part 1 counts three times as much as any other, so its gradient points elsewhere, too. This
+# mistake was in large libraries until 2024 (links at the end).
 
 # %%
 parts = [torch.tensor([1.0, 1.0, 1.0]), torch.tensor([5.0])]
@@ -352,9 +352,9 @@ for name, (width, buffers, copy) in kinds.items():
     print(f"{name:18} {sum(training_bytes(1, kind)):2} bytes a parameter")
 
 # %% [markdown]
-# "Half precision halves the memory" is wrong as soon as there is a master copy: 16 bytes a parameter either way. What halves is the rest,
-# the numbers kept for the backward pass (section 6), and on a GPU the time. This course's trainer does not store narrow weights at all: with
-# *autocast*, weights stay float32 and each product rounds its inputs to bf16.
+# "Half precision halves the memory" is wrong as soon as there is a master copy: 16 bytes a parameter either way. What shrinks is what is
+# kept for the backward pass (section 6), and the time. This course's trainer stores no narrow weights: with *autocast*, weights stay
+# float32 and each product rounds its inputs to bf16.
 #
 # ## 4 · The same number, three ways
 #
@@ -428,9 +428,8 @@ for small in (4, 12, 32, 64, 96, 128):
 agreement([4, 12, 32, 64, 96, 128], *zip(*found, strict=True), total=256)
 
 # %% [markdown]
-# 0.55: half of the direction comes from 12 of 256 targets. A few tokens have a large and noisy gradient, and the mean of means gives it half
-# the vote. When the parts are equal, the difference is 0, and so the mistake hides in tests with full windows and appears with padded
-# texts.
+# The gradient of a few tokens is large and noisy, and the mean of means gives it half the vote. With equal parts the difference is 0:
+# the mistake hides in tests with full windows and appears with padded texts.
 #
 # **Not dividing at all** is another mistake. On these two parts it has the direction of the halves and twice the length. With equal parts the
 # direction is right, and Adam cancels the length: only the clipping, and the loss that is printed, give it away.
@@ -468,7 +467,7 @@ for _ in range(40):
 print("scale, as a power of 2:", scales)
 
 # %% [markdown]
-# It falls to 2¹⁸, and every ten good steps tries 2¹⁹ again, which costs one skipped step each time. (PyTorch's interval is 2,000.)
+# It falls to 2¹⁸, and every ten good steps tries 2¹⁹ again, at the cost of a skipped step. (PyTorch's interval is 2,000.)
 #
 # ### Weights in bfloat16
 #
@@ -483,8 +482,8 @@ moved = (narrow.float() - 1e-4 * grads.sign()).bfloat16()
 guess.compare(f"{100 * (moved != narrow).double().mean().item():.0f} %")
 
 # %% [markdown]
-# bfloat16 has 8 significant bits: next to 0.05 the nearest other number is 0.0002 away, and a step of 0.0001 is rounded away. Those weights
-# stand still however long you train. Hence float32 master copies, or weights in float32 and autocast.
+# bfloat16 has 8 significant bits: near 0.05 its numbers are 0.0002 apart, and smaller steps are rounded away, however often you take them.
+# Hence float32 master copies, or weights in float32 and autocast.
 #
 # ## 6 · Yours in two processes
 #
@@ -587,11 +586,11 @@ print("checkpointing, less than half:", kept["… checkpointed"] < 0.5 * kept["b
 memory_bars(bars, "Most of the memory is kept for the backward pass, and most of that can go")
 
 # %% [markdown]
-# Only the light blue part depends on the batch. In this model the blocks are small and the vocabulary is large beside them: after
-# checkpointing, what is left is nearly all logits, and the chunked loss removes them.
+# Only the light blue part depends on the batch. The blocks of this model are small beside its vocabulary: after checkpointing, nearly all that
+# is left is logits, and the chunked loss removes them.
 #
-# Now the time. Every row is a whole training step (forward, backward, clipping, AdamW), the rows in turn, so that a machine that slows down slows
-# all of them. The right half was measured once, with what takes longer than a minute here, `torch.compile`.
+# Now all techniques in one table. A row is a whole step: forward, backward, clipping, AdamW. The right half was measured once, with
+# `torch.compile`, which takes a minute.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -603,17 +602,17 @@ peaks = {
     name: peak_bytes(step, cpu) for name, step in built.items()
 }  # the first step warms up, too
 seconds = {name: timed(step) for name, step in built.items()}
-print(effects_table(seconds, peaks))
+print(effects_table(seconds, peaks, one, two, lost))
 
 # %% [markdown]
-# What we read in the stored half (8 texts, one thread, a machine busy with other work: single steps in float32 took from 1.2 to 1.6 seconds, so
+# The stored half, on 8 texts and one thread of a machine busy with other work (half of the float32 steps took between 1.2 and 1.6 seconds, so
 # only large ratios count):
 #
 # - bf16 products: 1.3 times as fast, and nothing lost in memory. On a GPU with units for bf16 the ratio is far larger.
 # - Two parts: a third less memory at the same speed. Checkpointed blocks: 30 % less, and 1.3 times the time; 8/6 is what the FLOPs say.
 # - The loss in chunks: a quarter less memory, and no slower at this vocabulary.
-# - `torch.compile`: a third of the memory and 1.2 times as fast, after a minute of compiling. With an attention that suits short
-#   texts: twice as fast as float32, MFU from 15 to 30 %.
+# - `torch.compile`: a third of the memory, 1.2 times as fast. With an attention for short texts: twice as fast as float32, and an MFU of
+#   30 % in place of 15.
 #
 # ## 7 · The final training: one command
 #
@@ -657,8 +656,8 @@ print(f"recipe: {ours.steps:,} steps of {ours.tokens_per_step:,} tokens")
 # reports 1.1 million tokens a second, 61 dollars, and 3.40 after 19,073 steps on FineWeb-Edu. Losses on two data sets cannot be compared.
 # Expect a first loss near ln 50,257 = 10.8, and about 3.3 to 3.4 at the end.
 #
-# **Before you quote an MFU**, say how you counted: with attention or 6N, of which card's peak, for one GPU or all of them. An MFU above
-# 100 % has meant another card's peak; one that is 1/8 of what you hope, a forgotten world size.
+# **An MFU needs its conditions**: with attention or 6N, of which peak, for how many GPUs. One above 100 % has meant another card's peak; one
+# that is an eighth of what you hope, a forgotten world size.
 #
 # ### Capstone 3: your model, your budget
 #

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pocketgpt.course.ch15_training_at_scale import effects, figures
+from pocketgpt.course.ch15_training_at_scale.two_processes import Result
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.models.config import ModelConfig
@@ -58,6 +59,16 @@ def test_the_title_counts_what_float16_loses(drawn):
 def test_every_shown_variant_is_stored():
     stored = {row["variant"] for row in effects.stored_report()["rows"]}
     assert set(effects.SHOWN) <= stored
+
+
+def test_the_table_has_a_row_for_each_technique_also_where_little_could_be_measured():
+    one = Result({}, {"one": 0.02}, {"one": 4096})
+    two = Result({}, {"ddp": 0.03, "fsdp": 0.06}, {"ddp": 4096, "fsdp": 2048})
+    lines = effects.effects_table({"float32": 1.5}, {"float32": None}, one, two, [0.08, 0.002]).splitlines()
+    names = [*effects.SHOWN.values(), *effects.PROCESSES.values(), "float16 with a loss scale"]
+    assert all(any(line.startswith(f"{name} ") for line in lines) for name in names)
+    assert "1,500 ms" in lines[2] and "2 KiB" in lines[-4]
+    assert effects.effects_table({}, {}, one, Result(problem="no"), [0.0, 0.0])
 
 
 def small_model() -> GPT:
