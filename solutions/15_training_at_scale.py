@@ -262,9 +262,8 @@ check.loss_scale_step(loss_scale_step)
 # 3. The backward pass needs two products for each one of the forward pass: one for the gradient of its input, one for that of its weights.
 # 4. Attention's own products have two inputs, and each needs a gradient: two again.
 #
-# You may call `count_flops(config, seq)` (the next cell brings the finished one, as this notebook has none), which counts the forward pass over **one text** of seq tokens, or write the sum down again:
-# `config.n_layers`, `config.d_model`, `config.vocab_size`, `config.mixer.n_heads`, `.n_kv_heads`, `.d_head`, `config.feedforward.d_ff`, and
-# `config.feedforward.activation` ("swiglu" has three matrices, all others two).
+# Your `count_flops` of chapter 10 is a good start. The fields: `config.n_layers`, `config.d_model`, `config.vocab_size`; `n_heads`,
+# `n_kv_heads` and `d_head` of `config.mixer`; `d_ff` and `activation` of `config.feedforward` ("swiglu" has three matrices, all others two).
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -278,19 +277,22 @@ check.loss_scale_step(loss_scale_step)
 # </details>
 # <details><summary>Hint 3 · pseudocode</summary>
 #
-# return 3 times count_flops of the config and seq, divided by seq in whole numbers.
+# per layer: d_model · (2 · queries + 2 · keys) + (3 or 2) · d_model · d_ff + 2 · queries · seq, where queries and keys are the numbers of heads
+# times d_head; return 6 · (n_layers · that + d_model · vocab_size).
 #
 # </details>
-
-# %%
-count_flops = yours("count_flops")
 
 
 # %%
 def training_flops(config, seq: int) -> int:
     """Returns the FLOPs of forward and backward pass for each token."""
     ### BEGIN SOLUTION
-    return 3 * count_flops(config, seq) // seq
+    mixer, d = config.mixer, config.d_model
+    queries, keys = mixer.n_heads * mixer.d_head, mixer.n_kv_heads * mixer.d_head
+    matrices = 3 if config.feedforward.activation == "swiglu" else 2
+    per_layer = 2 * d * (queries + keys) + matrices * d * config.feedforward.d_ff
+    per_layer += 2 * queries * seq  # scores, and weights times values
+    return 6 * (config.n_layers * per_layer + d * config.vocab_size)
     ### END SOLUTION
 
 
@@ -394,7 +396,7 @@ print("yours = both at once:", torch.allclose(accumulated, whole, atol=1e-6))
 print("yours = the library: ", torch.allclose(accumulated, library, atol=1e-6))
 
 # %% [markdown]
-# And does your shard leave a text out, or read one twice? 24 texts, three ranks, batches of 4, two steps:
+# And does your shard read every text? 24 texts, three ranks, batches of 4, two steps:
 
 # %%
 order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
