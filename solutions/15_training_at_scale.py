@@ -287,11 +287,10 @@ check.loss_scale_step(loss_scale_step)
 def training_flops(config, seq: int) -> int:
     """Returns the FLOPs of forward and backward pass for each token."""
     ### BEGIN SOLUTION
-    mixer, d = config.mixer, config.d_model
-    queries, keys = mixer.n_heads * mixer.d_head, mixer.n_kv_heads * mixer.d_head
-    matrices = 3 if config.feedforward.activation == "swiglu" else 2
-    per_layer = 2 * d * (queries + keys) + matrices * d * config.feedforward.d_ff
-    per_layer += 2 * queries * seq  # scores, and weights times values
+    mixer, d, feed = config.mixer, config.d_model, config.feedforward
+    heads = d * (mixer.n_heads + mixer.n_kv_heads) + mixer.n_heads * seq
+    matrices = 3 if feed.activation == "swiglu" else 2
+    per_layer = 2 * mixer.d_head * heads + matrices * d * feed.d_ff
     return 6 * (config.n_layers * per_layer + d * config.vocab_size)
     ### END SOLUTION
 
@@ -360,8 +359,8 @@ for name, (width, buffers, copy) in kinds.items():
 #
 # ## 4 · The same number, three ways
 #
-# The gradient of a batch of two texts: of both at once, of the two parts with **your** weights, and by the library's loss, which divides each
-# part's **sum** by the number of all targets and needs no weights.
+# The gradient of two texts: at once, in two parts with **your** weights, and by the library's loss, which divides each part's **sum** by the
+# number of all targets.
 
 
 # %%
@@ -550,8 +549,7 @@ for name, each in plans.items():
 # loss is that of other texts, so the two cannot be compared.) Nor does a loss show that steps were skipped, or that weights stand still.
 # Count them: texts read, steps skipped, weights moved.
 #
-# Three more that no loss shows at once. With accumulation, DDP must be told before the **forward** pass of a part whether it communicates after
-# it. A block that is computed a second time must draw the same dropout. And a resumed run must go on in the order, not begin it again.
+# Three more that no loss shows at once. With accumulation, DDP must be told before the **forward** pass whether this part communicates. A block that is computed a second time must draw the same dropout. And a resumed run must go on in the order, not begin it again.
 #
 # ### Where the bytes go, and what each technique does
 #
