@@ -204,7 +204,7 @@ check.shard(shard)
 # %% [markdown]
 # ### Exercise 15.3 · `loss_scale_step` · medium, 20 minutes
 #
-# What happens between the backward pass and clipping when the loss was scaled.
+# Between the backward pass and clipping, when the loss was scaled.
 #
 # 1. `grads` is a list of tensors: gradients of the **scaled** loss. `scale` is what the loss was multiplied by. `good` is the number of good
 #    steps in a row before this one.
@@ -289,8 +289,8 @@ def training_flops(config, seq: int) -> int:
     ### BEGIN SOLUTION
     mixer, d, feed = config.mixer, config.d_model, config.feedforward
     heads = d * (mixer.n_heads + mixer.n_kv_heads) + mixer.n_heads * seq
-    matrices = 3 if feed.activation == "swiglu" else 2
-    per_layer = 2 * mixer.d_head * heads + matrices * d * feed.d_ff
+    per_layer = (3 if feed.activation == "swiglu" else 2) * d * feed.d_ff
+    per_layer += 2 * mixer.d_head * heads
     return 6 * (config.n_layers * per_layer + d * config.vocab_size)
     ### END SOLUTION
 
@@ -395,7 +395,7 @@ print("yours = both at once:", torch.allclose(accumulated, whole, atol=1e-6))
 print("yours = the library: ", torch.allclose(accumulated, library, atol=1e-6))
 
 # %% [markdown]
-# And does your shard read every text? 24 texts, three ranks, batches of 4, two steps:
+# Does your shard read every text? 24 texts, three ranks, batches of 4, two steps:
 
 # %%
 order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
@@ -488,7 +488,7 @@ guess.compare(f"{100 * (moved != narrow).double().mean().item():.0f} %")
 #
 # ## 6 · Yours in two processes
 #
-# Now a real training, small enough for two processes on this machine: a character model of two layers, on lines of a play. Lines
+# Now a training that is small enough for two processes here: a character model of two layers, on lines of a play. Lines
 # differ in length, so the batches differ in targets. `torchrun` starts the same program twice and tells each its rank; gloo carries
 # gradients between them (on GPUs, NCCL). What a rank reads comes from your `shard`, and how much it counts from your `part_weights`.
 
