@@ -287,11 +287,10 @@ check.loss_scale_step(loss_scale_step)
 def training_flops(config, seq: int) -> int:
     """Returns the FLOPs of forward and backward pass for each token."""
     ### BEGIN SOLUTION
-    mixer, d, feed = config.mixer, config.d_model, config.feedforward
+    mixer, d = config.mixer, config.d_model
     heads = d * (mixer.n_heads + mixer.n_kv_heads) + mixer.n_heads * seq
-    per_layer = (3 if feed.activation == "swiglu" else 2) * d * feed.d_ff
-    per_layer += 2 * mixer.d_head * heads
-    return 6 * (config.n_layers * per_layer + d * config.vocab_size)
+    inner = (3 if config.feedforward.activation == "swiglu" else 2) * config.feedforward.d_ff
+    return 6 * (config.n_layers * (2 * mixer.d_head * heads + inner * d) + d * config.vocab_size)
     ### END SOLUTION
 
 
