@@ -525,7 +525,7 @@ for result in (one, two):
 
 # %% [markdown]
 # FSDP halves the bytes in each process and pays with communication. Do not expect twice the speed. On two cores that were busy with other
-# work, one process took 28 ms, DDP 30 and FSDP 61; when they were idle, 19, 13 and 56. A step of this model takes milliseconds, and
+# work, one process took 28 ms, DDP 30 and FSDP 61; when they were less busy, 19, 13 and 56. A step of this model takes milliseconds, and
 # waiting for the other process takes about as long. The gain comes when a step computes much longer than it sends.
 #
 # ### What the training notices, and what not
