@@ -184,6 +184,14 @@ CHAPTERS = (
         on_map=True,
     ),
     Chapter(15, "training_at_scale", "Training at scale"),
+    Chapter(
+        15,
+        "training_at_scale",
+        "Training at scale",
+        90,
+        (10, 14),
+        ("part_weights", "shard", "loss_scale_step", "training_flops", "training_bytes"),
+    ),
     # Part IV: beyond
     Chapter(16, "long_context", "Long context"),
     Chapter(17, "latent_attention", "Latent attention"),
