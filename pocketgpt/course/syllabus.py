@@ -183,7 +183,6 @@ CHAPTERS = (
         ("make_batch", "cross_entropy", "learning_rate", "adamw_step", "clip_gradients", "perplexity"),
         on_map=True,
     ),
-    Chapter(15, "training_at_scale", "Training at scale"),
     Chapter(
         15,
         "training_at_scale",
