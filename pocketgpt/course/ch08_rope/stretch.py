@@ -32,7 +32,7 @@ def frequencies(rng, half):
 @stretch.inputs
 def _(rng):
     theta = 50 + 50 * torch.rand((), generator=rng)
-    for half in (4, 6):
+    for half in (4, 2, 6):
         for kind in ("linear", "ntk"):
             yield theta ** (-torch.arange(half) / half), 3.0, kind
 
