@@ -123,7 +123,7 @@ print("those of the first six are the same:", torch.allclose(seven[..., :6, :], 
 # **What is kept**: 2 · n_layers · n_kv_heads · d_head numbers for each token, the formula of chapter 9. For our model that is
 # 2 · 4 · 2 · 32 = 512 numbers, 2,048 bytes in float32.
 #
-# **The numerical trap** is the mask. Chapter 4's triangle, and PyTorch's `is_causal=True`, suppose that the first query is the
+# **The trap** is the mask. Chapter 4's triangle, and PyTorch's `is_causal=True`, suppose that the first query is the
 # first token. With a cache it is not. Here is one query, at position 4, with five equal keys; values are the five unit vectors, so that
 # the output is the weights:
 
@@ -147,7 +147,7 @@ for is_causal in (True, False):
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
-# The order is that of the text. Nothing is forgotten, nothing is computed.
+# The order is that of the text, and nothing is forgotten.
 #
 # </details>
 # <details><summary>Hint 2 · the shapes</summary>
@@ -183,7 +183,7 @@ append_kv = yours("append_kv")
 #    multiple of H_kv, and neighboring query heads share one, as in chapter 9.
 # 2. `query_positions` (T,) and `key_positions` (S,) are whole numbers: where each is in the text. Slots may be in **any order**, and a
 #    slot with key position −1 is empty.
-# 3. A query sees keys at its own position and earlier ones, and no empty slots.
+# 3. A query sees keys at its own position and earlier ones, and no empty slots. Its own key is always there.
 # 4. `window` is None or a whole number from 1 up. With a window, a query sees at most `window` positions, its own among them:
 #    the distance is below `window`.
 # 5. Return softmax(scores/√d_head) · values for each query: (B, H, T, d_head). `F.scaled_dot_product_attention` is allowed here.
@@ -287,7 +287,7 @@ def cached_layer(x: torch.Tensor, weights: dict, kept: tuple, start: int, rope):
 check.cached_layer(cached_layer)
 
 # %% [markdown]
-# Put it into the shipped model, let that read twelve tokens as it would write them, three texts at once, and count what your layer hands back.
+# Let the shipped model read the first twelve tokens of three texts with your layer, and count what the layer hands back.
 
 # %%
 cached_layer = yours("cached_layer")
@@ -321,7 +321,7 @@ slots = static.layers[0].tensors[0].shape[2]
 print(f"the library's: {allocated:,} bytes = {slots} slots · {formula // 12:,} bytes per token")
 
 # %% [markdown]
-# Yours has exactly the bytes of the formula, and `torch.cat` copies all of them at every step. The library's cache is **static**: it reserves slots, 256 at a time, and writes into them, so nothing moves; a mask hides the empty ones.
+# Yours has exactly the bytes of the formula, and `torch.cat` copies all of them at every step. The library's cache is **static**: it reserves slots, 256 at a time, so nothing moves until they are full; a mask hides the empty ones.
 
 # %% [markdown]
 # ### Exercise 12.4 · `ring_positions` · medium, 15 minutes
@@ -366,7 +366,7 @@ def ring_positions(n_seen: int, window: int) -> torch.Tensor:
 check.ring_positions(ring_positions)
 
 # %% [markdown]
-# Both caches as they fill: a prompt of 5 tokens, then 7 steps. Left are the first 14 slots of the library's cache, read out of its memory; right is your ring of 6. A number marks a write.
+# Both caches as they fill: a prompt of 5 tokens, then 7 steps. Left are the first 14 slots of the library's cache; right is your ring of 6. A number marks a write.
 
 # %%
 ring_positions = yours("ring_positions")
@@ -383,7 +383,7 @@ filling({"static: slot p has position p": torch.stack(written), "ring of 6": tur
 
 # %%
 rings = {n: ring_positions(n, 6) for n in (4, 6, 7, 9)}
-ring(rings, "The ring turns: each new token takes the place of the oldest")
+ring(rings, "The ring turns: the arrow points to the slot that is written next")
 
 
 # %%
@@ -398,10 +398,10 @@ sliders(turn, tokens_seen=(0, 30), window=(2, 12))
 # %% [markdown]
 # ### Exercise 12.5 · `work` · easy, 10 minutes
 #
-# 1. A prompt of `prompt` tokens (1 or more), and `new` tokens (1 or more) written after it. The first new token comes out of the pass
+# 1. A prompt of `prompt` tokens (1 or more), and `new` tokens (1 or more, 10,000 in a cell below) written after it. The first new token comes out of the pass
 #    over the prompt; the last one is never read.
 # 2. `cached` is True: each token passes through the model once. False: every pass reads the whole text so far.
-# 3. Return two whole numbers. **Passes**: how many tokens go through the model, in all passes together. **Reads**: how many keys they
+# 3. Return two whole numbers. **Tokens**: how many go through the model, in all passes together. **Reads**: how many keys they
 #    look at in one head, counted by the causal mask: token number n looks at n keys, itself among them.
 # 4. Examples, from section 1: work(3, 2, False) is (7, 16), and work(3, 2, True) is (4, 10).
 #
@@ -438,7 +438,7 @@ def work(prompt: int, new: int, cached: bool) -> tuple[int, int]:
 check.work(work)
 
 # %% [markdown]
-# The cache makes writing *linear*, one reads. **Predict**: if the text becomes ten times as long, by which factor do the passes and the reads
+# The cache makes writing *linear*, one reads. **Predict**: if the text becomes ten times as long, by which factor do the tokens that go through the model, and the reads,
 # **with a cache** grow?
 
 # %%
@@ -447,20 +447,19 @@ guess = predict(...)  # two numbers, such as 10, 10
 
 for new in (100, 1_000, 10_000):
     for kind, cached in (("none", False), ("cache", True)):
-        passes, reads = work(100, new, cached)
-        print(f"{new:6,} new, {kind:5}: {passes:12,} passes, {reads:19,} reads")
+        passing, reads = work(100, new, cached)
+        print(f"{new:6,} new, {kind:5}: {passing:12,} tokens, {reads:19,} reads")
 growth = [f"{b / a:.0f}" for a, b in zip(work(1, 1_000, True), work(1, 10_000, True), strict=True)]
-guess.compare(f"passes × {growth[0]}, reads × {growth[1]}")
+guess.compare(f"tokens × {growth[0]}, reads × {growth[1]}")
 
 # %% [markdown]
-# The passes grow with the text, the reads with its square. So the cache takes one power off both: passes from quadratic to linear, reads from cubic to quadratic. **Linear is what one more token costs**: a single pass, and reads that grow
+# The tokens grow with the text, the reads with its square. So the cache takes one power off both: tokens from quadratic to linear, reads from cubic to quadratic. **Linear is what one more token costs**: a single pass, and reads that grow
 # with what came before. The whole text stays quadratic.
 
 # %% [markdown]
 # ## 4 · The same number, three ways
 #
 # Compare **logits**, not text and not loss; section 6 shows why. A full pass, your layer with its cache, the library's cache. `read_with_cache` reads 16 tokens in one pass, then one at a time, and the last 8 in one pass.
-# (Our tests also hold your layer equal to `LlamaAttention` of transformers with its `DynamicCache`.)
 
 # %%
 mine = transplant(model, cached_layer=cached_layer)
@@ -473,13 +472,14 @@ windowed = GPT(replace(config, mixer=replace(mixer, window=64)))
 cache = new_cache(windowed, batch=1)
 with torch.no_grad():
     windowed(windows[:1, :200], cache)
-same = torch.equal(cache.layers[0].newest(cache.lengths)[0], ring_positions(200, 64))
+theirs = cache.layers[0].newest(cache.lengths)[0]  # the position in each of its slots
+same = torch.equal(theirs, ring_positions(200, 64))
 print("your ring = the library's, after 200 tokens:", same)
 
 # %% [markdown]
 # ### Prefill and decode
 #
-# The same 512 tokens, read in one pass and one at a time, by a model of the shipped one's shape with random weights and room for 4,096 tokens.
+# The same 512 tokens, read in one pass and one at a time, by a model of the shipped one's shape with random weights.
 
 
 # %%
@@ -547,8 +547,8 @@ assert none[-1] > 5 * kept[-1] and slopes["no cache"] > slopes["your cache"] + 0
 time_per_token(contexts, curves, since=512)
 
 # %% [markdown]
-# Read it from the left. **Up to about ten tokens a cache gains nothing**: a pass over a few tokens takes as long as over one. Then the
-# upper curve rises. Where this text was written (one core, 2.4 million parameters) it reaches twice the cached time between 16 and 64 tokens, and
+# **Up to about ten tokens a cache gains nothing**: a pass over a few tokens takes as long as over one. Where
+# this text was written (one core, 2.4 million parameters) the upper curve reaches twice the cached time between 16 and 64 tokens, and
 # is more than 50 times as high at 2,048.
 #
 # Its exponent from 512 on is about 1.3, not 2. Attention, whose work per pass grows with the square, is only a part of it: the linear layers, whose work grows with the number of tokens, are larger at first. The cached curves are nearly flat, with exponents below 0.4 in our runs: the growing reads are still small beside the constant cost of a step. In the limit the two exponents are 2 and 1.
@@ -564,8 +564,8 @@ before_and_after(cached_layer=cached_layer)
 #
 # ### The classic mistakes, inside the model
 #
-# Four of these are **your** layer with a wrong position in one place, the fifth is the mask of section 2. Mistakes like
-# these were made in published code; four reports are listed below.
+# Four of these are **your** layer with a wrong position in one place, the fifth is the mask of section 2. Published code
+# had such mistakes; reports are listed below.
 #
 # - **off by one**: every token after the prompt is one position too far.
 # - **prompt added**: every token after the prompt is too far by the prompt's length, 16.
@@ -625,15 +625,15 @@ guess.compare([name for name, loss in losses.items() if 0 < loss - losses["right
 logit_errors(errors, losses, prompt=16)
 
 # %% [markdown]
-# "Soon" is the loss of the 32 tokens after the prompt. **Two mistakes are nearly invisible in the loss**: 4.11 and 4.15 beside 4.10. The reason is in the
+# "Soon" is the loss of the 32 tokens after the prompt, and "logits off by" the largest difference in the five texts, averaged over the positions after it. **Two mistakes are nearly invisible in the loss**: 4.11 and 4.15 beside 4.10. The reason is in the
 # picture: their errors shrink. All tokens after the prompt are moved by the same amount, so the distances among them are right, and only those to the prompt
 # are wrong. As the text goes on, the prompt matters less. Soon after it, "prompt added" costs 0.25; over the last 128 tokens less than 0.01. In the
-# logits it is plain from the first step on: 1 or 10, where rounding makes 0.00002.
+# logits both are plain from the first step on: 0.7 or more in each text, where rounding makes less than 0.0001.
 #
-# **Not offset** has 5.24, which you have met in chapter 8: the model without any rotation. Every key is then at position 0. **Rotated again** is
-# worse than no order, since old keys keep turning. And **is_causal** leaves each query the oldest key alone.
+# **Not offset** has 5.24, nearly the loss of chapter 8's model without any rotation: every token that is read alone is at position 0. **Rotated again** is
+# worse than no order, since old keys keep turning. And **is_causal** leaves each single query the oldest key alone.
 #
-# This is what they write, after the same prompt and with the same seed:
+# What they write, with the same prompt and seed:
 
 # %%
 prompt = tokenizer.encode("ROMEO:\nO, she doth teach the torches to burn bright!\n")
@@ -647,7 +647,7 @@ for name, each in models.items():
 #
 # ### Fewer slots, and smaller numbers
 #
-# Two ways to make the cache smaller. A window: each query sees the newest W tokens. Rounding: keys and values have a few bits each, with one scale for a vector. Both show in a single pass over the texts.
+# Two ways to a smaller cache. A window: each query sees the newest W tokens. Rounding: a few bits for a number, and one scale for a vector.
 # **Predict** the shortest of the windows 4, 8, 16, 32, 64 whose loss is within 0.15 of the whole context's, 4.10.
 
 
@@ -678,7 +678,7 @@ def in_bits(bits: int):
 
 for bits in (8, 4, 3, 2):
     loss = loss_of(transplant(model, append_kv=in_bits(bits)))
-    print(f"{bits} bits: loss {loss:.2f}, {512 * bits // 8} bytes per token and the scales")
+    print(f"{bits} bits: loss {loss:.2f}, {512 * bits // 8} + 16 · 4 bytes per token")  # 16 scales
 
 # %% [markdown]
 # A window of 32 tokens costs less than 0.1 here; do not take that for a rule. A window in the mask alone saves no memory. That takes a cache which forgets: a ring, or yours with its oldest rows dropped:
@@ -697,11 +697,11 @@ same = torch.allclose(by_steps[:, :248], by_mask[:, :248], atol=1e-3)  # up to t
 print("31 rows kept = a window of 32 in the mask:", same)
 
 # %% [markdown]
-# Rounding to 4 bits costs 0.01 in loss, for an eighth of float32's memory; 2 bits, three values for a number, break the model.
+# Rounding to 4 bits costs 0.01 in loss, for 320 bytes a token in place of 2,048, less than a sixth; 2 bits, three values for a number, break the model.
 #
 # ### What the model notices, and what not
 #
-# The known mistakes, put into the model one by one, and read with a cache: 16 tokens in one pass, then one by one, the last 8 in one pass. A step with
+# The known mistakes, put one by one into the model, which reads as in section 4. A step with
 # one query cannot see a later token, but a chunk can: 7 leaks are the 7 earlier tokens of the last chunk.
 
 # %%
@@ -714,9 +714,9 @@ symptoms("decode_attention")
 symptoms("cached_layer")
 
 # %% [markdown]
-# **It notices** is_causal and its like (6.26), a cache that is not handed on (5.14 to 5.45), keys rotated again (5.72), not rotated (6.74), or kept unrotated (6.88).
+# **It notices** is_causal for single queries (6.26), a cache that is not handed on (5.14 to 5.45), keys rotated again (5.72 and more), not rotated (6.74), or kept unrotated (6.88), and queries one position off their own keys (5.94).
 #
-# **It does not notice** anything about windows and empty slots, since it has none; a position off by one (4.11); the order of the rows, as long as single
+# **It does not notice** anything about windows and empty slots, since it has none; a position off by one in queries and keys (4.11), or taken from the number of rows, since nothing is dropped; the order of the rows, as long as single
 # queries see all of them: attention does not know in which slot a key is. And some mistakes look **better** than right: without a mask the loss falls to 3.88, because
 # prompt and chunk see the future. Only the probe says so. The checks find all of them.
 #
@@ -768,7 +768,8 @@ symptoms("cached_layer")
 #   [arXiv 2309.06180](https://arxiv.org/abs/2309.06180): slots in pages, so that little is reserved in vain.
 # - The mistakes: is_causal, [pytorch #103082](https://github.com/pytorch/pytorch/issues/103082) and
 #   [#108108](https://github.com/pytorch/pytorch/issues/108108); not offset, [mlx-vlm #1983](https://github.com/Blaizzy/mlx-vlm/issues/1983); off by one, in all
-#   layers but the first, [flash-linear-attention #766](https://github.com/fla-org/flash-linear-attention/issues/766); position from the number of rows,
+#   layers but the first, [flash-linear-attention #766](https://github.com/fla-org/flash-linear-attention/issues/766); prompt added,
+#   [tiny-llm #46](https://github.com/skyzh/tiny-llm/pull/46); position from the number of rows,
 #   [VeloxQuant-MLX #389](https://github.com/rajveer43/VeloxQuant-MLX/issues/389).
 #
 # **Next**: chapter 13 computes the same attention without ever storing its weights.

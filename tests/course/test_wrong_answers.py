@@ -193,6 +193,8 @@ def test_a_relation_to_the_right_answer_is_said(name, answer, said):
         ("attention_scores", lambda q, k: scores_of(q, k).abs(), "is the absolute value of what it should be"),
         ("attention_scores", lambda q, k: scores_of(q, k).sum(-1), "is the sum over axis -1 of"),
         ("attention_scores", lambda q, k: scores_of(k, k), "This would be right if `q` were `k`."),
+        ("work", lambda p, n, c: (p, -n) if c else finished("work")(p, n, c), "right, except where `cached` is True"),
+        ("ring_positions", lambda n, w: torch.arange(n - w, n).roll(n % w) - (n < w), "where it should be negative"),
         ("attention_scores", lambda q, k: q @ k.mT / (q.shape[-1] + 1) ** 0.5, "right up to a factor that changes"),
         ("softmax", lambda x, dim: finished("softmax")(-x, dim), "if `x` had every sign turned"),
         ("softmax", lambda x, dim: F.normalize(finished("softmax")(x, dim), dim=dim), "should sum to 1 along"),

@@ -7,7 +7,7 @@ from torch import Tensor
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, returns=("kept",), replaces="append_kv", sizes={"past": (2, 3, 5), "seq": (1, 2, 4)})
+@exercise(points=1, replaces="append_kv", sizes={"past": (2, 3, 5), "seq": (1, 2, 4)})
 def append_kv(
     kept: Float[Tensor, "batch heads past d_head"], new: Float[Tensor, "batch heads seq d_head"]
 ) -> Float[Tensor, "batch heads keys d_head"]:
@@ -22,6 +22,7 @@ def _(rng):
             torch.randn(batch, heads, past, d_head, generator=rng),
             torch.randn(batch, heads, seq, d_head, generator=rng),
         )
+    yield torch.randn(2, 3, 2, 4, generator=rng), torch.randn(2, 3, 3, 4, generator=rng)  # more new ones than kept ones
 
 
 @append_kv.mistake(hint=2)
@@ -82,7 +83,28 @@ def only_the_first_new_one(kept, new):
 def oldest_dropped(kept, new):
     """As many old tokens are dropped as new ones come, so the cache never grows: that is a sliding window. Here nothing
     is forgotten."""
-    return torch.cat((kept, new), dim=2)[:, :, -max(kept.shape[2], 1) :]
+    return torch.cat((kept, new), dim=2)[:, :, -kept.shape[2] :]
+
+
+@append_kv.mistake(hint=1)
+def room_made_first(kept, new):
+    """Old tokens are cut off to make room for the new ones, so the cache never grows: that is a sliding window. Here
+    nothing is forgotten."""
+    return torch.cat((kept[:, :, new.shape[2] :], new), dim=2)
+
+
+@append_kv.mistake(hint=1)
+def last_ones_overwritten(kept, new):
+    """The new tokens are written over the last kept ones: they come behind them, in rows of their own."""
+    kept = kept.clone()
+    kept[:, :, -new.shape[2] :] = new
+    return kept
+
+
+@append_kv.mistake(hint=1)
+def first_new_one_skipped(kept, new):
+    """The first of the new tokens is missing: none of them is in the cache already."""
+    return torch.cat((kept, new[:, :, 1:]), dim=2)
 
 
 @append_kv.mistake(hint=1)

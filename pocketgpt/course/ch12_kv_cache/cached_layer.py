@@ -34,7 +34,7 @@ class Rotation:
 
 @exercise(
     points=3,
-    returns=("output", "kept"),
+    returns=("output", "cache"),
     replaces="cached_layer",
     sizes={"d_model": (7, 9, 11), "seq": (1, 2, 3), "batch": (2, 3)},
     tolerance=3e-4,
@@ -128,12 +128,16 @@ def _(x, weights, kept, start, rope, *, append_kv, decode_attention):
     return F.linear(y.transpose(1, 2).flatten(2), weights["o_proj"]), (keys, values)
 
 
+def _split(y, d_head):
+    return y.unflatten(-1, (-1, d_head)).transpose(1, 2)
+
+
 def _layer(x, weights, kept, start, rope, *, rope_keys=None, before=lambda keys: keys, visible=None, store=None,
            append=lambda kept, new: torch.cat((kept, new), dim=2), names=PROJECTIONS, linear=F.linear, merge=None,
-           rope_values=lambda v: v, scale=None):  # fmt: skip
+           rope_values=lambda v: v, scale=None, split=_split):  # fmt: skip
     """Right, for the mistakes that change one step of it."""
     past, d_head = kept[0].shape[2:]
-    q, k, v = (linear(x, weights[name]).unflatten(-1, (-1, d_head)).transpose(1, 2) for name in names)
+    q, k, v = (split(linear(x, weights[name]), d_head) for name in names)
     positions = start + torch.arange(x.shape[1])
     new_keys, new_values = (rope_keys or rope)(k, positions), rope_values(v)
     keys, values = append(before(kept[0]), new_keys), append(kept[1], new_values)
@@ -147,6 +151,11 @@ def _layer(x, weights, kept, start, rope, *, rope_keys=None, before=lambda keys:
 def _moved(rope, shift):
     """A rotation at positions that are `shift` later."""
     return lambda x, positions: rope(x, positions + shift)
+
+
+def _append_instead(kept_keys, keys):
+    """Joins the values as they are, and returns other keys in place of the joined ones."""
+    return lambda kept, new: keys if kept is kept_keys else torch.cat((kept, new), dim=2)
 
 
 @cached_layer.mistake(hint=2)
@@ -182,6 +191,38 @@ def start_twice(x, weights, kept, start, rope):
 
 
 @cached_layer.mistake(hint=2)
+def all_new_ones_at_the_end(x, weights, kept, start, rope):
+    """All new tokens are rotated by the last position: each is one further than the one before, from `start` on."""
+    return _layer(x, weights, kept, start, lambda x, positions: rope(x, positions[-1:].expand(len(positions))))
+
+
+@cached_layer.mistake(hint=2)
+def behind_the_new_ones(x, weights, kept, start, rope):
+    """The positions are too far by the number of new tokens: `start` is the position of the first of them."""
+    return _layer(x, weights, kept, start, _moved(rope, x.shape[1]))
+
+
+@cached_layer.mistake(hint=2)
+def queries_from_zero(x, weights, kept, start, rope):
+    """The queries are rotated as if the text began with them, and the keys are not: both are at the positions from
+    `start` on."""
+    return _layer(x, weights, kept, start, _moved(rope, -start), rope_keys=rope)
+
+
+@cached_layer.mistake(hint=2)
+def keys_from_zero(x, weights, kept, start, rope):
+    """The new keys are rotated as if the text began with them, and the queries are not: both are at the positions from
+    `start` on."""
+    return _layer(x, weights, kept, start, rope, rope_keys=_moved(rope, -start))
+
+
+@cached_layer.mistake(hint=2)
+def queries_one_too_far(x, weights, kept, start, rope):
+    """The queries are one position further than their own keys: a token's query and key are at the same position."""
+    return _layer(x, weights, kept, start, _moved(rope, 1), rope_keys=rope)
+
+
+@cached_layer.mistake(hint=2)
 def position_from_the_rows(x, weights, kept, start, rope):
     """The position comes from the number of kept rows: when old tokens were dropped there are fewer than were read, and
     the next token is still at `start`."""
@@ -193,6 +234,34 @@ def kept_keys_rotated_again(x, weights, kept, start, rope):
     """The kept keys are rotated once more: they were rotated when they came, so only new ones are."""
     past = torch.arange(start - kept[0].shape[2], start)
     return _layer(x, weights, kept, start, rope, before=lambda keys: rope(keys, past))
+
+
+@cached_layer.mistake(hint=1)
+def kept_keys_rotated_again_from_zero(x, weights, kept, start, rope):
+    """The kept keys are rotated once more, at 0, 1, …: they were rotated when they came, so only new ones are."""
+    return _layer(x, weights, kept, start, rope, before=lambda keys: rope(keys, torch.arange(keys.shape[2])))
+
+
+@cached_layer.mistake(hint=1)
+def all_keys_rotated_when_read(x, weights, kept, start, rope):
+    """All keys are rotated when they are read, and they were rotated before, the kept ones and the new ones: each key
+    is rotated once, when it comes."""
+    everything = torch.arange(start - kept[0].shape[2], start + x.shape[1])
+    d_head = kept[0].shape[-1]
+    new = rope(_split(F.linear(x, weights["k_proj"]), d_head), everything[len(everything) - x.shape[1] :])
+    keys = torch.cat((kept[0], new), dim=2)
+    y, (_, values) = _layer(x, weights, kept, start, rope, append=_append_instead(kept[0], rope(keys, everything)))
+    return y, (keys, values)
+
+
+@cached_layer.mistake(hint=1)
+def all_keys_rotated_from_zero(x, weights, kept, start, rope):
+    """All keys are rotated, at 0, 1, …: the kept ones were rotated when they came, and when old ones were dropped, the
+    first row is not at 0. Rotate the new keys alone, from `start` on."""
+    past, d_head = kept[0].shape[2:]
+    raw = torch.cat((kept[0], _split(F.linear(x, weights["k_proj"]), d_head)), dim=2)
+    rotated = rope(raw, torch.arange(raw.shape[2]))
+    return _layer(x, weights, kept, start, _moved(rope, past - start), append=_append_instead(kept[0], rotated))
 
 
 @cached_layer.mistake(hint=1)
@@ -214,6 +283,23 @@ def raw_keys_stored(x, weights, kept, start, rope):
     raw = F.linear(x, weights["k_proj"]).unflatten(-1, (-1, d_head)).transpose(1, 2)
     y, (_, values) = _layer(x, weights, kept, start, rope)
     return y, (torch.cat((kept[0], raw), dim=2), values)
+
+
+@cached_layer.mistake(hint=3)
+def queries_not_rotated(x, weights, kept, start, rope):
+    """The queries are not rotated: queries and keys both are."""
+    return _layer(x, weights, kept, start, lambda x, positions: x, rope_keys=rope)
+
+
+@cached_layer.mistake(hint=3)
+def rotated_before_the_heads_are_split(x, weights, kept, start, rope):
+    """The projections are rotated before they are split: `rope` turns each head of width d_head by itself, so split
+    first."""
+
+    def whole(heads, positions):
+        return _split(rope(heads.transpose(1, 2).flatten(2)[:, None], positions)[:, 0], heads.shape[-1])
+
+    return _layer(x, weights, kept, start, whole)
 
 
 @cached_layer.mistake(hint=3)
@@ -240,6 +326,28 @@ def only_new_ones_returned(x, weights, kept, start, rope):
     """The cache that is returned has the new tokens alone: return the kept ones and the new ones, for the next
     step."""
     return _layer(x, weights, kept, start, rope, store=lambda keys, values, k, v: (k, v))
+
+
+@cached_layer.mistake(hint=1)
+def as_many_rows_as_before(x, weights, kept, start, rope):
+    """The cache that is returned has as many rows as before, so the oldest tokens are dropped: it grows by the new
+    ones."""
+    past = kept[0].shape[2]
+    return _layer(
+        x, weights, kept, start, rope, store=lambda keys, values, k, v: (keys[:, :, -past:], values[:, :, -past:])
+    )
+
+
+@cached_layer.mistake(hint=1)
+def values_not_appended(x, weights, kept, start, rope):
+    """The new values are not in the cache that is returned: it has a key and a value for each token."""
+    return _layer(x, weights, kept, start, rope, store=lambda keys, values, k, v: (keys, kept[1].clone()))
+
+
+@cached_layer.mistake(hint=1)
+def keys_twice(x, weights, kept, start, rope):
+    """The cache that is returned has the keys twice: it is the pair (keys, values)."""
+    return _layer(x, weights, kept, start, rope, store=lambda keys, values, k, v: (keys, keys.clone()))
 
 
 @cached_layer.mistake(hint=1)
@@ -273,6 +381,28 @@ def triangle_from_the_top_left(x, weights, kept, start, rope):
 
 
 @cached_layer.mistake(hint=3)
+def is_causal_for_several(x, weights, kept, start, rope):
+    """The mask is right for a prompt and for a single token, and wrong for a chunk: with kept tokens, the triangle of
+    `is_causal` begins at the wrong corner. Make the mask from the positions."""
+    return _layer(x, weights, kept, start, rope,
+                  visible=lambda mask: torch.ones_like(mask).tril() if len(mask) > 1 else mask)  # fmt: skip
+
+
+@cached_layer.mistake(hint=3)
+def no_mask_for_a_chunk(x, weights, kept, start, rope):
+    """Only a prompt has a mask: several new tokens after kept ones must not see later ones, either."""
+    past = kept[0].shape[2]
+    return _layer(x, weights, kept, start, rope, visible=lambda mask: torch.ones_like(mask) if past else mask)
+
+
+@cached_layer.mistake(hint=3)
+def kept_ones_at_zero(x, weights, kept, start, rope):
+    """The mask has the kept tokens at positions from 0 on: they are the S before the new ones, at start − S … start −
+    1, because the oldest may have been dropped."""
+    return _layer(x, weights, kept, start, rope, visible=lambda mask: torch.ones_like(mask).tril(start))
+
+
+@cached_layer.mistake(hint=3)
 def no_mask(x, weights, kept, start, rope):
     """There is no mask. For one token none is needed, but in a prompt or a chunk a token must not see later ones."""
     return _layer(x, weights, kept, start, rope, visible=torch.ones_like)
@@ -293,6 +423,20 @@ def heads_repeated_in_the_cache(x, weights, kept, start, rope):
     y, (keys, values) = _layer(x, weights, kept, start, rope)
     group = weights["q_proj"].shape[0] // weights["k_proj"].shape[0]
     return y, (keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1))
+
+
+@cached_layer.mistake(hint=2)
+def split_by_a_view(x, weights, kept, start, rope):
+    """The projections are split by a `view` as (B, H, T, d_head), which mixes tokens and heads: split the last axis as
+    (B, T, H, d_head), and then exchange axes 1 and 2."""
+    return _layer(x, weights, kept, start, rope, split=lambda y, d_head: y.reshape(len(y), -1, y.shape[1], d_head))
+
+
+@cached_layer.mistake(hint=2)
+def width_split_the_other_way(x, weights, kept, start, rope):
+    """The width is split as (d_head, H): a head's numbers are neighbors, so it is (H, d_head)."""
+    return _layer(x, weights, kept, start, rope,
+                  split=lambda y, d_head: y.unflatten(-1, (d_head, -1)).permute(0, 3, 1, 2))  # fmt: skip
 
 
 @cached_layer.mistake(hint=2)

@@ -50,14 +50,15 @@ def query_positions(rng, seq, key_positions):
 
 @decode_attention.inputs
 def _(rng):
-    def case(seq, positions, window, first=None, heads=(4, 2), d_head=6):
+    def case(seq, positions, window, first=None, heads=(4, 2), d_head=6, queries=None):
         positions = torch.tensor(positions)
         first = int(positions.max()) + 1 - seq if first is None else first
+        queries = torch.arange(first, first + seq) if queries is None else torch.tensor(queries)
         q, keys, values = (
             torch.randn(2, n, length, d_head, generator=rng)
             for n, length in zip((heads[0], heads[1], heads[1]), (seq, len(positions), len(positions)), strict=True)
         )
-        return q, keys, values, torch.arange(first, first + seq), positions, window
+        return q, keys, values, queries, positions, window
 
     yield case(1, [0, 1, 2, 3, 4, 5, 6], None)  # one query, and everything is visible
     yield case(3, [0, 1, 2, 3, 4, 5, 6], None)  # a chunk
@@ -69,16 +70,19 @@ def _(rng):
     yield case(2, [0, 1, 2, -1, -1, -1], 8, heads=(6, 2))
     yield case(2, [4, 5, 6, 7, 8, 9], None, first=6, heads=(4, 1))  # later tokens are in the cache already
     yield case(2, [4, 5, 6, 7, 8, 9], 3, first=6)
+    yield case(2, [0, 1, 5, 6, -1, 9], None, queries=[6, 9])  # gaps: a window is a distance, and no number of keys
+    yield case(2, [0, 1, 5, 6, -1, 9], 3, queries=[6, 9])
+    yield case(1, [7, 2, 3, -1, 0, 6], 5, heads=(3, 1))
     # Scores of hundreds, for which −1 or −100 hides nothing.
     q, keys, values, *rest = case(2, [4, 5, 6, 7, 8, 9], 3, first=6)
     yield 16 * q.round(), -16 * keys.round(), values, *rest
 
 
-def _attend(q, keys, values, visible, scale=None, softmax_over=-1):
+def _attend(q, keys, values, visible, scale=None):
     """Right for the right mask, for the mistakes that go wrong elsewhere."""
     keys, values = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (keys, values))
     scores = q @ keys.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
-    return scores.masked_fill(~visible, -torch.inf).softmax(dim=softmax_over).nan_to_num() @ values
+    return scores.masked_fill(~visible, -torch.inf).softmax(dim=-1).nan_to_num() @ values
 
 
 def _visible(query_positions, key_positions, window):
@@ -103,6 +107,38 @@ def lower_triangle(q, keys, values, query_positions, key_positions, window):
 
 
 @decode_attention.mistake(hint=1)
+def is_causal_for_several(q, keys, values, query_positions, key_positions, window):
+    """The flag `is_causal` is used for more than one query: it lines the first query up with the first key, which is
+    right for a prompt alone. Make the mask from the positions, for a chunk, too."""
+    return F.scaled_dot_product_attention(q, keys, values, is_causal=q.shape[2] > 1, enable_gqa=True)
+
+
+@decode_attention.mistake(hint=1)
+def triangle_at_the_end(q, keys, values, query_positions, key_positions, window):
+    """The mask is a triangle at the end of the slots, as if the last keys were those of the queries: slots may be in
+    any order, empty, or later than a query, and a window ends."""
+    triangle = torch.ones(q.shape[2], keys.shape[2], dtype=torch.bool).tril(keys.shape[2] - q.shape[2])
+    return _attend(q, keys, values, triangle)
+
+
+@decode_attention.mistake(hint=1)
+def triangle_of_the_filled_slots(q, keys, values, query_positions, key_positions, window):
+    """The mask is a triangle at the end of the slots, without the empty ones: slots may be in any order, or later than
+    a query, and a window ends. Compare the positions."""
+    triangle = torch.ones(q.shape[2], keys.shape[2], dtype=torch.bool).tril(keys.shape[2] - q.shape[2])
+    return _attend(q, keys, values, triangle & (key_positions >= 0))
+
+
+@decode_attention.mistake(hint=1)
+def sorted_and_a_triangle(q, keys, values, query_positions, key_positions, window):
+    """The keys are sorted by position, and then the mask is a triangle at the end: the last keys need not be those of
+    the queries, and a window ends. With a mask made from the positions, nothing has to be sorted."""
+    order = key_positions.argsort()
+    triangle = torch.ones(q.shape[2], keys.shape[2], dtype=torch.bool).tril(keys.shape[2] - q.shape[2])
+    return _attend(q, keys[:, :, order], values[:, :, order], triangle & (key_positions[order] >= 0))
+
+
+@decode_attention.mistake(hint=1)
 def no_mask(q, keys, values, query_positions, key_positions, window):
     """There is no mask. One query may look at all earlier keys, but the first query of a chunk must not see the later
     ones, a window ends, and slots may be empty."""
@@ -114,6 +150,38 @@ def future_visible(q, keys, values, query_positions, key_positions, window):
     """Queries see later keys: the distance, query position minus key position, must not be negative."""
     visible = (key_positions >= 0) & (query_positions[:, None] - key_positions < (window or torch.inf))
     return _attend(q, keys, values, visible)
+
+
+@decode_attention.mistake(hint=1)
+def sign_turned(q, keys, values, query_positions, key_positions, window):
+    """The sign is turned, so queries see later keys and not earlier ones: the distance is query position minus key
+    position."""
+    distance = key_positions - query_positions[:, None]
+    visible = (distance >= 0) & (distance < (window or torch.inf)) & (key_positions >= 0)
+    return _attend(q, keys, values, visible)
+
+
+@decode_attention.mistake(hint=1)
+def distance_without_its_sign(q, keys, values, query_positions, key_positions, window):
+    """The distance has lost its sign, so later keys pass for earlier ones: only distances from 0 up may be seen."""
+    distance = (query_positions[:, None] - key_positions).abs()
+    return _attend(q, keys, values, (distance < (window or torch.inf)) & (key_positions >= 0))
+
+
+@decode_attention.mistake(hint=3)
+def window_counts_keys(q, keys, values, query_positions, key_positions, window):
+    """The window counts the keys that are there: it is about positions, and between those of the cache there may be
+    gaps. The distance is below `window`."""
+    visible = _visible(query_positions, key_positions, None)
+    newer = visible[:, None] & (key_positions > key_positions[:, None])  # for each query and key, the newer keys
+    return _attend(q, keys, values, visible & (newer.sum(-1) < (window or torch.inf)))
+
+
+@decode_attention.mistake(hint=3)
+def window_of_the_newest_key(q, keys, values, query_positions, key_positions, window):
+    """The window is counted from the newest key in the cache: each query has its own, which ends at itself."""
+    visible = _visible(query_positions, key_positions, None)
+    return _attend(q, keys, values, visible & (key_positions > key_positions.max() - (window or torch.inf)))
 
 
 @decode_attention.mistake(hint=3)
@@ -181,6 +249,14 @@ def empty_slots_visible(q, keys, values, query_positions, key_positions, window)
 
 
 @decode_attention.mistake(hint=2)
+def empty_slots_taken_to_be_last(q, keys, values, query_positions, key_positions, window):
+    """As many slots as there are empty ones are cut off at the end: empty slots may be anywhere. Hide those whose key
+    position is −1."""
+    n = int((key_positions >= 0).sum())
+    return _attend(q, keys[:, :, :n], values[:, :, :n], _visible(query_positions, key_positions[:n], window))
+
+
+@decode_attention.mistake(hint=2)
 def position_zero_hidden(q, keys, values, query_positions, key_positions, window):
     """The token at position 0 is hidden: only −1 means an empty slot."""
     return _attend(q, keys, values, _visible(query_positions, key_positions, window) & (key_positions > 0))
@@ -208,6 +284,25 @@ def mask_added_as_numbers(q, keys, values, query_positions, key_positions, windo
 
 
 @decode_attention.mistake(hint=2)
+def hidden_by_a_small_number(q, keys, values, query_positions, key_positions, window):
+    """Hidden scores are lowered by 10, which leaves some weight, and much of it where scores are large: hide with
+    −infinity, or with a boolean mask."""
+    lowered = torch.zeros(1, dtype=q.dtype).where(_visible(query_positions, key_positions, window), -10.0)
+    return F.scaled_dot_product_attention(q, keys, values, lowered, enable_gqa=True)
+
+
+@decode_attention.mistake(hint=2)
+def hidden_after_exp(q, keys, values, query_positions, key_positions, window):
+    """Hidden scores are set to 0 after `exp`, where a large one is infinite already, and infinity · 0 is NaN: hide them
+    before, with −infinity."""
+    keys, values = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (keys, values))
+    visible = _visible(query_positions, key_positions, window)
+    scores = q @ keys.mT / q.shape[-1] ** 0.5
+    weights = (scores - scores.masked_fill(~visible, -torch.inf).amax(-1, keepdim=True)).exp() * visible
+    return weights / weights.sum(-1, keepdim=True) @ values
+
+
+@decode_attention.mistake(hint=2)
 def scores_multiplied_by_the_mask(q, keys, values, query_positions, key_positions, window):
     """Hidden scores become 0, and e to the 0 is 1: hide with −infinity."""
     keys, values = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (keys, values))
@@ -232,6 +327,13 @@ def heads_repeated_in_turn(q, keys, values, query_positions, key_positions, wind
 
 
 @decode_attention.mistake(hint=2)
+def heads_not_shared(q, keys, values, query_positions, key_positions, window):
+    """There are more query heads than key/value heads, and these are not shared: `F.scaled_dot_product_attention` needs
+    `enable_gqa=True`, and by hand it is `repeat_interleave` along axis 1."""
+    return F.scaled_dot_product_attention(q, keys, values, _visible(query_positions, key_positions, window))
+
+
+@decode_attention.mistake(hint=2)
 def first_head_for_all(q, keys, values, query_positions, key_positions, window):
     """All query heads read the first key/value head: each group of neighbors has its own."""
     return _attend(q, keys[:, :1], values[:, :1], _visible(query_positions, key_positions, window))
@@ -251,8 +353,24 @@ def scaled_twice(q, keys, values, query_positions, key_positions, window):
 
 @decode_attention.mistake
 def softmax_over_the_queries(q, keys, values, query_positions, key_positions, window):
-    """The softmax runs over the queries: it runs over the keys, the last axis of the scores."""
-    return _attend(q, keys, values, _visible(query_positions, key_positions, window), softmax_over=-2)
+    """The softmax runs over the queries, axis 2: it runs over the keys, the last axis of the scores."""
+    keys, values = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (keys, values))
+    scores = (q @ keys.mT / q.shape[-1] ** 0.5).masked_fill(
+        ~_visible(query_positions, key_positions, window), -torch.inf
+    )
+    return scores.softmax(dim=2) @ values
+
+
+@decode_attention.mistake
+def scaled_by_the_slots(q, keys, values, query_positions, key_positions, window):
+    """The scores are divided by the root of the number of slots: it is √d_head, the length of a query and a key."""
+    return _attend(q, keys, values, _visible(query_positions, key_positions, window), scale=keys.shape[2] ** -0.5)
+
+
+@decode_attention.mistake
+def heads_merged(q, keys, values, query_positions, key_positions, window):
+    """The heads are merged already, (B, T, H · d_head): return (B, H, T, d_head). Merging is the layer's work."""
+    return _attend(q, keys, values, _visible(query_positions, key_positions, window)).transpose(1, 2).flatten(2)
 
 
 @decode_attention.mistake

@@ -112,7 +112,7 @@ def logit_errors(errors: Mapping[str, Float[Tensor, " seq"]], losses: Mapping[st
     left.text(prompt, 1.3e-7, f" the first {prompt} in one pass", fontsize=7.5, va="bottom")
     left.set(yscale="log", xlabel="position (tokens)", ylabel="largest difference of a logit", ylim=(1e-7, 1e3))
     left.set_yticks([1e-6, 1e-4, 1e-2, 1, 100], ["10⁻⁶", "10⁻⁴", "0.01", "1", "100"])
-    left.set_title("Logits: every mistake is far above rounding", fontsize=9)
+    left.set_title("Logits (colors as in the bars): every mistake is far above rounding", fontsize=9)
     names = list(losses)
     right.barh(range(len(names)), list(losses.values()), color=CURVES[: len(names)])
     for i, loss in enumerate(losses.values()):

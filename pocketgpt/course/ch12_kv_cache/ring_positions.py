@@ -65,6 +65,42 @@ def newest_in_the_first_slot(n_seen, window):
 
 
 @ring_positions.mistake(hint=1)
+def newest_in_the_last_slot(n_seen, window):
+    """The kept tokens are pushed to the end, the newest in the last slot: then every token moves at every step. In a
+    ring a token stays in its slot, position mod window."""
+    kept = torch.arange(max(0, n_seen - window), n_seen)
+    return torch.cat((torch.full((window - len(kept),), -1), kept))
+
+
+@ring_positions.mistake(hint=1)
+def numbers_of_the_slots(n_seen, window):
+    """These are the numbers of the slots, whatever `n_seen` is: write the positions 0 … n_seen − 1, one after the
+    other, to their slots."""
+    return torch.arange(window)
+
+
+@ring_positions.mistake(hint=1)
+def slot_of_every_token(n_seen, window):
+    """This is the slot of each token seen: return it the other way round, for each of the `window` slots the position
+    in it."""
+    return torch.arange(n_seen) % window
+
+
+@ring_positions.mistake(hint=2)
+def ages(n_seen, window):
+    """This says how many tokens ago a slot was written: subtract it from n_seen − 1, the newest position."""
+    age = (n_seen - 1 - torch.arange(window)) % window
+    return age.where(age < n_seen, -1)
+
+
+@ring_positions.mistake(hint=2)
+def counted_from_one(n_seen, window):
+    """The tokens are counted from 1: positions begin at 0, and the first token is at position 0, in slot 0."""
+    positions = _right(n_seen, window)
+    return (positions + 1).where(positions >= 0, -1)
+
+
+@ring_positions.mistake(hint=1)
 def never_overwritten(n_seen, window):
     """Each slot has its own number. Either later tokens are lost, or this is position mod window, which is the slot:
     when the ring is full, the next token goes to slot 0 again, and its position is n_seen − 1."""

@@ -5,7 +5,7 @@ import torch
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=1, hints=("a nudge", "the arithmetic", "pseudocode"), returns=("passes", "reads"))
+@exercise(points=1, hints=("a nudge", "the arithmetic", "pseudocode"), returns=("tokens", "reads"))
 def work(prompt: int, new: int, cached: bool) -> tuple[int, int]:
     """Counted pass by pass: for each, the tokens that go through the model, and the keys that each of them reads."""
     passes = reads = done = 0
@@ -20,11 +20,12 @@ def work(prompt: int, new: int, cached: bool) -> tuple[int, int]:
 @work.inputs
 def _(rng):
     for cached in (True, False):
+        yield 3, 2, cached  # the example of section 1, which can be counted by hand
         yield 100, 100, cached
-        yield 3, 2, cached
         yield 5, 1, cached
         yield 1, 7, cached
         yield 64, 256, cached
+        yield 3_000, 500, cached  # more reads than 32 bits hold
     for i in range(6):
         prompt, new = (torch.randint(2, 60, (2,), generator=rng)).tolist()
         yield prompt, new, i % 2 == 0
@@ -82,6 +83,120 @@ def prompt_for_each_token(prompt, new, cached):
     if cached:
         return _right(prompt, new, cached)
     return prompt * new, new * (prompt * (prompt + 1) // 2)
+
+
+@work.mistake(hint=1)
+def last_pass_missing(prompt, new, cached):
+    """Without a cache, the last pass is missing: each of the `new` tokens comes out of a pass, and the last one reads
+    prompt + new − 1 tokens."""
+    if cached:
+        return _right(prompt, new, cached)
+    lengths = range(prompt, prompt + new - 1)
+    return sum(lengths), sum(n * (n + 1) // 2 for n in lengths)
+
+
+@work.mistake(hint=1)
+def from_one_token_on(prompt, new, cached):
+    """Without a cache, there are passes over 1, 2, … tokens, too: the first pass reads the whole prompt."""
+    if cached:
+        return _right(prompt, new, cached)
+    lengths = range(1, prompt + new)
+    return sum(lengths), sum(n * (n + 1) // 2 for n in lengths)
+
+
+@work.mistake(hint=1)
+def last_pass_for_all(prompt, new, cached):
+    """Without a cache, every pass has the length of the last one: the text grows by a token each time, from `prompt`
+    on."""
+    last = prompt + new - 1
+    return (last, last * (last + 1) // 2) if cached else (new * last, new * (last * (last + 1) // 2))
+
+
+@work.mistake(hint=1)
+def calls_counted(prompt, new, cached):
+    """This is how often the model is called, once for each new token: count the tokens that go through it in all of
+    these calls."""
+    return new, _right(prompt, new, cached)[1]
+
+
+@work.mistake(hint=1)
+def a_token_a_call(prompt, new, cached):
+    """With a cache, one token is counted for each call of the model: the first call is the pass over the prompt, and
+    has all of its tokens."""
+    passes, reads = _right(prompt, new, cached)
+    return (new if cached else passes), reads
+
+
+@work.mistake(hint=1)
+def last_query_of_each_call(prompt, new, cached):
+    """With a cache, only one query is counted for each call of the model: in the first call every token of the prompt
+    has one, and reads."""
+    return (new, sum(range(prompt, prompt + new))) if cached else _right(prompt, new, cached)
+
+
+@work.mistake(hint=2)
+def one_query_a_pass_without_a_cache(prompt, new, cached):
+    """Without a cache, the reads are those of the last query of each pass: every token that passes through the model
+    has a query, and it reads."""
+    passes, reads = _right(prompt, new, cached)
+    return passes, reads if cached else passes
+
+
+@work.mistake(hint=2)
+def one_read_for_each_token_of_the_prompt(prompt, new, cached):
+    """With a cache, each token of the prompt is counted as one read: token number n reads n keys, which makes
+    prompt · (prompt + 1)/2."""
+    if not cached:
+        return _right(prompt, new, cached)
+    return prompt + new - 1, prompt + sum(range(prompt + 1, prompt + new))
+
+
+@work.mistake(hint=2)
+def step_without_its_own_key(prompt, new, cached):
+    """With a cache, each step reads one key too few: its token's own key is in the cache when its query reads."""
+    if not cached:
+        return _right(prompt, new, cached)
+    return prompt + new - 1, prompt * (prompt + 1) // 2 + sum(range(prompt, prompt + new - 1))
+
+
+@work.mistake(hint=2)
+def steps_read_the_prompt(prompt, new, cached):
+    """With a cache, every step reads the prompt alone: it reads the new tokens before it, and itself, too."""
+    if not cached:
+        return _right(prompt, new, cached)
+    return prompt + new - 1, prompt * (prompt + 1) // 2 + (new - 1) * prompt
+
+
+@work.mistake(hint=2)
+def steps_read_the_whole_text(prompt, new, cached):
+    """With a cache, every step reads as many keys as the last one: the cache grows by a key at each step."""
+    if not cached:
+        return _right(prompt, new, cached)
+    last = prompt + new - 1
+    return last, prompt * (prompt + 1) // 2 + (new - 1) * last
+
+
+@work.mistake(hint=2)
+def whole_square_with_a_cache(prompt, new, cached):
+    """With a cache, the reads are the square of the text: token number n reads n keys, not all of them, so it is
+    N(N + 1)/2."""
+    last = prompt + new - 1
+    return (last, last**2) if cached else _right(prompt, new, cached)
+
+
+@work.mistake(hint=2)
+def triangle_of_all_passes(prompt, new, cached):
+    """Without a cache, N(N + 1)/2 is taken of all passes together: each pass begins at the first token again, so add up
+    N(N + 1)/2 pass by pass."""
+    passes, reads = _right(prompt, new, cached)
+    return passes, reads if cached else passes * (passes + 1) // 2
+
+
+@work.mistake(hint=2)
+def halved_too_early(prompt, new, cached):
+    """Without a cache, `//` comes before the multiplication, and drops a half where the sum is odd: multiply first."""
+    passes, reads = _right(prompt, new, cached)
+    return (passes if cached else (prompt + prompt + new - 1) // 2 * new), reads
 
 
 @work.mistake(hint=2)
@@ -146,7 +261,7 @@ def the_other_way_round(prompt, new, cached):
 
 @work.mistake
 def results_exchanged(prompt, new, cached):
-    """The two results are exchanged: token passes come first, then key reads."""
+    """The two results are exchanged: the tokens come first, then the reads."""
     return _right(prompt, new, cached)[::-1]
 
 
@@ -201,9 +316,10 @@ def sums_of_lengths(prompt, new, cached):
 
 
 @work.accepted
-def by_masks(prompt, new, cached):
-    mask = torch.ones(prompt + new - 1, prompt + new - 1, dtype=torch.long).tril()
+def by_tensors(prompt, new, cached):
+    seen = torch.arange(1, prompt + new)  # keys that token number n reads
     if cached:
-        return len(mask), int(mask.sum())
-    below = [mask[:n, :n] for n in range(prompt, prompt + new)]
-    return sum(len(each) for each in below), sum(int(each.sum()) for each in below)
+        return len(seen), int(seen.sum())
+    passes_of_each = torch.arange(new, 0, -1)
+    often = torch.cat((torch.full((prompt - 1,), new), passes_of_each))
+    return int(often.sum()), int((often * seen).sum())

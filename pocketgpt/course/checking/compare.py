@@ -31,7 +31,8 @@ def difference(
 
     tolerance is relative; absolute, unless given, a tenth of it. Floating-point dtypes count as one kind. NaN equals
     NaN, so that a mistake that makes NaN is recognized. The type is that of the expected value: no number passes for a
-    tensor, and no tuple for a list, because a later cell calls their methods.
+    tensor, and no tuple for a list, because a later cell calls their methods. But a list passes for a tuple of
+    tensors, which is only unpacked.
     """
     slack = tolerance, tolerance / 10 if absolute is None else absolute
     return _difference(got, expected, slack, name)
@@ -137,7 +138,8 @@ def _number_difference(got: object, expected: Real, slack: tuple[float, float], 
 
 
 def _sequence_difference(got: object, expected: Sequence, slack: tuple[float, float], name: str) -> Difference | None:
-    if not isinstance(got, type(expected)):
+    unpacked = isinstance(expected, tuple) and any(isinstance(each, Tensor) for each in expected)
+    if not isinstance(got, (list, tuple) if unpacked else type(expected)):
         return _wrong_type(got, type(expected).__name__, name)
     for i, (mine, target) in enumerate(zip(got, expected, strict=False)):
         if found := _difference(mine, target, slack, f"{name}[{i}]"):

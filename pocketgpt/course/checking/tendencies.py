@@ -174,6 +174,7 @@ def _places(pairs: Pairs) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
         yield "below its diagonal", lambda x: everywhere(x).tril(-1)
         yield "off its diagonal", lambda x: ~(everywhere(x).tril() & everywhere(x).triu())
     yield "where it should be 0", lambda x: x == 0
-    yield "where it should not be 0", lambda x: x != 0
     yield "where it should be negative", lambda x: x < 0
+    if sum(int((wanted == 0).sum()) for _, wanted in pairs) * 5 > sum(wanted.numel() for _, wanted in pairs):
+        yield "where it should not be 0", lambda x: x != 0  # a few zeros that are right say nothing
     yield "where it should be positive", lambda x: x > 0

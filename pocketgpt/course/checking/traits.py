@@ -49,6 +49,8 @@ def traits(exercise: Exercise, inputs: tuple) -> Iterator[str]:
                 yield f"`{name}` is float16"
             if value.dtype == torch.bool and value.ndim and not value.any(-1).all():
                 yield f"a row of `{name}` is False everywhere"
+        elif isinstance(value, bool):
+            yield f"`{name}` is {value}"
         elif isinstance(value, int | float):
             yield f"`{name}` is {'negative' if value < 0 else '0' if value == 0 else 'positive'}"
             yield f"`{name}` is {value:g}"

@@ -25,6 +25,7 @@ def sentence(got, expected) -> str:
         ([float("nan")], [float("nan")]),
         ({(1, 2): [0.5]}, {(1, 2): [0.5]}),
         (torch.tensor([0.5], dtype=torch.float64), torch.tensor([0.5])),
+        ([torch.ones(2), torch.zeros(1)], (torch.ones(2), torch.zeros(1))),
     ],
 )
 def test_equal_values_are_equal(got, expected):
@@ -38,6 +39,8 @@ def test_equal_values_are_equal(got, expected):
         ([1, 2], [1, 2, 3], "`result` should have the length 3; yours has 2."),
         ([b"t"], [b"th"], "`result[0]` should be b'th'; yours is b't'."),
         ((1, 2), [1, 2], "`result` should be a list; yours is a tuple."),
+        ([1, 2], (1, 2), "`result` should be a tuple; yours is a list."),
+        ((torch.ones(1),), [torch.ones(1)], "`result` should be a list; yours is a tuple."),
         (0.5, torch.tensor(0.5), "`result` should be a torch.Tensor; yours is a float."),
         (torch.tensor(0.5), 0.5, "`result` should be a float; yours is a Tensor."),
         (torch.tensor(3), 3, "`result` should be an int; yours is a Tensor."),

@@ -7,6 +7,7 @@ from pocketgpt.course.lab import predict
 from pocketgpt.course.lab.caching import assembled_layer
 from pocketgpt.course.lab.reporting import before_and_after, earlier_changes
 from pocketgpt.course.lab.transplanting import pocket_model, transplant
+from pocketgpt.course.syllabus import find_exercise
 
 WINDOW = torch.arange(60)[None] + 300
 
@@ -32,6 +33,12 @@ def test_the_report_tells_a_right_function_from_a_wrong_one(capsys):
     assert "✓ The same loss and the same words" in last_line(capsys)
     before_and_after(attention_scores=lambda q, k: q @ k.mT, new_tokens=5)
     assert "The loss rose from" in last_line(capsys)
+
+
+def test_the_report_does_not_praise_the_finished_version(capsys):
+    before_and_after(attention_scores=find_exercise("attention_scores").finished_answer, new_tokens=5)
+    printed = capsys.readouterr().out
+    assert "With the finished attention_scores" in printed and "The same loss" in printed and "✓" not in printed
 
 
 def test_the_report_counts_the_positions_that_see_a_later_token(capsys):
