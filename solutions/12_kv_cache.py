@@ -291,20 +291,26 @@ check.cached_layer(cached_layer)
 
 # %%
 cached_layer = yours("cached_layer")
-returned = []
 
 
-def watched(*inputs):
-    output, kept = cached_layer(*inputs)
-    returned.append(kept)
-    return output, kept
+def kept_while_reading(parts) -> list:
+    """What your layers hand back, call by call, while the model reads."""
+    returned = []
+
+    def watched(*inputs):
+        output, kept = cached_layer(*inputs)
+        returned.append(kept)
+        return output, kept
+
+    watching = transplant(model, cached_layer=watched)
+    cache = new_cache(watching, batch=3)
+    with torch.no_grad():
+        for part in parts:
+            watching(part, cache)
+    return returned
 
 
-watching = transplant(model, cached_layer=watched)
-cache = new_cache(watching, batch=3)
-with torch.no_grad():
-    for part in windows[:3, :12].split([5] + [1] * 7, dim=1):  # a prompt of 5, then 7 tokens
-        watching(part, cache)
+returned = kept_while_reading(windows[:3, :12].split([5] + [1] * 7, dim=1))  # a prompt, 7 tokens
 print("after each call:", [keys.shape[2] for keys, _ in returned[::4]], "tokens in layer 1")
 
 # %%
