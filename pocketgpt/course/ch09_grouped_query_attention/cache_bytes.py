@@ -50,6 +50,8 @@ def _(rng):
     yield 32, 32, 128, 4096, 1, 2  # Llama-2-7B
     yield 18, 1, 256, 8192, 7, 4
     yield 80, 8, 128, 131_072, 5, 1
+    yield 35, 7, 119, 4999, 9, 1  # too many digits for float32, too large for int32
+    yield 33, 5, 121, 4997, 7, 1  # too many digits, again
 
 
 def _right(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
@@ -163,6 +165,78 @@ def layers_added(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
 def heads_of_128(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
     """A head of 128 numbers is written into the code: take `d_head`."""
     return _right(n_layers, n_kv_heads, 128, seq, batch, bytes_per_number)
+
+
+@cache_bytes.mistake(hint=2)
+def width_divided_by_heads(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
+    """The width is divided by `n_kv_heads`: `d_head` is the width of one head already."""
+    return _right(n_layers, n_kv_heads, d_head // n_kv_heads, seq, batch, bytes_per_number)
+
+
+@cache_bytes.mistake(hint=2)
+def four_bytes_always(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
+    """Four bytes a number are written into the code: take `bytes_per_number`."""
+    return _right(n_layers, n_kv_heads, d_head, seq, batch, 4)
+
+
+@cache_bytes.mistake(hint=2)
+def four_layers(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
+    """Four layers are written into the code, those of the pocket model: take `n_layers`."""
+    return _right(4, n_kv_heads, d_head, seq, batch, bytes_per_number)
+
+
+@cache_bytes.mistake(hint=2)
+def two_heads(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
+    """Two key/value heads are written into the code, those of the pocket model: take `n_kv_heads`."""
+    return _right(n_layers, 2, d_head, seq, batch, bytes_per_number)
+
+
+@cache_bytes.mistake(hint=2)
+def heads_of_32(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
+    """A head of 32 numbers is written into the code, the pocket model's: take `d_head`."""
+    return _right(n_layers, n_kv_heads, 32, seq, batch, bytes_per_number)
+
+
+@cache_bytes.mistake(hint=2)
+def texts_of_256(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
+    """A text of 256 tokens is written into the code: take `seq`."""
+    return _right(n_layers, n_kv_heads, d_head, 256, batch, bytes_per_number)
+
+
+@cache_bytes.mistake(hint=1)
+def texts_added(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
+    """Tokens and texts are added: each text has `seq` tokens, so multiply."""
+    return _right(n_layers, n_kv_heads, d_head, (seq + batch), 1, bytes_per_number)
+
+
+@cache_bytes.mistake(hint=1)
+def queries_too(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
+    """That is three for each token, queries, keys and values: queries are not kept."""
+    return _right(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number) // 2 * 3
+
+
+@cache_bytes.mistake(hint=3)
+def two_added(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
+    """Two is added: keys **and** values are as many again, so multiply by 2."""
+    return 2 + _right(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number) // 2
+
+
+@cache_bytes.mistake(hint=3)
+def in_kibibytes(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
+    """That is in KiB: return bytes."""
+    return _right(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number) // 1024
+
+
+@cache_bytes.mistake(hint=3)
+def in_whole_gigabytes(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
+    """That is in GB, and whole ones: return bytes."""
+    return _right(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number) // 10**9
+
+
+@cache_bytes.mistake(hint=3)
+def in_32_bits(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number):
+    """The product is too large for 32 bits and begins again at −2³¹: Python's own whole numbers have no end."""
+    return (_right(n_layers, n_kv_heads, d_head, seq, batch, bytes_per_number) + 2**31) % 2**32 - 2**31
 
 
 @cache_bytes.finished

@@ -154,6 +154,55 @@ def shared_out(x, n_heads):
     return _right(x, n_heads) / (n_heads // x.shape[1])
 
 
+@expand_kv_heads.mistake(hint=2)
+def h_kv_times(x, n_heads):
+    """Every head is repeated H_kv times: a group has n_heads / H_kv query heads."""
+    return x.repeat_interleave(x.shape[1], dim=1)
+
+
+@expand_kv_heads.mistake(hint=2)
+def group_from_the_batch(x, n_heads):
+    """The group is n_heads divided by axis 0, the number of texts: H_kv is axis 1."""
+    return x.repeat_interleave(n_heads // x.shape[0], dim=1)
+
+
+@expand_kv_heads.mistake(hint=2)
+def six_query_heads(x, n_heads):
+    """Six query heads are written into the code: take `n_heads`."""
+    return x.repeat_interleave(6 // x.shape[1], dim=1)
+
+
+@expand_kv_heads.mistake(hint=2)
+def text_after_itself(x, n_heads):
+    """The keys of a head follow each other several times, along axis 2: heads are axis 1."""
+    return x.repeat(1, 1, n_heads // x.shape[1], 1)
+
+
+@expand_kv_heads.mistake(hint=1)
+def index_divided_by_kv_heads(x, n_heads):
+    """Query head h reads key/value head h // H_kv: it is h // G, with G = n_heads / H_kv heads in a group."""
+    return x[:, [h // x.shape[1] for h in range(n_heads)]]
+
+
+@expand_kv_heads.mistake(hint=1)
+def as_it_was(x, n_heads):
+    """The heads come back as they were: each of the n_heads query heads needs one."""
+    return x.clone()
+
+
+@expand_kv_heads.mistake(hint=3)
+def group_is_a_float(x, n_heads):
+    """The group is a float, as `/` makes one: for a count write `//`."""
+    return x.repeat_interleave(n_heads / x.shape[1], dim=1)
+
+
+@expand_kv_heads.mistake(hint=2)
+def expanded_from_one_head(x, n_heads):
+    """Only an axis of size 1 can be expanded, so this runs with one key/value head alone: put an axis of size 1 behind
+    the heads and merge the two, or call a function that repeats."""
+    return x.expand(-1, n_heads, -1, -1)
+
+
 @expand_kv_heads.finished
 def repeated_one_by_one(x, n_heads):
     return x.repeat_interleave(n_heads // x.shape[1], dim=1)

@@ -1,11 +1,14 @@
 """Exercise `grouped_attention`: attention whose query heads share keys and values, without copies of them."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from pocketgpt.course.checking.exercise import exercise
 
@@ -13,7 +16,7 @@ from pocketgpt.course.checking.exercise import exercise
 @exercise(
     points=2,
     returns=("output",),
-    forbidden=("scaled_dot_product_attention", "repeat_interleave", "repeat", "tile", "index_select"),
+    forbidden=("scaled_dot_product_attention", "flex_attention", "multi_head_attention_forward"),
     replaces="grouped_attention",
     sizes={"heads": (6, 12), "kv_heads": (2, 3)},
     gradients=("q", "k", "v"),
@@ -35,8 +38,52 @@ def _(rng):
         k, v = torch.randn(2, 2, kv_heads, 7, 4, generator=rng)
         mask = torch.ones(5, 7, dtype=torch.bool).tril(2)
         yield q, k, v, mask
-    large = 30 * torch.randn(2, 6, 5, 4, generator=rng)  # scores of hundreds
-    yield large, *(torch.randn(2, 2, 2, 7, 4, generator=rng)), torch.ones(5, 7, dtype=torch.bool).tril(2)
+    mask = torch.ones(5, 7, dtype=torch.bool).tril(2)
+    # Scores of hundreds, from numbers whose products have no rounding: right answers stay close to each other.
+    large = (50 * torch.randn(2, 6, 5, 4, generator=rng)).round()
+    yield large, (4 * torch.randn(2, 2, 7, 4, generator=rng)).round() / 4, torch.randn(2, 2, 7, 4, generator=rng), mask
+    low = torch.randint(60, 80, (2, 6, 5, 4), generator=rng).float()  # and each of them -120 or less
+    keys = -1 - torch.randint(5, (2, 2, 7, 4), generator=rng) / 4
+    yield low, keys, torch.randn(2, 2, 7, 4, generator=rng), mask
+    keys, values = torch.randn(2, 1, 2, LONG, 32, generator=rng)
+    yield torch.randn(1, 8, 1, 32, generator=rng), keys, values, torch.rand(1, LONG, generator=rng) < 0.9
+
+
+LONG = 256  # keys, so many that copies of them are larger than all else in the last case
+PRODUCTS = ("matmul", "__matmul__", "__rmatmul__", "einsum", "bmm", "baddbmm")
+
+
+class Copies(TorchFunctionMode):
+    """Notes whether a tensor of more numbers than keys and values together have is made or handed on by anything but
+    a product, which may copy inside as it likes."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.found = most, False
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") not in PRODUCTS:
+            for each in result if isinstance(result, tuple | list) else (result,):
+                if isinstance(each, Tensor):
+                    self.found |= each.untyped_storage().nbytes() > self.most * each.element_size()
+        return result
+
+
+@grouped_attention.demand
+def no_copies(call: Callable, inputs: tuple) -> str | None:
+    """Keys and values are not repeated for the heads that share them."""
+    keys = inputs[1]
+    if keys.shape[2] < LONG:
+        return None
+    with Copies(2 * keys.numel()) as copies:
+        call()
+    if not copies.found:
+        return None
+    return (
+        "The values are right, but `k` or `v` is copied: a tensor as large as with a key/value head for every query "
+        "head is made. Leave them as they are, and fold the queries of a group into one taller matrix."
+    )
 
 
 def _tiled(x, n):
@@ -100,6 +147,82 @@ def _folded(q, k):
     return q.unflatten(1, (k.shape[1], -1)).flatten(2, 3)
 
 
+def _tall(q, k, v, mask, fold=_folded, keys=lambda k: k.mT, unfold=lambda s, seq: s.unflatten(2, (-1, seq))):
+    """Right, with the queries folded, in replaceable steps."""
+    scores = unfold(fold(q, k) @ keys(k) / math.sqrt(q.shape[-1]), q.shape[2])
+    weights = scores.masked_fill(~mask, -math.inf).softmax(-1).flatten(2, 3)
+    return (weights @ v).unflatten(2, (-1, q.shape[2])).flatten(1, 2)
+
+
+@grouped_attention.mistake(hint=1)
+def groups_not_exchanged(q, k, v, mask):
+    """The query heads are cut as (G, H_kv), and the first of these axes meets the key/value heads: cut them as
+    (H_kv, G)."""
+    return _tall(q, k, v, mask, fold=lambda q, k: q.unflatten(1, (-1, k.shape[1])).flatten(2, 3))
+
+
+@grouped_attention.mistake(hint=1)
+def groups_exchanged_and_not_back(q, k, v, mask):
+    """The query heads are cut as (G, H_kv) and exchanged, and not exchanged back. Cut them as (H_kv, G): then nothing
+    has to be exchanged, and neighbors share."""
+    return _tall(q, k, v, mask, fold=lambda q, k: q.unflatten(1, (-1, k.shape[1])).transpose(1, 2).flatten(2, 3))
+
+
+@grouped_attention.mistake(hint=1)
+def index_divided_by_kv_heads(q, k, v, mask):
+    """Query head h reads key/value head h // H_kv: it is h // G, with G = H / H_kv heads in a group."""
+    outputs = []
+    for h in range(q.shape[1]):
+        j = h // k.shape[1]
+        outputs.append(_weights(q[:, h], k[:, j], mask) @ v[:, j])
+    return torch.stack(outputs, dim=1)
+
+
+@grouped_attention.mistake(hint=1)
+def last_head_for_the_others(q, k, v, mask):
+    """The first H_kv query heads read a head each and all others the last one: each head serves a group of the same
+    size."""
+    heads = torch.arange(q.shape[1]).clamp(max=k.shape[1] - 1)
+    return _weights(q, k[:, heads], mask) @ v[:, heads]
+
+
+@grouped_attention.mistake(hint=2)
+def folded_in_another_order(q, k, v, mask):
+    """The queries are folded as (T, G), and scores and result are unfolded as (G, T)."""
+    return _tall(q, k, v, mask, fold=lambda q, k: q.unflatten(1, (k.shape[1], -1)).transpose(2, 3).flatten(2, 3))
+
+
+@grouped_attention.mistake(hint=2)
+def heads_after_the_positions(q, k, v, mask):
+    """Heads and positions are exchanged before the axes are cut, as if heads were to be merged: `q` has its heads in
+    axis 1 already."""
+    return _tall(q, k, v, mask, fold=lambda q, k: q.transpose(1, 2).reshape(len(q), k.shape[1], -1, q.shape[-1]))
+
+
+@grouped_attention.mistake(hint=2)
+def scores_unfolded_in_another_order(q, k, v, mask):
+    """The scores are unfolded as (T, G), and the queries were folded as (G, T): the mask meets wrong rows."""
+    return _tall(q, k, v, mask, unfold=lambda s, seq: s.unflatten(2, (seq, -1)).transpose(2, 3))
+
+
+@grouped_attention.mistake(hint=3)
+def left_folded(q, k, v, mask):
+    """The result is still folded, (B, H_kv, G · T, d_head): give it the shape of `q`."""
+    return _folded(_by_hand(q, k, v, mask), k)
+
+
+@grouped_attention.mistake(hint=2)
+def keys_not_transposed(q, k, v, mask):
+    """The keys are not transposed: scores are queries times keys, (…, d_head) @ (d_head, S)."""
+    return _tall(q, k, v, mask, keys=lambda k: k)
+
+
+@grouped_attention.mistake(hint=2)
+def keys_reshaped(q, k, v, mask):
+    """The keys are brought to (d_head, S) by `reshape`, which mixes the numbers of several keys: transpose them."""
+    return _tall(q, k, v, mask, keys=lambda k: k.reshape(k.mT.shape))
+
+
 @grouped_attention.mistake(hint=2)
 def mask_rows_repeated_beside_themselves(q, k, v, mask):
     """The rows of the mask are repeated beside themselves, 0 0 0 1 1 1 …: the folded queries come head after head, all
@@ -152,6 +275,14 @@ def softmax_over_the_group(q, k, v, mask):
 
 
 @grouped_attention.mistake(hint=2)
+def softmax_over_the_kv_heads(q, k, v, mask):
+    """The softmax runs over the key/value heads, axis 1, so that places hidden in all of them become NaN: it runs over
+    the keys, the last axis."""
+    scores = q.unflatten(1, (k.shape[1], -1)) @ k[:, :, None].mT / q.shape[-1] ** 0.5
+    return (scores.masked_fill(~mask, -math.inf).softmax(1) @ v[:, :, None]).flatten(1, 2)
+
+
+@grouped_attention.mistake(hint=2)
 def softmax_over_the_queries(q, k, v, mask):
     """The softmax runs over the queries: it runs over the keys, the last axis."""
 
@@ -196,6 +327,31 @@ def scale_of_the_pocket_model(q, k, v, mask):
     return _by_hand(q, k, v, mask, weights=lambda q, k, mask: _weights(q, k, mask, 32**-0.5))
 
 
+@grouped_attention.mistake(hint=3)
+def multiplied_by_the_root(q, k, v, mask):
+    """The scores are multiplied by √d_head: divide by it."""
+    return _by_hand(q, k, v, mask, weights=lambda q, k, mask: _weights(q, k, mask, q.shape[-1] ** 0.5))
+
+
+@grouped_attention.mistake(hint=3)
+def scale_of_the_keys(q, k, v, mask):
+    """The scale is the root of the number of keys: a score sums over the numbers of one head, so it is 1/√d_head."""
+    return _by_hand(q, k, v, mask, weights=lambda q, k, mask: _weights(q, k, mask, k.shape[2] ** -0.5))
+
+
+@grouped_attention.mistake(hint=3)
+def scale_of_the_queries(q, k, v, mask):
+    """The scale is the root of the number of queries: a score sums over the numbers of one head, so it is 1/√d_head."""
+    return _by_hand(q, k, v, mask, weights=lambda q, k, mask: _weights(q, k, mask, q.shape[2] ** -0.5))
+
+
+@grouped_attention.mistake(hint=3)
+def scale_of_the_group(q, k, v, mask):
+    """The scale has G in it: a group makes the matrix taller, and a score still sums over d_head numbers."""
+    width = q.shape[1] // k.shape[1] * q.shape[-1]
+    return _by_hand(q, k, v, mask, weights=lambda q, k, mask: _weights(q, k, mask, width**-0.5))
+
+
 @grouped_attention.mistake(hint=2)
 def mask_ignored(q, k, v, mask):
     """The mask is not used: hidden keys get weight, too."""
@@ -212,6 +368,84 @@ def mask_upside_down(q, k, v, mask):
 def causal_whatever_the_mask(q, k, v, mask):
     """A causal mask is made here, whatever `mask` says: the caller knows where queries and keys stand."""
     return _by_hand(q, k, v, torch.ones_like(mask).tril())
+
+
+@grouped_attention.mistake(hint=2)
+def causal_from_the_end(q, k, v, mask):
+    """A causal mask is made here that ends at the last key, whatever `mask` says: the caller knows what is hidden."""
+    return _by_hand(q, k, v, torch.ones_like(mask).tril(k.shape[2] - q.shape[2]))
+
+
+@grouped_attention.mistake(hint=2)
+def mask_added(q, k, v, mask):
+    """The mask is added to the scores, so that allowed ones are 1 higher: fill hidden ones with −infinity."""
+
+    def weights(q, k, mask):
+        return (q @ k.mT / q.shape[-1] ** 0.5 + mask).softmax(-1)
+
+    return _by_hand(q, k, v, mask, weights=weights)
+
+
+@grouped_attention.mistake(hint=2)
+def filled_with_minus_ten(q, k, v, mask):
+    """Hidden scores are a number like −10, and allowed ones can be lower: fill them with −infinity."""
+
+    def weights(q, k, mask):
+        return (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -10).softmax(-1)
+
+    return _by_hand(q, k, v, mask, weights=weights)
+
+
+@grouped_attention.mistake(hint=2)
+def filled_with_minus_a_hundred(q, k, v, mask):
+    """Hidden scores are a number like −100, and allowed ones can be lower: fill them with −infinity."""
+
+    def weights(q, k, mask):
+        return (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -100).softmax(-1)
+
+    return _by_hand(q, k, v, mask, weights=weights)
+
+
+@grouped_attention.mistake(hint=2)
+def softmax_over_the_texts(q, k, v, mask):
+    """The softmax runs over the texts of the batch, axis 0: it runs over the keys, the last axis."""
+
+    def weights(q, k, mask):
+        return (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -math.inf).softmax(0)
+
+    return _by_hand(q, k, v, mask, weights=weights)
+
+
+@grouped_attention.mistake(hint=3)
+def exponentials_alone(q, k, v, mask):
+    """The weights are exponentials that do not sum to 1: divide by their sum over the keys, or call softmax."""
+
+    def weights(q, k, mask):
+        return (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -math.inf).exp()
+
+    return _by_hand(q, k, v, mask, weights=weights)
+
+
+@grouped_attention.mistake(hint=3)
+def overflow(q, k, v, mask):
+    """The exponentials are divided by their sum, and with scores of hundreds they become infinite or all 0: subtract
+    the largest score of the row before, or call softmax."""
+
+    def weights(q, k, mask):
+        exps = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -math.inf).exp()
+        return exps / exps.sum(-1, keepdim=True)
+
+    return _by_hand(q, k, v, mask, weights=weights)
+
+
+@grouped_attention.mistake(hint=3)
+def sigmoid(q, k, v, mask):
+    """Each score goes through a sigmoid, so that weights do not sum to 1: a softmax over the keys is meant."""
+
+    def weights(q, k, mask):
+        return (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -math.inf).sigmoid()
+
+    return _by_hand(q, k, v, mask, weights=weights)
 
 
 @grouped_attention.mistake(hint=2)
@@ -270,6 +504,14 @@ def broadcast_over_groups(q, k, v, mask):
     scores = grouped @ k.unsqueeze(2).transpose(-2, -1) * q.shape[-1] ** -0.5
     weights = torch.where(mask, scores, -torch.inf).softmax(-1)
     return (weights @ v.unsqueeze(2)).flatten(1, 2)
+
+
+@grouped_attention.accepted
+def with_a_taller_mask(q, k, v, mask):
+    kv_heads, group = k.shape[1], q.shape[1] // k.shape[1]
+    folded = q.reshape(len(q), kv_heads, group * q.shape[2], q.shape[-1])
+    scores = folded @ k.mT / math.sqrt(q.shape[-1])
+    return (scores.masked_fill(~mask.repeat(group, 1), -math.inf).softmax(-1) @ v).reshape(q.shape)
 
 
 @grouped_attention.accepted

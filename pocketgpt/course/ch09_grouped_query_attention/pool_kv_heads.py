@@ -12,7 +12,6 @@ from pocketgpt.course.checking.exercise import exercise
     returns=("weight",),
     sizes={"rows": (8,)},
     choices={"n_kv_heads": (2, 3, 4, 2), "d_head": (5, 4, 3, 6)},
-    gradients=("weight",),
 )
 def pool_kv_heads(
     weight: Float[Tensor, "rows d_model"], n_kv_heads: int, d_head: int
@@ -172,10 +171,90 @@ def heads_of_the_pocket_model(weight, n_kv_heads, d_head):
     return _pooled(weight, n_kv_heads, 32)
 
 
+def _windows(weight, n_kv_heads, d_head, first, last):
+    """The means of the heads first(j, G), …, last(j, G) - 1 for each new head j."""
+    heads = weight.unflatten(0, (-1, d_head))
+    group = len(heads) // n_kv_heads
+    return torch.cat([heads[first(j, group) : last(j, group)].mean(0) for j in range(n_kv_heads)])
+
+
+@pool_kv_heads.mistake(hint=1)
+def overlapping(weight, n_kv_heads, d_head):
+    """The groups overlap: group j begins at head j · G, not at head j."""
+    return _windows(weight, n_kv_heads, d_head, lambda j, group: j, lambda j, group: j + group)
+
+
+@pool_kv_heads.mistake(hint=2)
+def one_head_too_few(weight, n_kv_heads, d_head):
+    """The last head of each group is left out: the end of a slice does not count."""
+    return _windows(weight, n_kv_heads, d_head, lambda j, group: j * group, lambda j, group: (j + 1) * group - 1)
+
+
+@pool_kv_heads.mistake(hint=2)
+def as_many_heads_as_groups(weight, n_kv_heads, d_head):
+    """Each group has n_kv_heads heads here: that is the number of groups, and a group has G."""
+    return _windows(weight, n_kv_heads, d_head, lambda j, group: j * n_kv_heads, lambda j, group: (j + 1) * n_kv_heads)
+
+
+@pool_kv_heads.mistake(hint=1)
+def first_and_last(weight, n_kv_heads, d_head):
+    """Only the first and the last head of each group are averaged: take all of them."""
+    heads = _grouped(weight, n_kv_heads, d_head)
+    return (heads[:, 0] + heads[:, -1]).flatten(0, 1) / 2
+
+
+@pool_kv_heads.mistake(hint=1)
+def groups_in_reverse(weight, n_kv_heads, d_head):
+    """The groups are in reverse order: new head 0 is the mean of the first G heads."""
+    return _grouped(weight, n_kv_heads, d_head).flip(0).mean(1).flatten(0, 1)
+
+
+@pool_kv_heads.mistake(hint=2)
+def three_in_a_group(weight, n_kv_heads, d_head):
+    """Three heads in a group are written into the code: let −1 stand for G."""
+    return weight.unflatten(0, (n_kv_heads, 3, d_head)).mean(1).flatten(0, 1)
+
+
+@pool_kv_heads.mistake(hint=2)
+def two_in_a_group(weight, n_kv_heads, d_head):
+    """Two heads in a group are written into the code: let −1 stand for G."""
+    return weight.unflatten(0, (n_kv_heads, 2, d_head)).mean(1).flatten(0, 1)
+
+
+@pool_kv_heads.mistake(hint=2)
+def coordinates_first(weight, n_kv_heads, d_head):
+    """The rows are cut with the coordinates in front: they lie head after head, (n_kv_heads, G, d_head)."""
+    return weight.unflatten(0, (d_head, n_kv_heads, -1)).mean(2).transpose(0, 1).flatten(0, 1)
+
+
+@pool_kv_heads.mistake(hint=3)
+def heads_beside_each_other(weight, n_kv_heads, d_head):
+    """The new heads are put beside each other, along axis 1: their rows follow each other, along axis 0."""
+    return torch.cat(tuple(_grouped(weight, n_kv_heads, d_head).mean(1)), dim=1)
+
+
+@pool_kv_heads.mistake(hint=3)
+def largest(weight, n_kv_heads, d_head):
+    """This is the largest of a group: take the mean."""
+    return _grouped(weight, n_kv_heads, d_head).amax(1).flatten(0, 1)
+
+
+@pool_kv_heads.mistake(hint=3)
+def merged_in_the_wrong_order(weight, n_kv_heads, d_head):
+    """Heads and coordinates are exchanged before they are merged: the rows of a head stay together."""
+    return _grouped(weight, n_kv_heads, d_head).mean(1).transpose(0, 1).flatten(0, 1)
+
+
 @pool_kv_heads.finished
 def mean_over_the_group(weight, n_kv_heads, d_head):
     groups = weight.unflatten(0, (n_kv_heads, -1, d_head))
     return groups.mean(dim=1).flatten(0, 1)
+
+
+@pool_kv_heads.accepted
+def without_gradients(weight, n_kv_heads, d_head):
+    with torch.no_grad():
+        return weight.unflatten(0, (n_kv_heads, -1, d_head)).mean(1).flatten(0, 1)
 
 
 @pool_kv_heads.accepted

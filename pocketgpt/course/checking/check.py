@@ -11,6 +11,7 @@ import copy
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 from pocketgpt.course.checking.answer import misbehaved, no_answer, remembered
 from pocketgpt.course.checking.compare import Difference, difference
@@ -134,12 +135,17 @@ def named(exercise: Exercise, runs: list[Run]) -> Mistake | None:
 
 def recognize(exercise: Exercise, runs: list[Run], mistakes: Sequence[Mistake]) -> list[Mistake]:
     """The mistakes that give the same value, or raise the same error, in every case."""
-
     return [
         mistake
         for mistake in mistakes
-        if all(compared(exercise, each, run_ours(mistake.function, each.inputs)) is None for each in runs)
+        if all(_alike(exercise, each, run_ours(mistake.function, each.inputs)) for each in runs)
     ]
+
+
+def _alike(exercise: Exercise, mine: Run, mistaken: Run) -> bool:
+    """No difference. A whole number passes for a target that is a float, but not for a mistake whose point that is."""
+    whole = isinstance(mine.value, Integral) == isinstance(mistaken.value, Integral)
+    return whole and compared(exercise, mine, mistaken) is None
 
 
 def inherited(exercise: Exercise) -> list[Mistake]:

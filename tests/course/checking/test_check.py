@@ -147,6 +147,13 @@ def test_a_mistake_that_fits_only_some_cases_is_not_named():
     assert diagnosis.mistake is None
 
 
+def test_a_whole_number_is_not_taken_for_the_mistake_of_a_float():
+    """A mistake that is right but for its type is compared within a tolerance."""
+    right = EXERCISES["cache_bytes"].finished_answer
+    assert diagnose(EXERCISES["cache_bytes"], lambda *sizes: float(right(*sizes))).mistake.name == "a_float"
+    assert diagnose(EXERCISES["cache_bytes"], lambda *sizes: right(*sizes) - 1).mistake is None
+
+
 def test_of_two_mistakes_that_fit_none_is_named():
     def double(x):
         return 2 * x
