@@ -555,9 +555,8 @@ print("alone = batch:", alone == together, " batch = library:", together == libr
 # %%
 guess = predict(...)  # such as "S, 0, 0.8, 1"
 
-measured = (
-    measured_texts()
-)  # from experiments.py: four speakers, three seeds; 64 speeches of Shakespeare
+# From experiments.py: four speakers, three seeds; 64 speeches of Shakespeare.
+measured = measured_texts()
 print("                repeated  surprise  entropy")
 for name in ("T = 0", "T = 0.5", "T = 0.8", "T = 1", "T = 1.5", "T = 2", "Shakespeare"):
     each = measured[name]
