@@ -97,7 +97,7 @@ for temperature in (0.5, 2.0):
 # among the others. A filter takes logits and returns logits; so filters can follow each other.
 #
 # **The numerical traps.** T = 0 divides by zero, and a tiny T in its place overflows in float16, which ends at 65,504. And 4,096 rounded
-# probabilities need not sum to exactly 1, so u can lie above their last sum:
+# probabilities need not sum to exactly 1, so u can lie above their last sum. What T = 0 gives:
 
 # %%
 z = torch.tensor([3.0, 1.0], dtype=torch.float16)
@@ -172,7 +172,8 @@ bars(settings, words, "Low temperature gives to the rich, high temperature to th
 # ### Exercise 11.2 · `keep_top_k` · easy, 5 minutes
 #
 # 1. `logits` has shape (B, V), `k` is at least 1 and may be larger than V.
-# 2. Return (B, V): the k largest logits of each row unchanged and in their places, −∞ at all others. (No two are equal.)
+# 2. Return (B, V): the k largest logits of each row unchanged and in their places, −∞ at all others.
+# 3. Some logits may be −∞ already, from another filter; of the others, no two are equal in a row.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -212,7 +213,7 @@ check.keep_top_k(keep_top_k)
 # 1. `logits` has shape (B, V), 0 < p < 1.
 # 2. Sort each row's probabilities, the largest first. A token stays if those **before** it have less than p together.
 # 3. So the first always stays, the one that crosses p stays, and after a sum of exactly p none does.
-# 4. Return (B, V): logits in the order of the vocabulary, unchanged where a token stays, −∞ elsewhere.
+# 4. Return (B, V): logits in the order of the vocabulary, unchanged where a token stays, −∞ elsewhere. Some may be −∞ already.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -270,7 +271,7 @@ settings = {name: filtered.softmax(-1)[0] for name, filtered in settings.items()
 bars(settings, words, "A filter rules out the tail and gives its share to the others")
 
 # %% [markdown]
-# Move the sliders, and write a text of your own. The temperature comes first here, then the three filters. Which of the filters notices the
+# A × marks a token that is ruled out. Move the sliders, and write a text of your own. The temperature comes first here, then the three filters. Which of the filters notices the
 # temperature?
 #
 # <details><summary>Answer</summary>
@@ -304,9 +305,9 @@ sliders(
 # Lay the probabilities end to end, in the order of the vocabulary. They cover [0, 1), and a number u falls into the slice of one token.
 #
 # 1. `probabilities` has shape (B, V), `u` has shape (B,): one number for each row, 0 ≤ u < 1.
-# 2. Return (B,), whole numbers: the id whose slice contains u. A slice contains its lower end and not its upper end.
+# 2. Return (B,), int64: the id whose slice contains u. A slice contains its lower end and not its upper end.
 # 3. Probabilities of 0 occur, and their tokens are never drawn, also not for u = 0.
-# 4. If rounding leaves the last sum below u, take the last token with a probability above 0.
+# 4. If rounding leaves the last sum at or below u, take the last token with a probability above 0.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -365,8 +366,9 @@ print("10,000 draws, top-k 2:", [round(x, 1) for x in (drawn.bincount(minlength=
 # 1. `model(tokens)` takes ids of shape (1, T) and returns logits (1, T, V). It may be in training mode, in which dropout is on: call
 #    `model.eval()` first.
 # 2. `prompt` is a list of ids. At each step the model reads prompt and new tokens, but only the **last** `context` of them.
-# 3. `choose` takes the logits (1, V) of the last position and returns a tensor (1,): the next id.
-# 4. `stop` is a set of ids. If one of them is chosen, the text ends, and the stop token is not part of it.
+# 3. `choose` takes the logits (1, V) of the last position and returns a tensor (1,): the next id. Call it once at
+#    each step, with logits as the model gives them.
+# 4. `stop` is a set of ids. If one of them is chosen, the text ends: the model is not called again, and the stop token is not part of it.
 # 5. Return the list of new ids, at most `n`, without the prompt. Leave `prompt` as it is.
 #
 # Nothing is learned here: inside `with torch.no_grad():` the model is faster.
@@ -428,9 +430,10 @@ for stop in (set(), {line_break}):
 #
 # 1. `prompts` is a list of lists of ids, of different lengths. `model`, `n`, `choose`, `context` and `stop` are as in 11.5, with B rows.
 # 2. Call the model **at most n times**: one pass gives every row its next token. It takes no mask.
-# 3. Each row's logits are those after its **own** last token. `choose` gets one row of logits for each text.
+# 3. Each row's logits are those after its **own** last token. `choose` is called once at each step, with a row of
+#    logits for each text that still runs (or for all: those of ended texts are ignored).
 # 4. A stop token ends its own row and is left out; the others continue. When all have ended, stop.
-# 5. Return a list of lists, in the order of `prompts`: exactly what each prompt would get alone.
+# 5. Return a list of lists, in the order of `prompts`: what each prompt would get alone, if `choose` leaves nothing to chance.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -552,9 +555,8 @@ print("alone = batch:", alone == together, " batch = library:", together == libr
 # %%
 guess = predict(...)  # such as "S, 0, 0.8, 1"
 
-measured = (
-    measured_texts()
-)  # from experiments.py: four speakers, three seeds; 64 speeches of Shakespeare
+# From experiments.py: four speakers, three seeds; 64 speeches of Shakespeare.
+measured = measured_texts()
 print("                repeated  surprise  entropy")
 for name in ("T = 0", "T = 0.5", "T = 0.8", "T = 1", "T = 1.5", "T = 2", "Shakespeare"):
     each = measured[name]
@@ -651,8 +653,9 @@ forbids = {}
 for name, kept in filtered.items():
     forbids[name] = kept.gather(-1, written[:, None]).isinf().float().mean().item()
     sizes = kept.isfinite().sum(-1)
-    largest = round(sizes.max().item(), -1)
-    print(f"{name}: forbids {forbids[name]:.0%}, keeps {sizes.min()} to about {largest} tokens")
+    rounded = f"about {round(sizes.max().item(), -1)}"
+    largest = sizes.max() if sizes.max() == sizes.min() else rounded
+    print(f"{name}: forbids {forbids[name]:.0%}, keeps {sizes.min()} to {largest} tokens")
 guess.compare(f"{100 * forbids['top-k 40']:.0f}")
 
 # %%
@@ -660,7 +663,7 @@ nucleus_sizes(filtered["top-p 0.9"].isfinite().sum(-1), p=0.9, k=40)
 
 # %% [markdown]
 # More than a quarter, and min-p 0.1 nearly half. Filters do not make text more like the author's. They cut off a tail in which a small model is often wrong, and much of what is
-# rare and right goes with it. "top-p adapts" is true, and the picture says how far: one token alone has 0.9 at 11 % of the places, where the "drop the
+# rare and right goes with it. Top-p does adapt to the place, and the picture says how far: one token alone has 0.9 at 11 % of the places, where the "drop the
 # crossing token" mistake would leave nothing. At the median place the nucleus has 67 tokens, and at 1 % of the places a thousand or more.
 #
 # And the texts they give, again over four speakers and three seeds:

@@ -14,6 +14,7 @@ from pocketgpt.course.checking.exercise import exercise
     returns=("filtered",),
     sizes={"vocab": (6, 7, 8, 9), "batch": (2, 3, 4, 5)},
     choices={"k": (2, 3, 4, 1, 50)},
+    views=True,  # with k of at least V, the logits themselves are a right answer
 )
 def keep_top_k(logits: Float[Tensor, "batch vocab"], k: int) -> Float[Tensor, "batch vocab"]:
     """The k largest logits of each row unchanged, −∞ at all other tokens."""
@@ -30,6 +31,16 @@ def _(rng):
     filtered_before[:, ::2] = -math.inf
     yield filtered_before, 2
     yield 40 + torch.randn(4, 5, generator=rng), 3  # a 0 would be the smallest of all
+    yield 100.0 * (1 + torch.rand(3, 6, generator=rng).argsort(dim=-1)), 3  # most probabilities are 0 in float32
+    yield torch.randn(3, 7, generator=rng, dtype=torch.float64), 3
+
+
+@keep_top_k.demand
+def _(call, inputs):
+    logits, kept = inputs[0], call().value
+    if not torch.equal(kept[kept.isfinite()], logits[kept.isfinite()]):
+        return "The logits that stay are rounded: return them unchanged, in the dtype of `logits`."
+    return None
 
 
 def _kept(logits, k, other=-math.inf):
@@ -103,6 +114,14 @@ def probabilities_cut(logits, k):
 def only_the_kept(logits, k):
     """Only the k values are returned, and nobody knows whose they are: return the whole row, each in its place."""
     return logits.topk(min(k, logits.shape[-1]), dim=-1).values
+
+
+@keep_top_k.mistake(hint=1)
+def threshold_on_probabilities(logits, k):
+    """Probabilities are compared, and those of unlikely tokens are all rounded to 0, so more than k tokens stay:
+    compare the logits."""
+    p = logits.softmax(dim=-1)
+    return logits.masked_fill(p < p.topk(min(k, logits.shape[-1]), dim=-1).values[:, -1:], -math.inf)
 
 
 @keep_top_k.mistake(hint=1)

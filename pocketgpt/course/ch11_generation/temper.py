@@ -1,5 +1,7 @@
 """Exercise `temper`: probabilities of the next token at a temperature."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -28,6 +30,12 @@ def _(rng):
     yield 300 + 100 * torch.randn(2, 6, generator=rng), 0.1  # exp overflows without the maximum
     distinct = torch.rand(3, 6, generator=rng).argsort(dim=-1)
     yield (3 + distinct / 4).half(), 0.0  # float16 ends at 65,504
+    yield (20 + distinct / 4).half(), 0.0  # as large as a trained model's: 0.0004 in place of 0 overflows, too
+    neighbors = torch.randn(3, 6, generator=rng)
+    neighbors[:, 4] = neighbors.amax(dim=-1) + 1
+    neighbors[:, 1] = torch.nextafter(neighbors[:, 4], torch.tensor(math.inf))
+    yield neighbors, 0.0  # no small number tells them apart in float32
+    yield torch.randn(3, 4, generator=rng) / 8, 0.15  # low, and not 0
 
 
 def _right(logits, temperature):
@@ -48,6 +56,19 @@ def tiny_instead_of_zero(logits, temperature):
     """A tiny number in place of temperature 0 overflows in float16, where logits / 1e-8 is infinite: give 0 a line of
     its own."""
     return (logits / max(temperature, 1e-8)).softmax(dim=-1)
+
+
+@temper.mistake(hint=1)
+def small_instead_of_zero(logits, temperature):
+    """A small number in place of temperature 0 overflows in float16, and two logits that are close share the
+    probability: give 0 a line of its own."""
+    return (logits / max(temperature, 1e-4)).softmax(dim=-1)
+
+
+@temper.mistake(hint=1)
+def low_taken_for_zero(logits, temperature):
+    """A low temperature is treated as 0: only 0 itself puts everything on the largest."""
+    return _right(logits, 0 if temperature < 0.2 else temperature)
 
 
 @temper.mistake(hint=1)

@@ -6,9 +6,12 @@ import torch
 from torch import nn
 
 from pocketgpt.course.ch11_generation.shared import (
+    InTurn,
     ToyModel,
+    depends_on_the_scale,
     drawn_ids,
     greedy,
+    near_the_best,
     second_best,
     stop_at,
     written_freely,
@@ -35,13 +38,22 @@ def write(model: nn.Module, prompt: list[int], n: int, choose: Callable, context
 
 @write.inputs
 def _(rng):
-    def case(length, n, choose, context, place=None):
+    def case(length, n, choose, context, place=None, ends=False):
         while True:  # until the text is varied, and the stop token is met for the first time at that place
             seed, prompt = int(torch.randint(2**31, (), generator=rng)), drawn_ids(rng, length)
             free = written_freely(seed, prompt, n, choose, context)
+            if choose is near_the_best and not depends_on_the_scale(seed, prompt, n, choose, context):
+                continue
             if len(set(free)) >= min(n, 3) and (place is None or free[place] not in [*free[:place], *prompt]):
                 break
-        return ToyModel(seed), prompt, n, choose, context, set() if place is None else stop_at(free, place)
+        return (
+            ToyModel(seed, place + 1 if ends else None),
+            prompt,
+            n,
+            choose,
+            context,
+            set() if place is None else stop_at(free, place),
+        )
 
     yield case(3, 4, greedy, 16)
     yield case(5, 7, second_best, 16)
@@ -51,6 +63,12 @@ def _(rng):
     yield case(4, 8, greedy, 16, place=3)
     yield case(3, 7, second_best, 5, place=4)
     yield case(4, 5, greedy, 16, place=0)
+    yield case(3, 7, greedy, 16, place=2, ends=True)  # no pass of the model after the stop token
+    yield case(4, 8, near_the_best, 16)
+    yield case(2, 9, near_the_best, 6)
+    yield case(4, 6, InTurn(), 16)
+    yield case(3, 7, InTurn(), 5)
+    yield case(3, 8, InTurn(), 16, place=2)  # after the stop token, another would be chosen
     yield case(3, 0, greedy, 16)
 
 
@@ -131,6 +149,52 @@ def stop_token_skipped(model, prompt, n, choose, context, stop):
     """A stop token is left out, and the writing continues: it ends the text."""
     new = _new(model, prompt, n, choose, context, stop, end=False)
     return [token for token in new if token not in stop]
+
+
+@write.mistake(hint=3)
+def stop_continues(model, prompt, n, choose, context, stop):
+    """After a stop token the model is called again, and the text may go on: the first stop token ends it, so leave the
+    loop with `break`."""
+    model.eval()
+    new = []
+    for _ in range(n):
+        token = int(choose(model(torch.tensor([(prompt + new)[-context:]]))[:, -1]))
+        if token not in stop:
+            new.append(token)
+    return new
+
+
+@write.mistake(hint=3)
+def cut_afterwards(model, prompt, n, choose, context, stop):
+    """All n tokens are written first and the text is cut afterwards: the stop token ends the writing itself."""
+    new = _new(model, prompt, n, choose, context, stop, end=False)
+    return new[: next((i for i, token in enumerate(new) if token in stop), n)]
+
+
+@write.mistake(hint=2)
+def softmax_before_choose(model, prompt, n, choose, context, stop):
+    """`choose` is given probabilities: it takes the logits, unchanged, and does the rest itself."""
+    return _new(model, prompt, n, lambda logits: choose(logits.softmax(dim=-1)), context, stop)
+
+
+@write.mistake(hint=2)
+def all_positions_to_choose(model, prompt, n, choose, context, stop):
+    """`choose` is given the logits of all positions: it takes those of the last one, (1, V)."""
+    model.eval()
+    new = []
+    for _ in range(n):
+        token = int(choose(model(torch.tensor([(prompt + new)[-context:]]))[0])[-1])
+        if token in stop:
+            break
+        new.append(token)
+    return new
+
+
+@write.mistake(hint=2)
+def choose_called_twice(model, prompt, n, choose, context, stop):
+    """`choose` is called twice at a step: a choice that draws gives another token the second time, so call it once and
+    keep the id."""
+    return _new(model, prompt, n, lambda logits: (choose(logits), choose(logits))[1], context, stop)
 
 
 @write.mistake(hint=3)

@@ -7,9 +7,12 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from pocketgpt.course.ch11_generation.shared import (
+    InTurn,
     ToyModel,
+    depends_on_the_scale,
     drawn_ids,
     greedy,
+    near_the_best,
     second_best,
     stop_at,
     written_freely,
@@ -47,6 +50,10 @@ def _(rng):
             free = [written_freely(seed, prompt, n, choose, context) for prompt in prompts]
             if any(len(set(each)) < min(n, 3) for each in free) or min(map(len, free)) < n:
                 continue
+            if choose is near_the_best and not any(
+                depends_on_the_scale(seed, prompt, n, choose, context) for prompt in prompts
+            ):
+                continue
             if n and len({tuple(each) for each in free}) < len(free):
                 continue
             stop = set() if place is None else stop_at([token for each in free for token in each], row * n + place)
@@ -55,6 +62,15 @@ def _(rng):
             if place is None or (ends[row] == place and all(e >= place + 2 for i, e in enumerate(ends) if i != row)):
                 return ToyModel(seed, n), prompts, n, choose, context, stop
 
+    def all_end(lengths, n, choose, context, places):
+        while True:  # until each row ends at its place; the model may not be called again after the last
+            seed, prompts = int(torch.randint(2**31, (), generator=rng)), [drawn_ids(rng, each) for each in lengths]
+            free = [written_freely(seed, prompt, n, choose, context) for prompt in prompts]
+            stop = {each[place] for each, place in zip(free, places, strict=True)}
+            ends = tuple(next(i for i, token in enumerate(each) if token in stop) for each in free)
+            if ends == places:
+                return ToyModel(seed, max(places) + 1), prompts, n, choose, context, stop
+
     yield case((2, 4), 3, greedy, 16)
     yield case((5, 2, 3), 6, second_best, 16)
     yield case((3, 8, 5), 7, greedy, 6)  # rows that outgrow the context, one of them at once
@@ -62,6 +78,11 @@ def _(rng):
     yield case((2, 5, 4), 7, second_best, 7, place=1)
     yield case((4, 1), 5, greedy, 16, place=0)
     yield case((4,), 4, greedy, 16)
+    yield case((5, 3, 2), 7, near_the_best, 16)
+    yield case((2, 6), 8, near_the_best, 7)
+    yield case((3, 5, 2), 6, InTurn(3), 16)
+    yield case((4, 2, 6), 7, InTurn(3), 6, place=1)  # a row that has ended would go on with another token
+    yield all_end((5, 2, 3), 8, greedy, 16, places=(1, 3, 4))
     yield case((2, 3), 0, greedy, 16)
 
 
@@ -163,6 +184,53 @@ def stop_token_returned(model, prompts, n, choose, context, stop):
     return _new(model, prompts, n, choose, context, stop, keep_stop=True)
 
 
+@write_batch.mistake(hint=3)
+def cut_afterwards(model, prompts, n, choose, context, stop):
+    """All n tokens are written first and the rows are cut afterwards: when all rows have ended, stop calling the
+    model."""
+    free = _new(model, prompts, n, choose, context, stop, end=False)
+    return [row[: next((i for i, token in enumerate(row) if token in stop), n)] for row in free]
+
+
+@write_batch.mistake(hint=2)
+def softmax_before_choose(model, prompts, n, choose, context, stop):
+    """`choose` is given probabilities: it takes the logits, unchanged, and does the rest itself."""
+    return _new(model, prompts, n, lambda logits: choose(logits.softmax(dim=-1)), context, stop)
+
+
+@write_batch.mistake(hint=2)
+def choose_called_for_each_row(model, prompts, n, choose, context, stop):
+    """`choose` is called for one row after the other: give it the logits of all rows at once, (B, V), so that one call
+    is one step."""
+    by_row = lambda logits: torch.cat([choose(logits[i : i + 1]) for i in range(len(logits))])  # noqa: E731
+    return _new(model, prompts, n, by_row, context, stop)
+
+
+@write_batch.mistake(hint=2)
+def padding_outside_of_the_vocabulary(model, prompts, n, choose, context, stop):
+    """The padding is no id of the vocabulary, so the embedding raises an error: pad with any id, such as 0."""
+    model.eval()
+    rows = [torch.tensor(prompt[-context:]) for prompt in prompts]
+    if n:
+        model(pad_sequence(rows, batch_first=True, padding_value=-1))
+    return _new(model, prompts, n, choose, context, stop)
+
+
+@write_batch.mistake(hint=3)
+def stop_skipped_in_its_row(model, prompts, n, choose, context, stop):
+    """A row leaves its stop token out and goes on: it has ended, and gets no further token."""
+    model.eval()
+    new = [[] for _ in prompts]
+    for _ in range(n):
+        rows = [torch.tensor((prompt + more)[-context:]) for prompt, more in zip(prompts, new, strict=True)]
+        logits = model(pad_sequence(rows, batch_first=True))
+        chosen = choose(torch.stack([logits[i, len(row) - 1] for i, row in enumerate(rows)])).tolist()
+        for more, token in zip(new, chosen, strict=True):
+            if token not in stop:
+                more.append(token)
+    return new
+
+
 @write_batch.mistake(hint=1)
 def prompts_returned(model, prompts, n, choose, context, stop):
     """The prompts are returned as well: return the new tokens alone."""
@@ -242,6 +310,9 @@ def all_rows_to_the_end(model, prompts, n, choose, context, stop):
     model.eval()
     texts = [list(prompt) for prompt in prompts]
     for _ in range(n):
+        new = [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
+        if all(stop.intersection(row) for row in new):
+            break
         rows = [text[-context:] for text in texts]
         longest = max(len(row) for row in rows)
         logits = model(torch.tensor([row + [0] * (longest - len(row)) for row in rows]))
@@ -271,4 +342,6 @@ def with_a_flag_for_each_row(model, prompts, n, choose, context, stop):
             done[i] = done[i] or token in stop
             if not done[i]:
                 new[i].append(token)
+        if all(done):
+            break
     return new

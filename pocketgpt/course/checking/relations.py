@@ -115,6 +115,8 @@ def _factor(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str
     if not _all_equal(exercise, [(got.double(), wanted.double() * c) for (got, wanted), c in zip(pairs, factors)]):  # noqa: B905
         return None
     if _constant(factors):
+        if f"{factors[0]:.4g}" == "1":  # the dtype is wrong, not the values
+            return None
         if abs(factors[0]) < 1e-6:
             return f"Every value of your `{name}` is 0."
         turned = f"Every sign of your `{name}` is turned."

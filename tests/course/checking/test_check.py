@@ -415,3 +415,13 @@ def test_the_case_shown_has_no_axis_of_size_one_if_another_is_wrong():
 def test_a_dictionary_of_tensors_is_shown_by_its_shapes():
     message = said("multi_head_attention", lambda x, weights, n_heads: x + 1)
     assert "`weights` with 4 tensors of shape (" in message and "tensor([" not in message
+
+
+def test_right_values_of_another_dtype_are_not_a_factor():
+    def draw(probabilities, u):
+        sums = probabilities.cumsum(dim=-1)
+        return (sums <= u[:, None] * sums[:, -1:]).sum(dim=-1).float()
+
+    message = said("draw", draw)
+    assert "times what it should be" not in message
+    assert "dtype" in message
