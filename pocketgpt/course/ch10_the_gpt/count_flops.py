@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pocketgpt.course.ch10_the_gpt.shared import drawn_config, model, model_shapes
+from pocketgpt.course.ch10_the_gpt.shared import drawn_config, mixed_config, model, model_shapes
 from pocketgpt.course.checking.exercise import exercise
 
 
@@ -29,6 +29,8 @@ def _(rng):
         ("pocket", 2, True, 4),
     ]:
         yield drawn_config(rng, kind, layers, tied), seq
+    yield mixed_config(rng, 2, "learned"), 8
+    yield mixed_config(rng, 3, "rope"), 10
 
 
 def _matrices(config):

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pocketgpt.course.ch10_the_gpt.shared import drawn_config, model_shapes
+from pocketgpt.course.ch10_the_gpt.shared import drawn_config, mixed_config, model_shapes
 from pocketgpt.course.checking.exercise import exercise
 
 
@@ -49,6 +49,8 @@ def _(rng):
         ("pocket", 2, True),
     ]:
         yield (drawn_config(rng, kind, layers, tied),)
+    yield (mixed_config(rng, 3, "learned"),)
+    yield (mixed_config(rng, 2, "rope"),)
 
 
 def _parts(config):

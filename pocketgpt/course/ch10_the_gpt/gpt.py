@@ -18,6 +18,7 @@ from pocketgpt.course.ch10_the_gpt.shared import (
     drawn_rope,
     drawn_weights,
     linear,
+    mixed_config,
     model,
     model_shapes,
     norm,
@@ -26,7 +27,15 @@ from pocketgpt.course.ch10_the_gpt.shared import (
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=3, returns=("logits",), replaces="whole_model", seconds=20.0, tolerance=1e-3)
+@exercise(
+    points=3,
+    returns=("logits",),
+    replaces="whole_model",
+    seconds=20.0,
+    tolerance=1e-3,
+    dtype=torch.float32,
+    gradients=("weights",),
+)
 def gpt(tokens: Tensor, weights: dict[str, Tensor], config: Any) -> Float[Tensor, "batch seq vocab"]:
     """A model of PyTorch's operators; tests hold it equal to transformers' LlamaForCausalLM and GPT2LMHeadModel."""
     return model(tokens, weights, config)
@@ -45,6 +54,10 @@ def _(rng):
         ("pocket", True, 2, 8),
     ]:
         config = drawn_config(rng, kind, tied=tied)
+        tokens = torch.randint(config.vocab_size, (batch, seq), generator=rng)
+        yield tokens, drawn_weights(rng, model_shapes(config)), config
+    for positions, batch, seq in [("learned", 2, 5), ("rope", 3, 6)]:
+        config = mixed_config(rng, 2, positions)
         tokens = torch.randint(config.vocab_size, (batch, seq), generator=rng)
         yield tokens, drawn_weights(rng, model_shapes(config)), config
     many = Config(  # blocks.1 and blocks.10

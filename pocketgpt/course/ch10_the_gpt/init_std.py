@@ -19,6 +19,8 @@ def init_std(name: str, n_layers: int) -> float:
 NAMES = (
     "embedding.weight",
     "positions.embedding.weight",
+    "embedding_norm.weight",
+    "embedding_norm.bias",
     "blocks.{}.mixer_norm.weight",
     "blocks.{}.mixer_norm.bias",
     "blocks.{}.mixer.q_proj.weight",

@@ -4,7 +4,7 @@
 and GPT-2. Their options are the ways in which a mistake differs from them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -66,6 +66,23 @@ class Config:
 
 KINDS = ("llama", "gpt2", "brain", "pocket")
 """The four columns of the chapter's table."""
+
+
+def mixed_config(rng: torch.Generator, n_layers: int, positions: str) -> Config:
+    """What none of the four has: heads that are together wider or narrower than d_model, weights in the norm after the
+    embedding, SwiGLU with biases, and o_proj with a bias where q, k and v have none, or the other way round."""
+    learned = positions == "learned"
+    config = drawn_config(rng, "llama", n_layers)
+    return replace(
+        config,
+        d_model=config.d_model + (6 if learned else -4),
+        mixer=replace(config.mixer, bias=learned, output_bias=not learned),
+        feedforward=replace(config.feedforward, bias=True),
+        positions=positions,
+        norm="layernorm" if learned else "rmsnorm",
+        norm_bias=learned,
+        embedding_norm=True,
+    )
 
 
 def drawn_config(rng: torch.Generator, kind: str, n_layers: int | None = None, tied: bool | None = None) -> Config:
