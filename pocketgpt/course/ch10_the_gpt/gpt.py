@@ -1,6 +1,7 @@
 """Exercise `gpt`: the whole model, from its weights by name."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -58,6 +59,7 @@ def _(rng):
         yield tokens, drawn_weights(rng, model_shapes(config)), config
     for positions, batch, seq in [("learned", 2, 5), ("rope", 3, 6)]:
         config = mixed_config(rng, 2, positions)
+        config = replace(config, feedforward=replace(config.feedforward, bias=False))  # as `feed_forward` has it
         tokens = torch.randint(config.vocab_size, (batch, seq), generator=rng)
         yield tokens, drawn_weights(rng, model_shapes(config)), config
     many = Config(  # blocks.1 and blocks.10

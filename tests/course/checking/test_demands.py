@@ -79,7 +79,7 @@ def test_a_gradient_that_is_cut_on_one_way_is_seen():
 
 def test_a_model_without_a_gradient_of_its_weights_is_seen():
     message = said("gpt", torch.no_grad()(finished("gpt")))
-    assert 'no gradient reaches `weights["embedding.weight"]`' in message
+    assert 'no gradient reaches `weights["' in message
 
 
 def test_logits_of_another_dtype_are_seen():
