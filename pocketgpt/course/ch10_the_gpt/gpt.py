@@ -289,6 +289,50 @@ def final_norm_after_each_block(tokens, weights, config):
     return linear(x, {"head.weight": weights.get("head.weight", weights["embedding.weight"])}, "head")
 
 
+def _lost(config):
+    """The error of a block that does not find its tensors."""
+    return KeyError("mixer_norm.weight" if config.norm_weight else "mixer.q_proj.weight")
+
+
+@gpt.mistake(hint=2)
+def names_not_cut(tokens, weights, config):
+    """A block does not find its tensors. It looks for names such as "mixer.q_proj.weight", so cut "blocks.0." off, the
+    dot included, and pass this dictionary and not `weights`."""
+    raise _lost(config)
+
+
+@gpt.mistake(hint=3)
+def four_blocks(tokens, weights, config):
+    """There are always four blocks here: their number is config.n_layers."""
+    if config.n_layers < 4:
+        raise _lost(config)
+    return model(tokens, weights, config, blocks=range(4))
+
+
+@gpt.mistake(hint=1)
+def norm_that_is_not_there(tokens, weights, config):
+    """The norm after the embedding is looked up in every model: only where `config.embedding_norm` is True."""
+    if not config.embedding_norm:
+        raise KeyError("embedding_norm.weight")
+    return model(tokens, weights, config)
+
+
+@gpt.mistake(hint=1)
+def embedding_norm_before_the_positions(tokens, weights, config):
+    """The norm after the embedding comes before the learned positions: add the positions first."""
+    if not (config.embedding_norm and config.positions == "learned"):
+        return model(tokens, weights, config)
+    table = weights["positions.embedding.weight"][: tokens.shape[1]]
+    return model(
+        tokens,
+        weights,
+        config,
+        embed=lambda x: norm(x, weights, "embedding_norm", config) + table,
+        positions=False,
+        first=False,
+    )
+
+
 @gpt.finished
 def from_operators(tokens, weights, config):
     mixer, learned, activation = config.mixer, config.positions == "learned", config.feedforward.activation

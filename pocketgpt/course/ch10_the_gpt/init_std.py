@@ -211,6 +211,29 @@ def head_not_drawn(name, n_layers):
     return 0.0 if name == "head.weight" else _std(name, n_layers)
 
 
+@init_std.mistake(hint=1)
+def variances(name, n_layers):
+    """This is the variance, the square: return the standard deviation."""
+    return _std(name, n_layers) ** 2
+
+
+@init_std.mistake(hint=3)
+def biases_of_outputs_drawn(name, n_layers):
+    """The bias of o_proj or of down_proj is drawn: look at the end of the name before you look for "o_proj" in it."""
+    return _std(
+        name,
+        n_layers,
+        drawn=lambda name: _is_matrix(name) or name.endswith(("o_proj.bias", "down_proj.bias")),
+        writes=lambda name: "o_proj" in name or "down_proj" in name,
+    )
+
+
+@init_std.mistake(hint=3)
+def norm_of_the_embedding_drawn(name, n_layers):
+    """The norm after the embedding is drawn: "embedding_norm" begins like the embedding, and is a norm."""
+    return 0.02 if name.startswith("embedding") else _std(name, n_layers)
+
+
 @init_std.finished
 def by_the_end_of_the_name(name, n_layers):
     if "norm" in name or name.endswith(".bias"):

@@ -337,7 +337,8 @@ def save_my_gpt(overwrite: bool = False) -> ModuleType:
             beside.write_text(text, encoding="utf-8")
         said = f"{FILE} is written: {len(text.splitlines())} lines."
     except (OSError, PocketError) as problem:
-        said = f"{FILE} cannot be written here ({getattr(problem, 'strerror', None) or problem}): the model lives in this notebook only."
+        reason = getattr(problem, "strerror", None) or problem
+        said = f"{FILE} cannot be written here ({reason}): the model lives in this notebook only."
     print(said)
     _say(parts)
     module = ModuleType("my_gpt")
