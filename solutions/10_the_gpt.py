@@ -75,7 +75,7 @@ recall(10)
 # %%
 folder = asset("pocket-shakespeare")
 for name, value in json.loads((folder / "config.json").read_text()).items():
-    if name in ("vocab_size", "d_model", "n_layers", "mixer", "feedforward", "tie_embeddings"):
+    if name not in ("norm_order", "causal", "dropout"):
         print(f"{name:15} {value}")
 
 # %%
@@ -162,7 +162,7 @@ def linear(x: torch.Tensor, weights: dict[str, torch.Tensor], name: str) -> torc
 
 def norm(x: torch.Tensor, weights: dict[str, torch.Tensor], name: str, config) -> torch.Tensor:
     """RMSNorm or LayerNorm, as the config says. Without weights the scale is 1."""
-    scale = weights.get(f"{name}.weight", x.new_ones(x.shape[-1]))
+    scale = weights[f"{name}.weight"] if config.norm_weight else x.new_ones(x.shape[-1])
     if config.norm == "rmsnorm":
         return rms_norm(x, scale, config.norm_eps)
     shift = weights.get(f"{name}.bias", x.new_zeros(x.shape[-1]))
@@ -247,12 +247,14 @@ transformer_block = yours("transformer_block")
 # %% [markdown]
 # ### Exercise 10.2 · `gpt` · medium, 25 minutes
 #
-# 1. `tokens` has shape (B, T). Return the logits of all positions, (B, T, vocab): no softmax.
+# 1. `tokens` has shape (B, T). Return the logits of all positions, (B, T, vocab): no softmax, in the
+#    dtype of the weights, and with a gradient for each of them.
 # 2. The stream begins as the rows of `weights["embedding.weight"]` at the tokens.
 # 3. If `config.positions` is "learned", add the table `weights["positions.embedding.weight"]`, with position 0 at the first token
 #    (your `add_positions(x, table, start)`), and give the blocks `None` for `rope`. If it is "rope", add nothing: the blocks get
 #    `(cos, sin)` of position times frequency, with `rope_frequencies(config.mixer.d_head, config.rope.theta)`.
-# 4. If `config.embedding_norm` is True, the stream passes through `norm` with the name "embedding_norm" before the blocks.
+# 4. If `config.embedding_norm` is True, the stream, positions included, passes through `norm` with the name
+#    "embedding_norm" before the blocks.
 # 5. `config.n_layers` blocks, one after the other. Block i gets the tensors whose names begin with "blocks.i.", under the
 #    names without that.
 # 6. Then `norm` with the name "final_norm", then the head: `weights["head.weight"]` if there is one, else the embedding; both are
@@ -385,7 +387,7 @@ for n, what in ((1, "right"), (0, "not shifted"), (2, "twice"), (-1, "the wrong 
 #
 # ### Exercise 10.4 · `count_parameters` · medium, 15 minutes
 #
-# From the config alone:
+# From the numbers in the config alone, without a model to count on:
 #
 # 1. The embedding has vocab_size rows. A head of its own has as many, where `tie_embeddings` is False; tied, it counts once.
 # 2. A table of positions with `max_seq_len` rows, where `positions` is "learned". RoPE has no parameters.
@@ -481,15 +483,15 @@ parameters_by_part(counted, "A small model with a large vocabulary is mostly emb
 #
 # GPT-2's rule for a new model. `name` is the name of a tensor, as above, and `n_layers` the number of blocks.
 #
-# 1. Matrices (embedding, positions, head, projections) are drawn from a normal distribution with mean 0. Return its standard
+# 1. Matrices ("embedding.weight", positions, head, projections) are drawn from a normal distribution with mean 0. Return its standard
 #    deviation: 0.02.
 # 2. Except for the two matrices of a block that **write into the stream**, those that come last in attention and in the feed-forward:
 #    0.02/√(2 · n_layers).
 # 3. Biases start at 0 and weights of norms at 1. They are not drawn: return 0.0.
 #
 # Why rule 2: the stream is a sum of 2 · n_layers additions, and sizes of independent numbers add up as squares. Measured on new models of
-# this width with 4, 12 and 48 blocks: after the last block the stream is 1.9, 2.1 and 2.0 times as long as before the first. With 0.02
-# everywhere it is 5.8, 12 and 26 times as long.
+# this width with 4, 12 and 48 blocks: after the last block the stream is about twice as long as before the first, whatever the
+# depth. With 0.02 everywhere it is about 6, 12 and 25 times as long.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -715,11 +717,11 @@ symptoms("gpt")
 symptoms("transformer_block")
 
 # %% [markdown]
-# **It notices** whatever is done to the stream: an addition forgotten (10.28 and 8.37), norms exchanged (8.45), blocks backward
+# **It notices** most of what is done to the stream: an addition forgotten (10.28 and 8.37), norms exchanged (8.45), blocks backward
 # (13.98), the last norm missing (7.21). A feed-forward beside attention (4.67) is milder; models trained that way exist, such as GPT-J.
 # Only one mistake leaks.
 #
-# **It does not notice** what it does not have: biases, learned positions, an untied head, a twelfth block. Nor log-probabilities in place of
+# **It does not notice** what it does not have: biases, learned positions, an untied head, a twelfth block, another eps. Nor log-probabilities in place of
 # logits, since a second log_softmax changes nothing; and LayerNorm in place of RMSNorm costs 0.01. The checks find all of them, because they
 # draw four kinds of configs.
 #
@@ -730,7 +732,7 @@ symptoms("transformer_block")
 mine = save_my_gpt()
 
 # %% [markdown]
-# Open `my_gpt.py` in the file browser at the left, and read it from top to bottom: it is the whole model. Above each function is its chapter, and
+# Open `my_gpt.py` in the file browser at the left, and read it from top to bottom: it is the whole model. Above each function and its helpers is its chapter, and
 # whether it is yours or a stand-in. It imports nothing of this course. When you have solved more exercises, run the cell again; changes
 # that you made by hand are never overwritten.
 #
@@ -746,7 +748,7 @@ print(pocket_tokenizer().decode(mine.write(prompt, weights, config, new_tokens=4
 
 # %% [markdown]
 # It always takes the most probable token, so it writes the same text each time. Chapter 11 is about choosing. Later chapters find this file
-# with `my_gpt()`.
+# with `my_gpt()` of the lab.
 #
 # ## 7 · What to remember
 #
@@ -761,14 +763,14 @@ print(pocket_tokenizer().decode(mine.write(prompt, weights, config, new_tokens=4
 # <details><summary>1. You load weights from a file without "head.weight" into a model with a head of its own, and ignore the warning about a missing
 # name. What is the loss?</summary>
 #
-# Near ln V: the stream is good, and the random head makes random scores of it. With three random heads we measured 8.1 to 8.3. It
+# Near ln V: the stream is good, and the random head makes random scores of it. With three random heads we measured 8.1 to 8.4. It
 # looks like a model that was never trained.
 #
 # </details>
 # <details><summary>2. `blocks = [block] * 4` in place of four new blocks. What do you see in the number of parameters, and in the loss of
 # trained weights?</summary>
 #
-# All four are the same module, so three blocks are missing in the count: 1,180,800 for the pocket model. When four blocks' weights are
+# All four are the same module, so the count has three blocks too few: 1,180,800 parameters in the pocket model. When four blocks' weights are
 # loaded, each overwrites the one before, and the last block runs four times: 9.49 in the table above.
 #
 # </details>

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pocketgpt.course.ch10_the_gpt.shared import drawn_config, model, model_shapes
+from pocketgpt.course.ch10_the_gpt.shared import drawn_config, mixed_config, model, model_shapes
 from pocketgpt.course.checking.exercise import exercise
 
 
@@ -29,6 +29,8 @@ def _(rng):
         ("pocket", 2, True, 4),
     ]:
         yield drawn_config(rng, kind, layers, tied), seq
+    yield mixed_config(rng, 2, "learned"), 8
+    yield mixed_config(rng, 3, "rope"), 10
 
 
 def _matrices(config):
@@ -180,6 +182,32 @@ def width_of_one_head(config, seq):
 def a_float(config, seq):
     """The number is right, and a float: division with `/` makes one. Return an int."""
     return float(_total(config, seq))
+
+
+@count_flops.mistake(hint=2)
+def attention_as_wide_as_the_model(config, seq):
+    """Attention is counted as d_model wide: its heads together have n_heads · d_head numbers, which another config may
+    choose differently."""
+    return _total(config, seq, seen=config.d_model / (config.mixer.n_heads * config.mixer.d_head))
+
+
+@count_flops.mistake(hint=1)
+def head_of_the_last_token(config, seq):
+    """The head is multiplied for the last token only: it gives logits at every position."""
+    return _total(config, seq, head=0) + 2 * config.vocab_size * config.d_model
+
+
+@count_flops.mistake(hint=2)
+def longest_text(config, seq):
+    """Attention is counted over max_seq_len keys: the text has seq of them."""
+    without = _total(config, seq, products=0)
+    return without + (_total(config, seq) - without) * config.max_seq_len // seq
+
+
+@count_flops.mistake(hint=2)
+def feed_forward_forgotten(config, seq):
+    """The feed-forward is missing."""
+    return _total(config, seq, matrices=0)
 
 
 @count_flops.finished

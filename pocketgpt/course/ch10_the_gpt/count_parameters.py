@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pocketgpt.course.ch10_the_gpt.shared import drawn_config, model_shapes
+from pocketgpt.course.ch10_the_gpt.shared import drawn_config, mixed_config, model_shapes
 from pocketgpt.course.checking.exercise import exercise
 
 
@@ -49,6 +49,8 @@ def _(rng):
         ("pocket", 2, True),
     ]:
         yield (drawn_config(rng, kind, layers, tied),)
+    yield (mixed_config(rng, 3, "learned"),)
+    yield (mixed_config(rng, 2, "rope"),)
 
 
 def _parts(config):
@@ -248,6 +250,53 @@ def width_of_four(config):
     matrices = 3 if config.feedforward.activation == "swiglu" else 2
     bias = ((matrices - 1) * 4 * config.d_model + config.d_model) * config.feedforward.bias
     return _total(config, matrices=matrices * config.d_model * 4 * config.d_model, feed_forward_biases=bias)
+
+
+@count_parameters.mistake(hint=2)
+def width_of_the_model(config):
+    """The heads are counted as d_model wide: together they have n_heads · d_head rows, which another config may choose
+    differently."""
+    mixer, d = config.mixer, config.d_model
+    narrow = mixer.n_kv_heads * mixer.d_head
+    return _total(config, projections=2 * d * (d + narrow), biases=(d + 2 * narrow) * mixer.bias)
+
+
+@count_parameters.mistake(hint=2)
+def biases_of_keys_and_values_forgotten(config):
+    """Only the bias of q_proj is counted: k_proj and v_proj have one, too, of n_kv_heads · d_head numbers."""
+    return _total(config, biases=config.mixer.n_heads * config.mixer.d_head * config.mixer.bias)
+
+
+@count_parameters.mistake(hint=2)
+def bias_of_down_proj_forgotten(config):
+    """The bias of down_proj is missing: d_model numbers."""
+    return _total(
+        config, feed_forward_biases=_parts(config)["feed-forward biases"] - config.d_model * config.feedforward.bias
+    )
+
+
+@count_parameters.mistake(hint=2)
+def bias_of_the_gate_forgotten(config):
+    """The bias of gate_proj is missing: with SwiGLU, two matrices have d_ff rows."""
+    return _total(config, feed_forward_biases=(config.feedforward.d_ff + config.d_model) * config.feedforward.bias)
+
+
+@count_parameters.mistake(hint=2)
+def output_bias_where_the_others_have_one(config):
+    """The bias of o_proj is counted where `config.mixer.bias` is True: it has a switch of its own, output_bias."""
+    return _total(config, output_bias=config.d_model * config.mixer.bias)
+
+
+@count_parameters.mistake(hint=1)
+def norm_of_the_embedding_forgotten(config):
+    """The norm after the embedding is missing, where `config.embedding_norm` is True."""
+    return _total(config, embedding_norm=0)
+
+
+@count_parameters.mistake(hint=3)
+def norms_of_one_block(config):
+    """The two norms of a block are counted once: they belong to the block, and there are n_layers."""
+    return _total(config, norms=0) + _parts(config)["norms"]
 
 
 @count_parameters.finished

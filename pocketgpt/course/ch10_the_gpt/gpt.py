@@ -1,6 +1,7 @@
 """Exercise `gpt`: the whole model, from its weights by name."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from pocketgpt.course.ch10_the_gpt.shared import (
     drawn_rope,
     drawn_weights,
     linear,
+    mixed_config,
     model,
     model_shapes,
     norm,
@@ -26,7 +28,15 @@ from pocketgpt.course.ch10_the_gpt.shared import (
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=3, returns=("logits",), replaces="whole_model", seconds=20.0, tolerance=1e-3)
+@exercise(
+    points=3,
+    returns=("logits",),
+    replaces="whole_model",
+    seconds=20.0,
+    tolerance=1e-3,
+    dtype=torch.float32,
+    gradients=("weights",),
+)
 def gpt(tokens: Tensor, weights: dict[str, Tensor], config: Any) -> Float[Tensor, "batch seq vocab"]:
     """A model of PyTorch's operators; tests hold it equal to transformers' LlamaForCausalLM and GPT2LMHeadModel."""
     return model(tokens, weights, config)
@@ -45,6 +55,11 @@ def _(rng):
         ("pocket", True, 2, 8),
     ]:
         config = drawn_config(rng, kind, tied=tied)
+        tokens = torch.randint(config.vocab_size, (batch, seq), generator=rng)
+        yield tokens, drawn_weights(rng, model_shapes(config)), config
+    for positions, batch, seq in [("learned", 2, 5), ("rope", 3, 6)]:
+        config = mixed_config(rng, 2, positions)
+        config = replace(config, feedforward=replace(config.feedforward, bias=False))  # as `feed_forward` has it
         tokens = torch.randint(config.vocab_size, (batch, seq), generator=rng)
         yield tokens, drawn_weights(rng, model_shapes(config)), config
     many = Config(  # blocks.1 and blocks.10
@@ -272,6 +287,50 @@ def final_norm_after_each_block(tokens, weights, config):
         x = block(x, of_block(weights, i), drawn_rope(config, tokens.shape[1]), config)
         x = norm(x, {f"final_norm.{name}": weight for name, weight in names.items()}, "final_norm", config)
     return linear(x, {"head.weight": weights.get("head.weight", weights["embedding.weight"])}, "head")
+
+
+def _lost(config):
+    """The error of a block that does not find its tensors."""
+    return KeyError("mixer_norm.weight" if config.norm_weight else "mixer.q_proj.weight")
+
+
+@gpt.mistake(hint=2)
+def names_not_cut(tokens, weights, config):
+    """A block does not find its tensors. It looks for names such as "mixer.q_proj.weight", so cut "blocks.0." off, the
+    dot included, and pass this dictionary and not `weights`."""
+    raise _lost(config)
+
+
+@gpt.mistake(hint=3)
+def four_blocks(tokens, weights, config):
+    """There are always four blocks here: their number is config.n_layers."""
+    if config.n_layers < 4:
+        raise _lost(config)
+    return model(tokens, weights, config, blocks=range(4))
+
+
+@gpt.mistake(hint=1)
+def norm_that_is_not_there(tokens, weights, config):
+    """The norm after the embedding is looked up in every model: only where `config.embedding_norm` is True."""
+    if not config.embedding_norm:
+        raise KeyError("embedding_norm.weight")
+    return model(tokens, weights, config)
+
+
+@gpt.mistake(hint=1)
+def embedding_norm_before_the_positions(tokens, weights, config):
+    """The norm after the embedding comes before the learned positions: add the positions first."""
+    if not (config.embedding_norm and config.positions == "learned"):
+        return model(tokens, weights, config)
+    table = weights["positions.embedding.weight"][: tokens.shape[1]]
+    return model(
+        tokens,
+        weights,
+        config,
+        embed=lambda x: norm(x, weights, "embedding_norm", config) + table,
+        positions=False,
+        first=False,
+    )
 
 
 @gpt.finished

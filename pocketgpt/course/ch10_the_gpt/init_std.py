@@ -19,6 +19,8 @@ def init_std(name: str, n_layers: int) -> float:
 NAMES = (
     "embedding.weight",
     "positions.embedding.weight",
+    "embedding_norm.weight",
+    "embedding_norm.bias",
     "blocks.{}.mixer_norm.weight",
     "blocks.{}.mixer_norm.bias",
     "blocks.{}.mixer.q_proj.weight",
@@ -207,6 +209,29 @@ def positions_not_drawn(name, n_layers):
 def head_not_drawn(name, n_layers):
     """The head is left at 0: it is drawn with 0.02."""
     return 0.0 if name == "head.weight" else _std(name, n_layers)
+
+
+@init_std.mistake(hint=1)
+def variances(name, n_layers):
+    """This is the variance, the square: return the standard deviation."""
+    return _std(name, n_layers) ** 2
+
+
+@init_std.mistake(hint=3)
+def biases_of_outputs_drawn(name, n_layers):
+    """The bias of o_proj or of down_proj is drawn: look at the end of the name before you look for "o_proj" in it."""
+    return _std(
+        name,
+        n_layers,
+        drawn=lambda name: _is_matrix(name) or name.endswith(("o_proj.bias", "down_proj.bias")),
+        writes=lambda name: "o_proj" in name or "down_proj" in name,
+    )
+
+
+@init_std.mistake(hint=3)
+def norm_of_the_embedding_drawn(name, n_layers):
+    """The norm after the embedding is drawn: "embedding_norm" begins like the embedding, and is a norm."""
+    return 0.02 if name.startswith("embedding") else _std(name, n_layers)
 
 
 @init_std.finished

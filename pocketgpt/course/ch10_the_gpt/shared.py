@@ -4,7 +4,7 @@
 and GPT-2. Their options are the ways in which a mistake differs from them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -66,6 +66,23 @@ class Config:
 
 KINDS = ("llama", "gpt2", "brain", "pocket")
 """The four columns of the chapter's table."""
+
+
+def mixed_config(rng: torch.Generator, n_layers: int, positions: str) -> Config:
+    """What none of the four has: heads that are together wider or narrower than d_model, weights in the norm after the
+    embedding, SwiGLU with biases, and o_proj with a bias where q, k and v have none, or the other way round."""
+    learned = positions == "learned"
+    config = drawn_config(rng, "llama", n_layers)
+    return replace(
+        config,
+        d_model=config.d_model + (6 if learned else -4),
+        mixer=replace(config.mixer, bias=learned, output_bias=not learned),
+        feedforward=replace(config.feedforward, bias=True),
+        positions=positions,
+        norm="layernorm" if learned else "rmsnorm",
+        norm_bias=learned,
+        embedding_norm=True,
+    )
 
 
 def drawn_config(rng: torch.Generator, kind: str, n_layers: int | None = None, tied: bool | None = None) -> Config:
@@ -178,13 +195,21 @@ def turn(x: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
     return torch.cat((turned.real, turned.imag), dim=-1)
 
 
-def attend(x, weights, rope, config, turned="qk", causal=True, output=True, repeat=False, linear=linear):
-    """Attention of a block. turned: which of q, k and v are rotated; repeat: key heads in the order a b a b."""
+def attend(
+    x, weights, rope, config, turned="qk", causal=True, output=True, repeat=False, linear=linear, order="qkv", scale=1.0
+):
+    """Attention of a block.
+
+    turned: which of q, k and v are rotated, Q for a second time. repeat: key heads in the order a b a b. order: what is
+    taken as queries, keys and values. scale: a factor of the queries.
+    """
     heads = config.mixer
     q, k, v = (
         linear(x, weights, f"mixer.{name}_proj").unflatten(-1, (-1, heads.d_head)).transpose(1, 2) for name in "qkv"
     )
     q, k, v = (turn(each, rope) if name in turned else each for name, each in zip("qkv", (q, k, v), strict=True))
+    q = turn(q, rope) * scale if "Q" in turned else q * scale
+    q, k, v = (dict(q=q, k=k, v=v)[name] for name in order)
     if repeat:
         k, v = (each.repeat(1, heads.n_heads // heads.n_kv_heads, 1, 1) for each in (k, v))
     y = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True).transpose(1, 2).flatten(2)

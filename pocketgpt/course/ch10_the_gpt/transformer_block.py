@@ -293,6 +293,39 @@ def exact_gelu_everywhere(x, weights, rope, config):
     return block(x, weights, rope, config, feed=lambda h, weights, config: feed(h, weights, config, activation=kind))
 
 
+@transformer_block.mistake(hint=1)
+def feed_forward_reads_the_normed(x, weights, rope, config):
+    """The feed-forward reads what attention has read, normalized again: it reads the norm of the new x."""
+    h = norm(x, weights, "mixer_norm", config)
+    x = x + attend(h, weights, rope, config)
+    return x + feed(norm(h, weights, "feedforward_norm", config), weights, config)
+
+
+@transformer_block.mistake(hint=1)
+def post_norm_in_the_second_half(x, weights, rope, config):
+    """In the second half the norm comes after the addition: the feed-forward reads through it, and x is added."""
+    x = x + attend(norm(x, weights, "mixer_norm", config), weights, rope, config)
+    return norm(x + feed(x, weights, config), weights, "feedforward_norm", config)
+
+
+@transformer_block.mistake(hint=2)
+def keys_and_values_exchanged(x, weights, rope, config):
+    """Keys and values are exchanged in the call: `grouped_attention(q, k, v, mask)`."""
+    return _attending(order="qvk")(x, weights, rope, config)
+
+
+@transformer_block.mistake(hint=2)
+def queries_rotated_twice(x, weights, rope, config):
+    """The queries are rotated twice."""
+    return _attending(turned="qkQ")(x, weights, rope, config)
+
+
+@transformer_block.mistake(hint=2)
+def scaled_twice(x, weights, rope, config):
+    """The queries are divided by √d_head once more: `grouped_attention` does it already."""
+    return _attending(scale=config.mixer.d_head**-0.5)(x, weights, rope, config)
+
+
 @transformer_block.finished
 def from_operators(x, weights, rope, config):
     def normed(x, name):

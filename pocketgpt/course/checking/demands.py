@@ -111,13 +111,16 @@ def _wrong_gradient(
             "The values are right, but gradients must flow through it, as a model trains with such functions, and "
             f"there it raised {blame(mine.error)}"
         )
-    for name, got, wanted in zip(names, mine.value or [], target.value, strict=False):
-        if got is None:
+    labels = _leaves(exercise, inputs, names)
+    for name, got, wanted in zip(labels, mine.value or [], target.value, strict=False):
+        if got is None and wanted is not None:
             return (
                 f"The values are right, but no gradient reaches `{name}`: it must flow, as a model trains with such "
                 "functions. Leave out detach, no_grad, item, numpy, new parameters and the like."
             )
-        if found := difference(got, wanted, tolerance=10 * exercise.tolerance, name=f"gradient of {name}"):
+        if got is not None and (
+            found := difference(got, wanted, tolerance=10 * exercise.tolerance, name=f"gradient of {name}")
+        ):
             return f"The values are right, and their gradient is not, with which a model trains: {found.sentence}"
     return None
 
@@ -130,13 +133,13 @@ def _gradients(exercise: Exercise, function: Callable, names: list[str]) -> Call
 
     def gradients(*inputs: Any) -> list[Tensor | None]:
         with torch.enable_grad():
-            leaves = [x.requires_grad_() for x in _named(exercise, inputs, names)]
+            leaves = [x.requires_grad_() for x in _leaves(exercise, inputs, names).values()]
             value = function(*inputs)
             parts = value if len(exercise.returns) > 1 else [value]
             sums = [(x * torch.arange(1.0, x.numel() + 1).cos().view(x.shape)).sum() for x in parts]
             total = sum(each for each in sums if each.requires_grad)
             if not isinstance(total, Tensor):
-                return [None] * len(names)
+                return [None] * len(leaves)
             return list(torch.autograd.grad(total, leaves, allow_unused=True))
 
     return gradients
@@ -150,7 +153,17 @@ def _named(exercise: Exercise, inputs: tuple, names: list[str]) -> list[Any]:
     return [inputs[exercise.parameters.index(name)] for name in names]
 
 
+def _leaves(exercise: Exercise, inputs: tuple, names: list[str]) -> dict[str, Tensor]:
+    """The tensors of these parameters, which may be dictionaries, by what they are called in a message."""
+    leaves = {}
+    for name, value in zip(names, _named(exercise, inputs, names), strict=True):
+        leaves |= {f'{name}["{key}"]': x for key, x in value.items()} if isinstance(value, dict) else {name: value}
+    return leaves
+
+
 def _is_float(x: Any) -> bool:
+    if isinstance(x, dict):
+        return all(map(_is_float, x.values()))
     return isinstance(x, Tensor) and x.dtype == torch.float32
 
 

@@ -61,7 +61,7 @@ class Exercise:
     tolerance   largest relative difference between two right answers (absolute: a tenth of it)
     sizes       by axis, the sizes to draw from; without an entry, any size from 1 up
     choices     by parameter that is no tensor, the values to try
-    gradients   parameters that a gradient must reach
+    gradients   parameters that a gradient must reach; each tensor of a dictionary
     views       True if the result may share memory with an input
     raises      errors that some inputs demand, whatever their text; any of them counts
     dtype       dtype of the result, where it is not that of the inputs

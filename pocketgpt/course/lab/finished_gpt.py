@@ -132,7 +132,7 @@ def linear(x: torch.Tensor, weights: dict[str, torch.Tensor], name: str) -> torc
 
 def norm(x: torch.Tensor, weights: dict[str, torch.Tensor], name: str, config) -> torch.Tensor:
     """RMSNorm or LayerNorm, as the config says. Without weights the scale is 1."""
-    scale = weights.get(f"{name}.weight", x.new_ones(x.shape[-1]))
+    scale = weights[f"{name}.weight"] if config.norm_weight else x.new_ones(x.shape[-1])
     if config.norm == "rmsnorm":
         return rms_norm(x, scale, config.norm_eps)
     shift = weights.get(f"{name}.bias", x.new_zeros(x.shape[-1]))

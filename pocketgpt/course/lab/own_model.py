@@ -10,27 +10,35 @@ and has the stand-ins.
 """
 
 import ast
-import builtins
 import hashlib
 import importlib.util
-import inspect
-import json
+import linecache
 import re
-import symtable
-import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 
 import torch
 
+from pocketgpt.assets import asset
 from pocketgpt.course.checking.check import diagnose
 from pocketgpt.course.lab import finished_gpt
+from pocketgpt.course.lab.definitions import (
+    Cells,
+    NotUsable,
+    definitions,
+    free_names,
+    is_import,
+    renamed,
+    run_cells,
+    saved_cells,
+)
 from pocketgpt.course.lab.transplanting import pocket_model
 from pocketgpt.course.syllabus import CHAPTERS, exercise_names, find_exercise
+from pocketgpt.errors import PocketError
 from pocketgpt.files import replacing
 
 FILE = "my_gpt.py"
@@ -48,21 +56,16 @@ PARTS = {
 """Exercises whose functions can be in the file, and their chapters."""
 ROOTS = ("gpt", "next_token_loss", "load", "new_weights", "write")
 """Functions of the file that are there for their own sake; all others because one of these needs them."""
-HEADER = '''"""My GPT, in one file that needs PyTorch and safetensors, and nothing of the course.
+HEADER = '''"""My GPT, in one file that needs PyTorch, safetensors and what I import, and nothing of the course.
 
     import my_gpt
     weights, config = my_gpt.load("path/to/a/model")
     logits = my_gpt.gpt(tokens, weights, config)
 
-Above each function: its chapter, and whether it is mine or a stand-in of the course.
+Above each function and its helpers: its chapter, and whether it is mine or a stand-in of the course.
 """
 '''
-IMPORTS = "import math\nimport torch\nimport torch.nn.functional as F\nfrom torch import nn"
 SEAL = "# Written by chapter 10. Checksum of the text above, which tells it about changes by hand: "
-
-
-class NotUsable(Exception):
-    """The reason why a function of the learner's cannot be in the file."""
 
 
 @dataclass(frozen=True)
@@ -76,98 +79,7 @@ class Part:
 
     @property
     def whole(self) -> str:
-        return "\n\n\n".join([*self.others.values(), self.text])
-
-
-class Cells:
-    """Definitions at the top level of a notebook's code cells, by name: functions, classes, imports and constants."""
-
-    def __init__(self, cells: list[tuple[str, str]]) -> None:
-        """cells: id and source of each."""
-        self.found: dict[str, str] = {}
-        for _, source in sorted(cells, key=lambda cell: cell[0] in PARTS):  # an answer cell has the last word
-            for name, text in _definitions(source):
-                self.found[name] = text
-
-    @classmethod
-    def of_notebook(cls, path: Path) -> "Cells":
-        """Raises NotUsable if there is no such notebook, or it cannot be read."""
-        try:
-            notebook = json.loads(path.read_text(encoding="utf-8"))
-            code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-            return cls([(str(cell.get("id", "")), "".join(cell["source"])) for cell in code])
-        except FileNotFoundError:
-            raise NotUsable(f"{path.name} is not in this folder") from None
-        except (OSError, ValueError, KeyError, TypeError):
-            raise NotUsable(f"{path.name} cannot be read") from None
-
-
-class Kernel:
-    """Definitions in the notebook that is running."""
-
-    def __init__(self) -> None:
-        self.names = vars(sys.modules["__main__"])
-        history = self.names.get("In")
-        cells = [("", source) for source in history] if isinstance(history, list) else []
-        self.found = Cells(cells).found
-        for name, value in list(self.names.items()):
-            if isinstance(value, FunctionType) and value.__module__ == "__main__":
-                try:
-                    self.found[name] = _without_markers(textwrap.dedent(inspect.getsource(value)))
-                except (OSError, TypeError):
-                    continue
-
-
-def _definitions(source: str) -> Iterator[tuple[str, str]]:
-    lines = ["" if re.match(r"\s*[%!?]", line) else line for line in source.split("\n")]
-    try:
-        body = ast.parse("\n".join(lines)).body
-    except (SyntaxError, ValueError):
-        return
-    for node in body:
-        first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
-        text = _without_markers("\n".join(lines[first - 1 : node.end_lineno]))
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name, text
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                yield (alias.asname or alias.name.split(".")[0]), _import(node, alias)
-        elif isinstance(node, ast.Assign) and _is_constant(node.value):
-            for target in node.targets:
-                if isinstance(target, ast.Name):
-                    yield target.id, text
-
-
-def _import(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> str:
-    named = f"{alias.name} as {alias.asname}" if alias.asname else alias.name
-    if isinstance(node, ast.Import):
-        return f"import {named}"
-    return f"from {'.' * node.level}{node.module or ''} import {named}"
-
-
-def _is_constant(node: ast.expr) -> bool:
-    """Numbers, texts, names such as math.pi, and what is computed from them without a call."""
-    allowed = ast.Constant | ast.Attribute | ast.Name | ast.UnaryOp | ast.BinOp | ast.Tuple | ast.List | ast.Dict
-    others = ast.operator | ast.unaryop | ast.expr_context
-    return all(isinstance(each, allowed | others) for each in ast.walk(node))
-
-
-def _without_markers(text: str) -> str:
-    """Source without the comments that mark the place of an answer."""
-    marks = ("### BEGIN SOLUTION", "### END SOLUTION", "# YOUR CODE HERE")
-    return "\n".join(line for line in text.rstrip().split("\n") if line.strip() not in marks)
-
-
-def _free_names(text: str) -> set[str]:
-    """Global names that a definition uses, builtins left out."""
-    tables, names = [symtable.symtable(text, FILE, "exec")], set()
-    while tables:
-        table = tables.pop()
-        top = table.get_type() == "module"
-        symbols = table.get_symbols()
-        names |= {each.get_name() for each in symbols if (each.is_referenced() if top else each.is_global())}
-        tables += table.get_children()
-    return names - set(dir(builtins))
+        return "\n\n\n".join([*dict.fromkeys(self.others.values()), self.text])
 
 
 @cache
@@ -204,7 +116,7 @@ def _reached(roots: Iterable[str], texts: Mapping[str, str]) -> set[str]:
     while waiting:
         if (name := waiting.pop()) in texts and name not in reached:
             reached.add(name)
-            waiting += _free_names(texts[name])
+            waiting += free_names(texts[name])
     return reached
 
 
@@ -240,10 +152,17 @@ def _space(parts: dict[str, Part]) -> dict[str, object]:
     """A namespace in which all functions of the file are defined."""
     imports, functions, _ = _pattern()
     space: dict[str, object] = {"__name__": "my_gpt"}
-    exec(f"{IMPORTS}\n{imports}", space)
+    exec(imports, space)
     for name, text in functions.items():
-        exec(compile(parts[name].whole if name in parts else text, FILE, "exec"), space)
+        _define(name, parts[name].whole if name in parts else text, space)
     return space
+
+
+def _define(name: str, text: str, space: dict[str, object]) -> None:
+    """Run source whose lines tracebacks can show. Its file is in "<>", so that a check blames the line that calls."""
+    file = f"<{name}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    exec(compile(text, file, "exec"), space)
 
 
 class _Assembly:
@@ -251,7 +170,7 @@ class _Assembly:
 
     def __init__(self, chapters: range) -> None:
         self.folder = Path.cwd()
-        self.places: dict[int, Cells | Kernel | NotUsable] = {}
+        self.places: dict[int, Cells | NotUsable] = {}
         self.parts: dict[str, Part] = {}
         for name, text in _pattern()[1].items():
             if name not in PARTS:
@@ -263,14 +182,14 @@ class _Assembly:
             except NotUsable as problem:
                 self.parts[name] = Part(name, text, reason=str(problem))
 
-    def place(self, chapter: int) -> Cells | Kernel:
-        """Where the functions of a chapter are."""
+    def place(self, chapter: int) -> Cells:
+        """The cells of a chapter's notebook; for this chapter, those that were run have the last word."""
         if chapter not in self.places:
+            run = run_cells() if chapter == HERE else []
             try:
-                notebook = self.folder / f"{CHAPTERS[chapter].name}.ipynb"
-                self.places[chapter] = Kernel() if chapter == HERE else Cells.of_notebook(notebook)
+                self.places[chapter] = Cells(saved_cells(self.folder / f"{CHAPTERS[chapter].name}.ipynb", PARTS) + run)
             except NotUsable as problem:
-                self.places[chapter] = problem
+                self.places[chapter] = Cells(run) if run else problem
         place = self.places[chapter]
         if isinstance(place, NotUsable):
             raise place
@@ -281,33 +200,52 @@ class _Assembly:
         place = self.place(PARTS[name])
         if name not in exercise_names():
             raise NotUsable(f"the check of chapter {PARTS[name]} is not installed")
-        if name not in place.found:
-            raise NotUsable("there is no answer of yours")
-        others: dict[str, str] = {}
-        self.gather(name, place.found[name], place, others)
-        part = Part(name, place.found[name], others)
+        cell = place.own(name)
+        if re.search(r"^\s*raise NotImplementedError\s*(\(\))?$", cell[name], re.MULTILINE):
+            raise NotUsable("not solved yet")
+        found: dict[str, str] = {}
+        self.gather(name, cell[name], cell, place, found)
+        part = self.with_other_names(Part(name, cell[name], found))
         if not _passes(name, part.whole, _space(self.parts)):
-            raise NotUsable("yours do not pass their checks")
+            raise NotUsable("your answer does not pass its check")
         return part
 
-    def gather(self, name: str, text: str, place: Cells | Kernel, others: dict[str, str]) -> None:
-        """Collect what a definition needs besides the parts of the file. Raises NotUsable for what cannot be found."""
-        taken = {key: other for part in self.parts.values() for key, other in part.others.items()}
-        for needed in sorted(_free_names(text) - {name, *_pattern()[1], *others, *_imported()}):
-            found = place.found.get(needed)
-            if found is None:
+    def given(self) -> dict[str, str]:
+        """Source of all names that the file has anyway."""
+        imports, functions, _ = _pattern()
+        return dict(definitions(imports)) | functions | {name: part.text for name, part in self.parts.items()}
+
+    def gather(self, name: str, text: str, cell: dict[str, str], place: Cells, found: dict[str, str]) -> None:
+        """Collect what a definition needs: from its own cell, else from the notebook, else the file has it.
+
+        Functions of the file's exercises come from another cell never. Raises NotUsable for what cannot be found.
+        """
+        given = self.given()
+        for needed in sorted(free_names(text) - {name, *found}):
+            definition = cell.get(needed) or (None if needed in PARTS else place.elsewhere(needed))
+            if definition is None and needed not in given:
                 raise NotUsable(f"it uses {needed}, which its notebook does not define")
-            if "pocketgpt" in found or taken.get(needed, found) != found:
-                raise NotUsable(f"it uses {needed}, which cannot be in the file")
-            others[needed] = ""  # its place in the order; it may need itself
-            self.gather(needed, found, place, others)
-            others[needed] = others.pop(needed) or found  # after what it needs
+            if definition in (None, given.get(needed)):
+                continue
+            if is_import(definition) and "pocketgpt" in definition:
+                raise NotUsable(f"it uses {needed}, which is part of the course")
+            found[needed] = ""  # its place in the order; it may need itself
+            self.gather(needed, definition, cell, place, found)
+            del found[needed]
+            found[needed] = definition  # after what it needs
 
-
-@cache
-def _imported() -> set[str]:
-    """Names that the file imports."""
-    return {name for name, _ in _definitions(f"{IMPORTS}\n{_pattern()[0]}")}
+    def with_other_names(self, part: Part) -> Part:
+        """The part, with helpers renamed whose names mean something else in the file: `half` becomes `half_gelu`."""
+        taken = self.given() | {key: text for each in self.parts.values() for key, text in each.others.items()}
+        new: dict[str, str] = {}
+        while clashing := [
+            key
+            for key, text in part.others.items()
+            if key not in new and taken.get(key, renamed(text, new)) != renamed(text, new)
+        ]:
+            new |= {key: f"{key}_{part.name}" for key in clashing}
+        others = {new.get(key, key): renamed(text, new) for key, text in part.others.items()}
+        return Part(part.name, renamed(part.text, new), others)
 
 
 _verdicts: dict[tuple, bool] = {}  # checks take seconds, and the same functions are asked about again
@@ -315,7 +253,7 @@ _verdicts: dict[tuple, bool] = {}  # checks take seconds, and the same functions
 
 def _passes(name: str, text: str, space: dict[str, object]) -> bool:
     try:
-        exec(compile(text, FILE, "exec"), space)
+        _define(name, text, space)
     except Exception:
         return False
     key = (name, text)
@@ -340,16 +278,15 @@ def assembled() -> tuple[str, list[Part]]:
         if heading:
             sections.append(heading)
             heading = ""
-        for other, other_text in parts[name].others.items() if name in parts else ():
-            if other_text.startswith(("import ", "from ")):
+        helpers = []
+        for other_text in dict.fromkeys(parts[name].others.values() if name in parts else ()):
+            if is_import(other_text):
                 more.append(other_text)
-            elif other not in seen:
-                sections.append(other_text)
-            seen.add(other)
+            elif other_text not in seen:
+                helpers.append(other_text)
+            seen.add(other_text)
         own = parts[name].text if name in parts else functions[name]
-        sections.append(f"{_label(parts.get(name))}\n{own}")
-    if any("nn." in section for section in sections[1:]):
-        more.append("from torch import nn")
+        sections.append(f"{_label(parts.get(name))}\n" + "\n\n\n".join([*helpers, own]))
     sections[0] += "".join(f"\n{line}" for line in sorted(set(more) - set(imports.split("\n"))))
     body = "\n\n\n".join(sections) + "\n"
     return f"{body}\n{SEAL}{_checksum(body)}\n", [part for name, part in parts.items() if name in needed]
@@ -374,6 +311,11 @@ def edited(text: str) -> bool:
     return not seal or _checksum(body) != checksum.strip()
 
 
+def _is_mine(name: str, text: str) -> bool:
+    """Whether a my_gpt.py has a function of the learner's of that name."""
+    return bool(re.search(rf"^# .* · mine\n(?:(?!# [\w. ]+ · |# given).*\n)*?(def )?{name}\b", text, re.MULTILINE))
+
+
 def save_my_gpt(overwrite: bool = False) -> ModuleType:
     """Write my_gpt.py into this folder, from your functions of chapters 2 to 10 and stand-ins, and return the module.
 
@@ -382,18 +324,21 @@ def save_my_gpt(overwrite: bool = False) -> ModuleType:
     """
     path = Path.cwd() / FILE
     text, parts = assembled()
-    if path.exists() and not overwrite and edited(path.read_text(encoding="utf-8")):
-        print(
-            f"{FILE} has changes made by hand, so it stays as it is. To write it anew, rename it and run this cell "
-            "again, or call save_my_gpt(overwrite=True)."
-        )
-        return my_gpt()
+    if path.is_file() and not overwrite:
+        written = path.read_text(encoding="utf-8", errors="replace")
+        lost = [f"{each.name} ({each.reason})" for each in parts if each.reason and _is_mine(each.name, written)]
+        problem = "changes made by hand" if edited(written) else ", ".join(["functions of yours that would go", *lost])
+        if edited(written) or lost:
+            said = f"{FILE} has {problem}, so it stays as it is. To write it anew, rename it and run this cell again, "
+            print(textwrap.fill(said + "or call save_my_gpt(overwrite=True).", 96, subsequent_indent="  "))
+            return my_gpt()
     try:
         with replacing(path) as beside:
             beside.write_text(text, encoding="utf-8")
         said = f"{FILE} is written: {len(text.splitlines())} lines."
-    except OSError as problem:
-        said = f"{FILE} cannot be written here ({problem.strerror}): the model lives in this notebook only."
+    except (OSError, PocketError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        said = f"{FILE} cannot be written here ({reason}): the model lives in this notebook only."
     print(said)
     _say(parts)
     module = ModuleType("my_gpt")
@@ -409,34 +354,51 @@ def my_gpt() -> ModuleType:
     if not path.exists():
         print(f"There is no {FILE} in this folder (chapter 10 writes it): a finished one is used.")
         return finished_gpt
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     try:
         specification = importlib.util.spec_from_file_location("my_gpt", path)
         module = importlib.util.module_from_spec(specification)
         specification.loader.exec_module(module)
         problem = unsound(module)
-    except Exception as error:
+        if re.search(r"^\s*(import|from) pocketgpt\b", text, re.MULTILINE):
+            problem = "it imports pocketgpt, and should be whole by itself"
+    except (Exception, SystemExit) as error:
         problem = f"it stops with {type(error).__name__}: {error}"
     if problem:
         print(f"{FILE} is not used, as {problem}: a finished one is used.")
         return finished_gpt
-    mine = len(re.findall(r"^# [\d.]+ · mine$", path.read_text(encoding="utf-8"), re.MULTILINE))
+    mine = len(re.findall(r"^# [\d.]+ · mine$", text, re.MULTILINE))
     print(f"The model is your {FILE}, with {mine} function{'s' * (mine != 1)} of yours.")
     return module
 
 
 def unsound(module: ModuleType) -> str | None:
     """Why a module does not compute what the shipped model does, or cannot be trained; None if all is well."""
+    if missing := [name for name in ROOTS if not callable(getattr(module, name, None))]:
+        return f"it has no function {missing[0]}"
     model = pocket_model()
     weights = {name: each.detach().clone().requires_grad_() for name, each in model.named_parameters()}
     tokens = torch.arange(96).view(2, 48) * 37 % model.config.vocab_size
-    try:
-        logits = module.gpt(tokens, weights, model.config)
-        module.next_token_loss(logits, tokens).backward()
-    except Exception as error:
-        return f"it stops with {type(error).__name__}: {error}"
+    padded = tokens.index_fill(1, torch.tensor([47]), -100)
     with torch.no_grad():
         expected = model(tokens)
-    if logits.shape != expected.shape or not torch.allclose(logits, expected, atol=1e-3):
-        return "its logits are not those of the shipped model"
+        loss = finished_gpt.next_token_loss(expected, padded)
+        text = finished_gpt.write(tokens[:, :6], weights, model.config, 2)
+    try:
+        logits = module.gpt(tokens, weights, model.config)
+        if logits.shape != expected.shape or not torch.allclose(logits, expected, atol=1e-3):
+            return "its logits are not those of the shipped model"
+        own = module.next_token_loss(logits, padded)
+        if not torch.allclose(own, loss, atol=1e-3):
+            return f"its loss on a page is {float(own):.2f}, and should be {float(loss):.2f}"
+        own.backward()
+        if not torch.equal(module.write(tokens[:, :6], weights, model.config, 2), text):
+            return "its `write` does not append the most probable tokens"
+        if module.load(asset("pocket-shakespeare"))[0].keys() != weights.keys():
+            return "its `load` does not read all weights"
+        if module.new_weights(weights, 4).keys() != weights.keys():
+            return "its `new_weights` does not make all weights"
+    except Exception as error:
+        return f"it stops with {type(error).__name__}: {error}"
     without = [name for name, each in weights.items() if each.grad is None or not each.grad.any()]
     return f"no gradient reaches {without[0]}, so it cannot be trained" if without else None

@@ -77,6 +77,15 @@ def test_a_gradient_that_is_cut_on_one_way_is_seen():
     assert "no gradient reaches `q`" in said("attention", answer)
 
 
+def test_a_model_without_a_gradient_of_its_weights_is_seen():
+    message = said("gpt", torch.no_grad()(finished("gpt")))
+    assert 'no gradient reaches `weights["' in message
+
+
+def test_logits_of_another_dtype_are_seen():
+    assert "float64" in said("gpt", lambda *inputs: finished("gpt")(*inputs).double())
+
+
 def test_scores_through_numpy_are_seen():
     def answer(q, k):
         return torch.from_numpy(q.numpy() @ k.numpy().swapaxes(-1, -2) / q.shape[-1] ** 0.5)

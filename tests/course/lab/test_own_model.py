@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import nbformat
@@ -14,6 +15,7 @@ import torch
 from pocketgpt.assets import asset
 from pocketgpt.course.building import ROOT
 from pocketgpt.course.checking.check import diagnose
+from pocketgpt.course.checking.run import blamed
 from pocketgpt.course.lab import finished_gpt, own_model
 from pocketgpt.course.lab.own_model import FILE, HERE, PARTS, earlier, my_gpt, save_my_gpt, stand_in, unsound
 from pocketgpt.course.syllabus import CHAPTERS, exercise_names, find_exercise
@@ -155,20 +157,21 @@ def test_helpers_imports_and_constants_of_an_answer_come_with_it(folder, capsys)
     module = save_my_gpt()
     text = (folder / FILE).read_text()
     assert "import math as m\n" in text and "TWO = 2" in text and "BEGIN SOLUTION" not in text
-    assert "# 5.2 · mine\ndef rms_norm" in text
+    assert "# 5.2 · mine\nTWO = 2\n\n\ndef mean_of_squares" in text  # the label stands above the helpers
     assert unsound(module) is None
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (ANSWER.replace("+ eps", ""), "yours do not pass their checks"),
+        (ANSWER.replace("+ eps", ""), "your answer does not pass its check"),
         (ANSWER.replace("mean_of_squares", "elsewhere"), "it uses elsewhere, which its notebook does not define"),
-        ("", "there is no answer of yours"),
-        ("def rms_norm(x, weight, eps)\n    return", "there is no answer of yours"),
+        ("", "no answer of yours was found"),
+        ("def rms_norm(x, weight, eps)\n    return", "its cell has a syntax error"),
+        ("def rms_norm(x, weight, eps):\n    raise NotImplementedError", "not solved yet"),
         (
             "from pocketgpt.layers.norm import RMSNorm as R\ndef rms_norm(x, weight, eps): return R(3)(x)",
-            "cannot be in",
+            "it uses R, which is part of the course",
         ),
     ],
 )
@@ -241,22 +244,115 @@ def test_later_chapters_get_the_file_of_the_folder(folder, capsys):
     [
         (None, "There is no my_gpt.py in this folder"),
         ("def gpt(:", "it stops with SyntaxError"),
-        ("x = 1", "it stops with AttributeError"),
-        ("wrong", "its logits are not those of the shipped model"),
-        ("detached", "it stops with RuntimeError"),
+        ("x = 1", "it has no function gpt"),
+        ("raise SystemExit", "it stops with SystemExit"),
+        ("import pocketgpt", "it imports pocketgpt"),
+        (("import torch\n", "import torch\nimport pocketgpt\n"), "it imports pocketgpt"),
+        (("x @ head.T", "2 * x @ head.T"), "its logits are not those of the shipped model"),
+        (("x @ head.T", "(x @ head.T).detach()"), "it stops with RuntimeError"),
+        (("def load(", "def read("), "it has no function load"),
+        (("logits[:, -1].argmax", "logits[:, 0].argmax"), "its `write` does not append"),
+        (("tokens[:, 1:].flatten()", "tokens[:, :-1].flatten()"), "its loss on a page is"),
     ],
 )
 def test_a_finished_one_takes_the_place_of_a_file_that_is_missing_or_wrong(folder, capsys, content, said):
-    if content in ("wrong", "detached"):
+    if isinstance(content, tuple):
         save_my_gpt()
-        change = {"wrong": ("x @ head.T", "2 * x @ head.T"), "detached": ("x @ head.T", "(x @ head.T).detach()")}[
-            content
-        ]
-        content = (folder / FILE).read_text().replace(*change)
+        assert content[0] in (folder / FILE).read_text()
+        content = (folder / FILE).read_text().replace(*content)
     if content:
         (folder / FILE).write_text(content)
     assert my_gpt() is finished_gpt
     assert said in capsys.readouterr().out
+
+
+# Answers of other forms, with helpers of any names: all are the learner's.
+
+RMS = (
+    "def rms_norm(x, weight, eps):\n    wide = x.float()\n    return weight * (wide / ({} + eps) ** 0.5).to(x.dtype)\n"
+)
+LAYER = (
+    "def layer_norm(x, weight, bias, eps):\n    x = x - x.mean(-1, keepdim=True)\n"
+    "    return x / ({} + eps) ** 0.5 * weight + bias\n"
+)
+MEAN = "def {}(x):\n    return (x * x).mean(-1, keepdim=True)\n\n\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "import math\nC = math.sqrt(4)\n" + RMS.format("(wide**C).mean(-1, keepdim=True)"),
+        "sq = lambda y: y * y\n" + RMS.format("sq(wide).mean(-1, keepdim=True)"),
+        "TWO: float = 2.0\nA, B = -1, True\n" + RMS.format("(wide**TWO).mean(A, keepdim=B)"),
+        "try:\n    from math import tau\nexcept ImportError:\n    tau = 6\n"
+        + RMS.format("(wide**2).mean(-1, keepdim=tau > 0)"),
+        MEAN.format("norm") + RMS.format("norm(wide)"),
+        MEAN.format("load") + RMS.format("load(wide)"),
+        MEAN.format("norm") + RMS.format("(lambda norm: norm)(norm(wide))"),
+        RMS.format("(wide * wide).mean(-1, keepdim=True)").replace("rms_norm", "own") + "rms_norm = lambda *x: own(*x)",
+        RMS.format("(wide * wide).mean(-1, keepdim=True)").replace("rms_norm", "own")
+        + "class Norm:\n    def __call__(self, x, weight, eps):\n        return own(x, weight, eps)\n\n\n"
+        "rms_norm = Norm()",
+    ],
+)
+def test_whatever_an_answer_uses_comes_with_it(folder, capsys, answer):
+    notebook(folder, ("a", "import torch"), ("rms_norm", answer))
+    save_my_gpt()
+    assert "Yours: rms_norm." in capsys.readouterr().out
+    assert my_gpt() is not finished_gpt
+
+
+def test_helpers_of_the_same_name_keep_apart(folder, capsys):
+    wrong = MEAN.format("helper").replace("x * x", "x * 0")
+    notebook(
+        folder,
+        ("a", wrong),
+        ("rms_norm", MEAN.format("helper") + RMS.format("helper(wide)")),
+        ("layer_norm", MEAN.format("helper").replace("x * x", "x**2") + LAYER.format("helper(x)")),
+        ("z", wrong),
+    )
+    save_my_gpt()
+    assert "Yours: rms_norm, layer_norm." in capsys.readouterr().out
+    assert "def helper_layer_norm(x)" in (folder / FILE).read_text()
+    assert my_gpt() is not finished_gpt
+
+
+def test_a_new_kernel_finds_the_answers_in_the_saved_notebook(solved, tmp_path):
+    for path in solved.glob("*.ipynb"):
+        shutil.copy(path, tmp_path)
+    python("from pocketgpt.course.lab import save_my_gpt; save_my_gpt()", tmp_path)
+    assert (tmp_path / FILE).read_text() == (solved / FILE).read_text()
+
+
+def test_functions_of_the_learner_do_not_go_unasked(folder, capsys):
+    notebook(folder, ("a", GOOD), ("rms_norm", ANSWER))
+    save_my_gpt()
+    before = (folder / FILE).read_text()
+    notebook(folder, ("a", GOOD))
+    save_my_gpt()
+    assert "functions of yours that would go, rms_norm (no answer of yours was found)" in capsys.readouterr().out
+    assert (folder / FILE).read_text() == before
+    save_my_gpt(overwrite=True)
+    assert (folder / FILE).read_text() != before
+
+
+def test_a_file_that_is_no_text_stays_and_a_folder_is_no_file(folder, capsys):
+    (folder / FILE).write_bytes("# Größe".encode("latin-1"))
+    save_my_gpt()
+    assert "changes made by hand" in capsys.readouterr().out
+    (folder / FILE).unlink()
+    (folder / FILE).mkdir()
+    assert unsound(save_my_gpt()) is None
+    assert "cannot be written here" in capsys.readouterr().out
+
+
+def test_an_error_inside_an_earlier_function_is_shown_at_the_line_that_called_it():
+    space = {}
+    own_model._define("apply_rope", "def apply_rope(x):\n    return x[9]\n", space)
+    with pytest.raises(IndexError) as failure:
+        space["apply_rope"]([])
+    assert blamed(failure.value).filename == __file__
+    assert "return x[9]" in "".join(traceback.format_exception(failure.value))
 
 
 def test_git_does_not_see_the_file():
