@@ -5,7 +5,6 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from pocketgpt.course.ch13_flash_attention.shared import WHOLE_ATTENTION, whole_square
 from pocketgpt.course.checking.exercise import exercise
@@ -22,11 +21,12 @@ def tiled_gradients(
     rows: int,
     columns: int,
 ) -> tuple[Float[Tensor, "*batch seq d"], Float[Tensor, "*batch seq d"], Float[Tensor, "*batch seq d"]]:
-    """Autograd's gradients of PyTorch's fused operator."""
-    with torch.enable_grad():
-        leaves = [x.detach().clone().requires_grad_() for x in (q, k, v)]
-        attended = F.scaled_dot_product_attention(*leaves, is_causal=True)
-        return torch.autograd.grad(attended, leaves, grad)
+    """PyTorch's own backward pass of FlashAttention, which autograd calls; it takes the same output and log-sum-exp."""
+    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    shape, (seq, d) = q.shape, q.shape[-2:]
+    grad, q, k, v, output = (x.reshape(1, -1, seq, d).contiguous() for x in (grad, q, k, v, output))
+    found = backward(grad, q, k, v, output, log_sum_exp.reshape(1, -1, seq), 0.0, True)
+    return tuple(each.reshape(shape) for each in found)
 
 
 def _scores(q, k):
@@ -261,7 +261,7 @@ def row_by_row(q, k, v, output, log_sum_exp, grad, rows, columns):
         scores = (keys * q[..., t, None, :]).sum(-1) / q.shape[-1] ** 0.5
         p = (scores - log_sum_exp[..., t, None]).exp()[..., None]
         dp = (values * above).sum(-1, keepdim=True)
-        ds = p * (dp - (p * dp).sum(-2, keepdim=True)) / q.shape[-1] ** 0.5
+        ds = p * (dp - (above * output[..., t, None, :]).sum(-1, keepdim=True)) / q.shape[-1] ** 0.5
         dq[..., t, :] = (ds * keys).sum(-2)
         dk[..., : t + 1, :] += ds * q[..., t, None, :]
         dv[..., : t + 1, :] += p * above
