@@ -173,13 +173,13 @@ def cut_afterwards(model, prompt, n, choose, context, stop):
 
 @write.mistake(hint=2)
 def softmax_before_choose(model, prompt, n, choose, context, stop):
-    """`choose` is given probabilities: it takes the logits, unchanged, and does the rest itself."""
+    """Probabilities are given to `choose`: it takes the logits, unchanged, and does the rest itself."""
     return _new(model, prompt, n, lambda logits: choose(logits.softmax(dim=-1)), context, stop)
 
 
 @write.mistake(hint=2)
 def all_positions_to_choose(model, prompt, n, choose, context, stop):
-    """`choose` is given the logits of all positions: it takes those of the last one, (1, V)."""
+    """The logits of all positions are given to `choose`: it takes those of the last one, (1, V)."""
     model.eval()
     new = []
     for _ in range(n):
@@ -192,7 +192,7 @@ def all_positions_to_choose(model, prompt, n, choose, context, stop):
 
 @write.mistake(hint=2)
 def choose_called_twice(model, prompt, n, choose, context, stop):
-    """`choose` is called twice at a step: a choice that draws gives another token the second time, so call it once and
+    """There are two calls of `choose` at a step: a choice that draws gives another token the second time, so call it once and
     keep the id."""
     return _new(model, prompt, n, lambda logits: (choose(logits), choose(logits))[1], context, stop)
 
