@@ -68,6 +68,24 @@ def large_negative_number(logits, k):
     return _kept(logits, k, -1e9)
 
 
+@keep_top_k.mistake(hint=1)
+def smallest_finite_number(logits, k):
+    """The others have the smallest number of the dtype, which is not −∞: use `-math.inf`."""
+    return _kept(logits, k, torch.finfo(logits.dtype).min)
+
+
+@keep_top_k.mistake(hint=1)
+def large_negative_ten_thousand(logits, k):
+    """The others have −10,000, which is finite: a token that is ruled out has −∞, `-math.inf`."""
+    return _kept(logits, k, -1e4)
+
+
+@keep_top_k.mistake(hint=2)
+def one_too_few(logits, k):
+    """One token too few stays: the k-th itself is kept."""
+    return _kept(logits, max(min(k, logits.shape[-1]) - 1, 1), -math.inf)
+
+
 @keep_top_k.mistake(hint=2)
 def k_above_the_vocabulary(logits, k):
     """This raises an error in `topk` if k is larger than the vocabulary: then everything stays."""

@@ -84,6 +84,14 @@ def crossing_token_dropped(logits, p):
 
 
 @keep_top_p.mistake(hint=1)
+def dropped_from_p_on(logits, p):
+    """A token is ruled out if the sum up to it reaches p, so the token that reaches p goes: it stays, as the sum
+    before it is what counts."""
+    _, order, sums = _sorted(logits)
+    return _put_back(logits, order, sums < p)
+
+
+@keep_top_p.mistake(hint=1)
 def first_saved_crossing_dropped(logits, p):
     """The token that crosses p is dropped unless it is the first: it always stays."""
     _, order, sums = _sorted(logits)

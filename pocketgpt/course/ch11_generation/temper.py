@@ -78,6 +78,12 @@ def multiplied(logits, temperature):
 
 
 @temper.mistake(hint=2)
+def root_of_the_temperature(logits, temperature):
+    """The logits are divided by the root of the temperature: divide by the temperature itself."""
+    return _right(logits, temperature**0.5)
+
+
+@temper.mistake(hint=2)
 def probabilities_divided(logits, temperature):
     """The probabilities are divided by the temperature, so they no longer sum to 1: divide the logits, before the
     softmax."""

@@ -100,6 +100,22 @@ def only_the_last_token(model, prompt, n, choose, context, stop):
 
 
 @write.mistake(hint=2)
+def only_the_newest_token(model, prompt, n, choose, context, stop):
+    """After the prompt, the model is given only the newest token, and knows nothing of the text before it: that needs a
+    cache, which comes in chapter 12. Feed all of the text."""
+    first = len(prompt)
+    return _new(
+        model,
+        prompt,
+        n,
+        choose,
+        context,
+        stop,
+        crop=lambda tokens: tokens[-context:] if len(tokens) == first else tokens[-1:],
+    )
+
+
+@write.mistake(hint=2)
 def grows_past_the_context(model, prompt, n, choose, context, stop):
     """The text grows past the context that the model was trained for: feed its last `context` tokens."""
     return _new(model, prompt, n, choose, context, stop, crop=lambda tokens: tokens)
@@ -173,13 +189,13 @@ def cut_afterwards(model, prompt, n, choose, context, stop):
 
 @write.mistake(hint=2)
 def softmax_before_choose(model, prompt, n, choose, context, stop):
-    """`choose` is given probabilities: it takes the logits, unchanged, and does the rest itself."""
+    """Probabilities are given to `choose`: it takes the logits, unchanged, and does the rest itself."""
     return _new(model, prompt, n, lambda logits: choose(logits.softmax(dim=-1)), context, stop)
 
 
 @write.mistake(hint=2)
 def all_positions_to_choose(model, prompt, n, choose, context, stop):
-    """`choose` is given the logits of all positions: it takes those of the last one, (1, V)."""
+    """The logits of all positions are given to `choose`: it takes those of the last one, (1, V)."""
     model.eval()
     new = []
     for _ in range(n):
@@ -192,8 +208,8 @@ def all_positions_to_choose(model, prompt, n, choose, context, stop):
 
 @write.mistake(hint=2)
 def choose_called_twice(model, prompt, n, choose, context, stop):
-    """`choose` is called twice at a step: a choice that draws gives another token the second time, so call it once and
-    keep the id."""
+    """There are two calls of `choose` at a step: a choice that draws gives another token the second time, so
+    call it once and keep the id."""
     return _new(model, prompt, n, lambda logits: (choose(logits), choose(logits))[1], context, stop)
 
 

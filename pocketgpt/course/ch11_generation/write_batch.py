@@ -194,14 +194,14 @@ def cut_afterwards(model, prompts, n, choose, context, stop):
 
 @write_batch.mistake(hint=2)
 def softmax_before_choose(model, prompts, n, choose, context, stop):
-    """`choose` is given probabilities: it takes the logits, unchanged, and does the rest itself."""
+    """Probabilities are given to `choose`: it takes the logits, unchanged, and does the rest itself."""
     return _new(model, prompts, n, lambda logits: choose(logits.softmax(dim=-1)), context, stop)
 
 
 @write_batch.mistake(hint=2)
 def choose_called_for_each_row(model, prompts, n, choose, context, stop):
-    """`choose` is called for one row after the other: give it the logits of all rows at once, (B, V), so that one call
-    is one step."""
+    """There is a call of `choose` for one row after the other: give it the logits of all rows at once, (B, V), so that
+    one call is one step."""
     by_row = lambda logits: torch.cat([choose(logits[i : i + 1]) for i in range(len(logits))])  # noqa: E731
     return _new(model, prompts, n, by_row, context, stop)
 

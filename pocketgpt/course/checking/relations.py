@@ -62,6 +62,8 @@ def _of_one(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str
     telling = [i for i, pair in enumerate(pairs) if not (_is_small(pair[1]) and _all_equal(exercise, [pair]))]
     pairs, runs = [pairs[i] for i in telling], [runs[i] for i in telling]
     if all(isinstance(got, Tensor) and isinstance(wanted, Tensor) for got, wanted in pairs):
+        if all(_only_the_dtype(got, wanted) for got, wanted in pairs):
+            return None
         for found in (_not_a_number, _factor, _offset, _reordered, _borders):
             if all(_same_shape(got, wanted) for got, wanted in pairs) and (said := found(exercise, name, pairs, runs)):
                 return said
@@ -115,8 +117,6 @@ def _factor(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str
     if not _all_equal(exercise, [(got.double(), wanted.double() * c) for (got, wanted), c in zip(pairs, factors)]):  # noqa: B905
         return None
     if _constant(factors):
-        if f"{factors[0]:.4g}" == "1":  # the dtype is wrong, not the values
-            return None
         if abs(factors[0]) < 1e-6:
             return f"Every value of your `{name}` is 0."
         turned = f"Every sign of your `{name}` is turned."
@@ -209,6 +209,11 @@ def _same_shape(got: Tensor, wanted: Tensor) -> bool:
         and not (got.is_meta or got.is_nested or got.is_complex())
         and got.shape == wanted.shape
     )
+
+
+def _only_the_dtype(got: Tensor, wanted: Tensor) -> bool:
+    """True if the values are right, so that no relation is to be seen in them."""
+    return got.dtype != wanted.dtype and _same_shape(got, wanted) and torch.equal(got.double(), wanted.double())
 
 
 def _enough(pairs: Pairs) -> bool:
