@@ -383,7 +383,7 @@ for n, what in ((1, "right"), (0, "not shifted"), (2, "twice"), (-1, "the wrong 
 
 # %% [markdown]
 # 8.45, 9.30 and 10.74 are worse than a model that knows nothing (8.32). A loss **above ln V** says that something is wrong, not that
-# something is not yet learned. (Shifted twice is a bug that models of `transformers` have had: the model shifts, and so does its caller.)
+# something is not yet learned. (Models of `transformers` have shifted twice: the model and its caller.)
 #
 # ### Exercise 10.4 · `count_parameters` · medium, 15 minutes
 #
@@ -477,7 +477,7 @@ parameters_by_part(counted, "A small model with a large vocabulary is mostly emb
 
 # %% [markdown]
 # Four fifths of `pocket`'s parameters translate between tokens and vectors. Tying would save one of the two matrices: vocab · d_model
-# numbers, 19.3 million here. That is why the model of this course has a vocabulary of its own, of 4,096 tokens.
+# numbers, 19.3 million here. So this course's model has a vocabulary of 4,096.
 #
 # ### Exercise 10.5 · `init_std` · easy, 5 minutes
 #
@@ -644,8 +644,7 @@ for name in side_by_side:
 # %% [markdown]
 # ## 5 · Predict, then run: when does it know?
 #
-# A model that is cut off after n blocks is your `gpt` with `n_layers = n`: final norm and head then read the stream at that place. (This is the
-# *logit lens* of nostalgebraist, 2020.) The whole model has a loss of 4.10 on our page. **Predict** the loss after the embedding, without any
+# A model that is cut off after n blocks is your `gpt` with `n_layers = n`: final norm and head then read the stream at that place. (The *logit lens*.) The whole model has a loss of 4.10 on our page. **Predict** the loss after the embedding, without any
 # block, and after blocks 0, 1 and 2. A model that knows nothing has 8.32.
 
 
@@ -763,8 +762,7 @@ print(pocket_tokenizer().decode(mine.write(prompt, weights, config, new_tokens=4
 # <details><summary>1. You load weights from a file without "head.weight" into a model with a head of its own, and ignore the warning about a missing
 # name. What is the loss?</summary>
 #
-# Near ln V: the stream is good, and the random head makes random scores of it. With three random heads we measured 8.1 to 8.4. It
-# looks like a model that was never trained.
+# Near ln V: the stream is good, and the random head makes random scores of it. With three random heads we measured 8.1 to 8.4.
 #
 # </details>
 # <details><summary>2. `blocks = [block] * 4` in place of four new blocks. What do you see in the number of parameters, and in the loss of
@@ -774,8 +772,7 @@ print(pocket_tokenizer().decode(mine.write(prompt, weights, config, new_tokens=4
 # loaded, each overwrites the one before, and the last block runs four times: 9.49 in the table above.
 #
 # </details>
-# <details><summary>3. A model has 12 layers and d_model = 768. At which length does attention (scores and means) cost as much as all projections and
-# feed-forwards with d_ff = 4 · d_model and no gate?</summary>
+# <details><summary>3. A model has 12 layers and d_model = 768. At which length does attention cost as much as all projections and feed-forwards with d_ff = 4 · d_model and no gate?</summary>
 #
 # Per token and layer 4 · d_model · seq against 2 · 12 · d_model². Equal at seq = 6 · d_model = 4,608.
 #
@@ -791,8 +788,7 @@ print(pocket_tokenizer().decode(mine.write(prompt, weights, config, new_tokens=4
 # - Radford et al. 2019, *Language Models are Unsupervised Multitask Learners* (GPT-2): the pre-norm block, and the start.
 # - Touvron et al. 2023, *LLaMA*, [arXiv 2302.13971](https://arxiv.org/abs/2302.13971): RMSNorm, SwiGLU, RoPE.
 # - Press and Wolf 2016, *Using the Output Embedding to Improve Language Models*, [arXiv 1608.05859](https://arxiv.org/abs/1608.05859): tying.
-# - Kaplan et al. 2020, *Scaling Laws for Neural Language Models*, [arXiv 2001.08361](https://arxiv.org/abs/2001.08361): 6N FLOPs per token of
-#   training, in its section 2.1.
+# - Kaplan et al. 2020, *Scaling Laws for Neural Language Models*, [arXiv 2001.08361](https://arxiv.org/abs/2001.08361): 6N FLOPs per token.
 # - nostalgebraist 2020, *interpreting GPT: the logit lens*; Belrose et al. 2023, *Eliciting Latent Predictions from Transformers with the Tuned
 #   Lens*, [arXiv 2303.08112](https://arxiv.org/abs/2303.08112): what the plain lens misses.
 #

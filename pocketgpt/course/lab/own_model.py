@@ -390,7 +390,7 @@ def unsound(module: ModuleType) -> str | None:
             return "its logits are not those of the shipped model"
         own = module.next_token_loss(logits, padded)
         if not torch.allclose(own, loss, atol=1e-3):
-            return f"its loss on a page is {float(own):.2f}, and should be {float(loss):.2f}"
+            return f"its loss on a page is {own.item():.2f}, and should be {loss.item():.2f}"
         own.backward()
         if not torch.equal(module.write(tokens[:, :6], weights, model.config, 2), text):
             return "its `write` does not append the most probable tokens"

@@ -59,7 +59,6 @@ def test_peak_memory_is_what_a_call_holds_at_once():
 
     found = experiments.peak_bytes(three_and_then_one, torch.zeros(100_000))
     assert found == pytest.approx(2 * 400_000, abs=100)  # a few bytes for the number 1
-    assert experiments.peak_bytes(three_and_then_one, torch.zeros(100_000)) == pytest.approx(2 * 400_000, abs=100)
 
 
 def test_peak_memory_of_the_tiled_form_is_the_closed_form():
