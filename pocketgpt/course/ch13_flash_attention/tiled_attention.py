@@ -68,6 +68,10 @@ def _(rng):
         q[:, 0], k[:, 0] = sign * 8.0, 16.0
         q[3:6, 0], k[4:8, 0] = -sign * 8.0, -16.0
         yield q, k, v, 3, 4
+    q, k, v = drawn(9, 4)
+    q, k = (4 * q).round() / 4, (4 * k).round() / 4  # so that scores are exact
+    q[:, 0], k[:, 0] = 16.0, -16.0  # all of them near −128
+    yield q, k, v, 2, 3
     yield *drawn(2, 24, 3), 5, 4
 
 
