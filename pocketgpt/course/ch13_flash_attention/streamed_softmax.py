@@ -31,9 +31,9 @@ def _(rng):
 
     for leading, lengths in [((), (2, 4)), ((), (3, 1, 2)), ((2,), (4, 2, 3)), ((2, 4), (3, 2)), ((), (4,))]:
         yield (drawn(leading, lengths),)
-    yield (drawn((), (2, 1, 4), step=-200.0),)  # scores that fall by more than 88
-    yield (drawn((), (2, 4, 3), step=200.0),)
-    yield (drawn((), (3, 2), level=-300.0),)  # all far below 0
+    yield (drawn((), (2, 1, 4), step=-100.0),)  # scores that fall by more than 88
+    yield (drawn((), (2, 4, 3), step=100.0),)
+    yield (drawn((), (3, 2), level=-120.0),)  # all far below 0
     yield (drawn((), (1,) * 7, rows=2),)
     hidden = drawn((), (2, 3, 4))
     hidden[0][0][0], hidden[1][0][1, 1:], hidden[2][0][2] = -math.inf, -math.inf, -math.inf
