@@ -1,6 +1,6 @@
 import ast
 import inspect
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
 
 import pytest
@@ -59,10 +59,11 @@ def test_warmup_and_decay_are_a_part_of_the_steps_or_their_number():
 
 
 def test_every_field_says_what_it_is():
-    [config] = ast.parse(inspect.getsource(TrainConfig)).body
+    parts = [part for part in TrainConfig.__mro__ if is_dataclass(part)]
     documented = {
         field.target.id
-        for field, doc in pairwise(config.body)
+        for part in parts
+        for field, doc in pairwise(ast.parse(inspect.getsource(part)).body[0].body)
         if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr)
     }
     assert documented == {field.name for field in fields(TrainConfig)}
