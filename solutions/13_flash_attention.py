@@ -525,15 +525,13 @@ time_and_memory(lengths, times, peaks)
 #
 # **"Linear"** is the memory (below 2 times here, because the tile's own share stays as it is). The time has the square in it.
 #
-# These statements are tested, with wide margins:
+# What is said of memory is tested here:
 
 # %%
 most = {name: peaks[name][-1] for name in forms}
 slopes = {name: exponent(lengths[-3:], peaks[name][-3:]) for name in forms}
 assert most["step by step"] > 20 * most["yours"] and most["step by step"] > 20 * most["SDPA"]
 assert slopes["step by step"] > 1.8 and slopes["yours"] < 1.3 and slopes["SDPA"] < 1.3
-assert max(times["SDPA"][-1], times["yours"][-1]) < times["step by step"][-1]
-assert all(each[-1] > 5 * each[-3] for each in times.values())  # four times the tokens
 counted = [4 * 4 * n for n in attention_numbers(4096, 64, 128, 128)]
 for name, each in zip(("step by step", "yours"), counted, strict=True):
     print(f"{name}: measured within 25 % of 13.5's count: {abs(most[name] / each - 1) < 0.25}")
