@@ -257,7 +257,8 @@ def test_our_solutions_are_flagged_for_nothing_but_long_answers_that_are_ours(ch
 def test_the_code_of_a_chapter_is_honest_code(chapter):
     """Somebody who changes a given cell, or copies one, gets no flags but those meant for just that."""
     cells = [source for name, source in code_cells(chapter) if name not in exercises()]
-    assert reasons(*cells, chapter=CHAPTERS[chapter]) <= {MARK}
+    saves = {"opens or changes a file"} if chapter == "14_training" else set()  # the state of a training
+    assert reasons(*cells, chapter=CHAPTERS[chapter]) <= {MARK} | saves
 
 
 def source_of(function) -> str:

@@ -95,8 +95,14 @@ def same(a, b):
     return type(a) is type(b)
 
 
-@pytest.mark.parametrize(("chapter", "name"), VARIABLES)
+# Measured anew in every run, and of a model that a function trains: no answer reads either.
+NOT_THE_SAME = {("13_flash_attention", "times"), ("14_training", "probe")}
+
+
+@pytest.mark.parametrize(("chapter", "name"), [each for each in VARIABLES if each not in NOT_THE_SAME])
 def test_a_cell_that_reads_a_name_finds_what_it_was(chapter, name):
+    if name not in everything(chapter):
+        pytest.skip("bound only where there is a GPU")
     pieces = prune_cells(pieces_of(CHAPTERS[chapter], f"lambda: {name}"))
     ours = tuple(piece for piece in pieces if piece.role != "extra")  # the same for many names
     assert same(executed(ours)[name], everything(chapter)[name])
