@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pocketgpt.course.ch10_the_gpt.shared import drawn_config, mixed_config, model, model_shapes
+from pocketgpt.course.ch10_the_gpt.shared import drawn_config, flops_per_token, mixed_config, model, model_shapes
 from pocketgpt.course.checking.exercise import exercise
 
 
@@ -33,19 +33,8 @@ def _(rng):
     yield mixed_config(rng, 3, "rope"), 10
 
 
-def _matrices(config):
-    return 3 if config.feedforward.activation == "swiglu" else 2
-
-
-def _total(config, seq, heads=None, kv_heads=None, matrices=None, products=2, per_add=2, head=1, seen=1.0, layers=None):
-    """Right, unless something is changed. products: of queries with keys, and of weights with values."""
-    mixer, d = config.mixer, config.d_model
-    rows = 2 * (heads or mixer.n_heads) + 2 * (kv_heads or mixer.n_kv_heads)
-    projections = d * mixer.d_head * rows
-    attention = int(products * mixer.n_heads * mixer.d_head * seq * seen)
-    feed_forward = (_matrices(config) if matrices is None else matrices) * d * config.feedforward.d_ff
-    layers = config.n_layers if layers is None else layers
-    return per_add * seq * (layers * (projections + attention + feed_forward) + head * config.vocab_size * d)
+def _total(config, seq, **changes):
+    return seq * flops_per_token(config, seq, **changes)
 
 
 def _parameters(config):

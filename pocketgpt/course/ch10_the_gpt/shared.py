@@ -262,3 +262,30 @@ def model(
     if last:
         x = norm(x, weights, "final_norm", config)
     return F.linear(x, weights[head or ("embedding.weight" if config.tie_embeddings else "head.weight")])
+
+
+def flops_per_token(
+    config: Config,
+    seq: int,
+    *,
+    passes: int = 1,
+    kv_heads: int | None = None,
+    matrices: int | None = None,
+    products: int = 2,
+    per_add: int = 2,
+    head: int = 1,
+    seen: float = 1.0,
+    layers: int | None = None,
+) -> int:
+    """Right, unless something is changed.
+
+    passes: 1 forward, 2 more backward. products: of queries with keys, and of weights with values.
+    seen: the share of the keys that a token is multiplied with.
+    """
+    mixer, d = config.mixer, config.d_model
+    if matrices is None:
+        matrices = 3 if config.feedforward.activation == "swiglu" else 2
+    projections = d * mixer.d_head * 2 * (mixer.n_heads + (kv_heads or mixer.n_kv_heads))
+    attention = int(products * mixer.n_heads * mixer.d_head * seq * seen)
+    block = projections + attention + matrices * d * config.feedforward.d_ff
+    return passes * per_add * ((config.n_layers if layers is None else layers) * block + head * config.vocab_size * d)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pocketgpt.course.ch10_the_gpt.shared import drawn_config, model, model_shapes
+from pocketgpt.course.ch10_the_gpt.shared import drawn_config, flops_per_token, model, model_shapes
 from pocketgpt.course.checking.exercise import exercise
 
 TEXTS = 2
@@ -34,31 +34,8 @@ def _(rng):
         yield drawn_config(rng, kind, layers, tied), seq
 
 
-def _matrices(config):
-    return 3 if config.feedforward.activation == "swiglu" else 2
-
-
-def _total(
-    config,
-    seq,
-    passes=3,
-    heads=None,
-    kv_heads=None,
-    matrices=None,
-    products=2,
-    per_add=2,
-    head=1,
-    seen=1.0,
-    layers=None,
-):
-    """Right, unless something is changed. passes: 1 forward, 2 backward; products: scores and weighted means."""
-    mixer, d = config.mixer, config.d_model
-    rows = 2 * (heads or mixer.n_heads) + 2 * (kv_heads or mixer.n_kv_heads)
-    projections = d * mixer.d_head * rows
-    attention = int(products * mixer.n_heads * mixer.d_head * seq * seen)
-    feed_forward = (_matrices(config) if matrices is None else matrices) * d * config.feedforward.d_ff
-    layers = config.n_layers if layers is None else layers
-    return passes * per_add * (layers * (projections + attention + feed_forward) + head * config.vocab_size * d)
+def _total(config, seq, **changes):
+    return flops_per_token(config, seq, **({"passes": 3} | changes))
 
 
 @training_flops.mistake(hint=1)
