@@ -3,6 +3,7 @@
 import itertools
 import os
 from dataclasses import replace
+from inspect import get_annotations
 
 import pytest
 import torch
@@ -89,12 +90,13 @@ def test_a_right_answer_written_differently_passes(exercise, variant):
 
 
 @every_exercise
-def test_the_annotations_of_a_finished_answer_hold(exercise):
-    typed = jaxtyped(typechecker=beartype)(exercise.finished_answer)
+def test_the_annotations_of_an_exercise_hold(exercise):
+    assert get_annotations(exercise.reference).keys() >= {*exercise.parameters, "return"}
+    typed = jaxtyped(typechecker=beartype)(exercise.reference)
     with undisturbed():
         for case in exercise.cases(seed=0):
-            outcome = run_ours(typed, case)
-            assert not isinstance(outcome.error, TypeCheckError), outcome.error
+            error = run_ours(typed, case).error
+            assert not isinstance(error, TypeCheckError), error
 
 
 @every_exercise
