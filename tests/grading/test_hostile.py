@@ -638,8 +638,8 @@ case(
 )
 SPY = """
 import itertools, os
-seen = []
-for top in PLACES:
+seen = globals().setdefault("spied", [])  # once: a check calls a function many times, and has six seconds
+for top in () if seen else PLACES:
     seen.append(f"{top} {os.path.exists(top)}")
     for where, _, names in [("", [], [top]), *itertools.islice(os.walk(top), 200)]:
         for name in names:
