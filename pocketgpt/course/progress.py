@@ -17,7 +17,9 @@ def record_file() -> Path | None:
     setting = os.environ.get("POCKETGPT_PROGRESS", "")
     if setting.lower() in ("off", "0", "no", "false"):
         return None
-    return Path(setting).expanduser() if setting else Path.home() / ".pocketgpt" / "progress.jsonl"
+    if setting.lower() in ("", "on", "1", "yes", "true"):
+        return Path.home() / ".pocketgpt" / "progress.jsonl"
+    return Path(setting).expanduser()
 
 
 def record(**event: Any) -> None:

@@ -131,7 +131,9 @@ def class_list(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
         rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in text.partition("\n")[0] else ",")
         students = list(rows)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise PocketError(f"The class list {path} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise PocketError(f"The class list {path} cannot be read: {error}. Save it as CSV in UTF-8.") from error
     columns = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
     if "student" not in columns:

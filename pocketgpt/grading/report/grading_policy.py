@@ -144,6 +144,8 @@ def _tables(path: Path) -> dict[str, Any]:
         raise PocketError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:  # not TOML, which names the line, or not UTF-8
         raise PocketError(f"{path} is not a TOML file in UTF-8: {error}.") from error
+    except RecursionError:
+        raise PocketError(f"{path} is not a policy: it nests lists or tables too deeply.") from None
 
 
 def _known(name: str, names: Collection[str], problem: str) -> None:
@@ -161,7 +163,7 @@ def _points(table: Any, chapter: str, where: str) -> dict[str, int | float]:
         _known(name, names, f"{where}, points: there is no exercise")
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_POINTS:
             raise PocketError(
-                f"{where}: {name} = {value!r} is not a valid number of points. Write a number from 0 to {MOST_POINTS}."
+                f"{where}: {name} = {repr(value)[:40]} is not a valid number of points. Write a number from 0 to {MOST_POINTS}."
             )
     return table
 

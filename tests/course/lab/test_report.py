@@ -7,6 +7,7 @@ from pocketgpt.course.lab import predict
 from pocketgpt.course.lab.caching import assembled_layer
 from pocketgpt.course.lab.reporting import before_and_after, earlier_changes
 from pocketgpt.course.lab.transplanting import pocket_model, transplant
+from pocketgpt.course.siblings.family import TRAINED_LENGTH
 from pocketgpt.course.syllabus import find_exercise
 
 WINDOW = torch.arange(60)[None] + 300
@@ -94,8 +95,9 @@ def attention_without_a_mask(q, keys, values, query_positions, key_positions, wi
 
 
 def test_a_function_that_works_with_a_cache_is_measured_in_a_model_that_reads_with_one(capsys):
-    before_and_after(cached_layer=assembled_layer, new_tokens=5)
+    before_and_after(model="gqa", cached_layer=assembled_layer, new_tokens=5)
     assert "✓ The same loss and the same words" in last_line(capsys)
-    before_and_after(decode_attention=attention_without_a_mask, new_tokens=5)
+    before_and_after(model="gqa", decode_attention=attention_without_a_mask, new_tokens=5)
     printed = capsys.readouterr().out
-    assert "later token: 0 of 255" in printed and "later token: 7 of 255" in printed  # in the chunk at the end
+    last = TRAINED_LENGTH - 1
+    assert f"later token: 0 of {last}" in printed and f"later token: 7 of {last}" in printed  # in the chunk at the end

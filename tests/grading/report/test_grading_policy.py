@@ -131,6 +131,7 @@ def test_what_was_not_handed_in_or_not_graded_is_not_late():
         ("[02_attention]\ndeadline = '2026-12-01T23:59'\n", ["'2026-12-01T23:59'", "Without quotes"]),
         ("[02_attention]\ndeadline = 23:59:00\n", ["23, 59", "2026-12-01T23:59:59"]),
         ("[02_attention]\ndeadline = 12\n", ["12", "2026-12-01T23:59:59"]),
+        (f"a = {'[' * 5000}{']' * 5000}", ["too deeply"]),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_the_value_and_a_way_out(load, text, words):
