@@ -266,7 +266,7 @@ def test_an_error_in_what_the_answer_calls_shows_the_answers_line():
     def answer(q, k):
         return cell["norm"]({})
 
-    assert '`return cell["norm"]({})`, inside of norm: \'weight\'' in said("attention_scores", answer)
+    assert "`return cell[\"norm\"]({})`, inside of norm: 'weight'" in said("attention_scores", answer)
 
 
 @pytest.mark.parametrize(
