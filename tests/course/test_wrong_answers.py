@@ -210,11 +210,20 @@ def test_a_relation_to_the_right_answer_is_said(name, answer, said):
         ("softmax_jacobian", lambda w: finished("softmax_jacobian")(w) + torch.diag_embed(w), "except on its diagonal"),
         ("embed", lambda tokens, table: table[tokens % 200], "except where `tokens` has values above 20"),
         ("entropy", lambda w: finished("entropy")(w) * 1.005, "is 1.005 times what it should be"),
+        ("keep_top_k", lambda z, k: finished("keep_top_k")(z, k).clamp(min=-7e4), "except where it should be −∞"),
     ],
 )  # fmt: skip
 def test_a_change_of_the_right_answer_is_said(name, answer, said):
     for sentence in sentences(name, answer):
         assert said in sentence
+
+
+def test_what_is_right_only_where_nothing_is_asked_for_is_no_property_of_the_inputs():
+    def answer(model, prompt, n, choose, context, stop):
+        return [choose(model(torch.tensor(prompt))).item() for _ in range(n)]  # without the axis of the texts
+
+    for said in sentences("write", answer):
+        assert "`n`" not in said
 
 
 def kept(words, counts={}):  # noqa: B006

@@ -199,6 +199,37 @@ def feed_forward_forgotten(config, seq):
     return _total(config, seq, matrices=0)
 
 
+@count_flops.mistake(hint=1)
+def two_per_parameter(config, seq):
+    """This is the rule of thumb, 2 FLOPs for each parameter and token, norms and embedding included: it leaves
+    attention out. Count the products."""
+    own = model_shapes(config).values()
+    return 2 * seq * sum(torch.Size(shape).numel() for shape in own)
+
+
+@count_flops.mistake(hint=2)
+def attention_of_the_width(config, seq):
+    """Attention is counted with the square of the width: it multiplies seq queries with seq keys, so one of the two is
+    seq."""
+    without = _total(config, seq, products=0)
+    return without + (_total(config, seq) - without) * config.mixer.n_heads * config.mixer.d_head // seq
+
+
+@count_flops.mistake(hint=1)
+def biases_counted(config, seq):
+    """The biases of q, k and v are counted: additions of biases are not, only matrix products."""
+    mixer = config.mixer
+    biases = mixer.bias * (mixer.n_heads + 2 * mixer.n_kv_heads) * mixer.d_head
+    return _total(config, seq) + 2 * seq * config.n_layers * biases
+
+
+@count_flops.mistake(hint=1)
+def counted_on_the_model(config, seq):
+    """This runs the model to count, and the configs of the check are plain numbers, not for `GPT`: count from the
+    numbers of the config alone."""
+    return config.resolved()
+
+
 @count_flops.finished
 def closed_form(config, seq):
     mixer, feed, d = config.mixer, config.feedforward, config.d_model

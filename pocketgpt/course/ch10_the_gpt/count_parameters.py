@@ -299,6 +299,61 @@ def norms_of_one_block(config):
     return _total(config, norms=0) + _parts(config)["norms"]
 
 
+@count_parameters.mistake(hint=2)
+def as_many_keys_as_queries(config):
+    """Keys and values are counted with n_heads, weights and biases: k_proj and v_proj have n_kv_heads · d_head rows."""
+    wide = config.mixer.n_heads * config.mixer.d_head
+    return _total(config, projections=4 * config.d_model * wide, biases=3 * wide * config.mixer.bias)
+
+
+@count_parameters.mistake(hint=2)
+def a_gate_in_every_model(config):
+    """A gate_proj is counted in every model, with its bias: only SwiGLU has one."""
+    return _total(config, **_feed_forward(config, 2))
+
+
+@count_parameters.mistake(hint=2)
+def a_gate_in_no_model(config):
+    """No gate_proj is counted, and no bias of it: SwiGLU has one, beside up_proj."""
+    return _total(config, **_feed_forward(config, 1))
+
+
+def _feed_forward(config, inward):
+    """Counted with that many matrices on the way in."""
+    feed, d = config.feedforward, config.d_model
+    return dict(
+        matrices=(inward + 1) * d * feed.d_ff,
+        feed_forward_biases=(inward * feed.d_ff + d) * feed.bias,
+    )
+
+
+@count_parameters.mistake(hint=2)
+def output_bias_as_wide_as_the_queries(config):
+    """The bias of o_proj is counted with n_heads · d_head numbers: o_proj returns d_model, so its bias has d_model."""
+    mixer = config.mixer
+    return _total(config, output_bias=mixer.n_heads * mixer.d_head * mixer.output_bias)
+
+
+@count_parameters.mistake(hint=1)
+def vocabulary_written_down(config):
+    """The vocabulary is written down, 4,096 as in the pocket model: it is config.vocab_size."""
+    matrix = 4096 * config.d_model
+    return _total(config, embedding=matrix, head=0 if config.tie_embeddings else matrix)
+
+
+@count_parameters.mistake(hint=1)
+def bias_of_the_head(config):
+    """The head is counted with a bias: these models have none there."""
+    return _total(config) + (0 if config.tie_embeddings else config.vocab_size)
+
+
+@count_parameters.mistake(hint=1)
+def counted_on_the_model(config):
+    """This builds the model to count what it has, and the configs of the check are plain numbers, not for `GPT`: count
+    from the numbers of the config alone."""
+    return config.resolved()
+
+
 @count_parameters.finished
 def part_by_part(config):
     mixer, feed, d = config.mixer, config.feedforward, config.d_model

@@ -39,7 +39,9 @@ def parameters_by_part(counts: Mapping[str, Mapping[str, int]], title: str) -> N
     axes.set(xlim=(0, 110), xlabel="share of all parameters, %", ylabel="model", title=title)
     axes.set_xticks(range(0, 101, 20))
     handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in PARTS.values()]
-    axes.legend(handles, PARTS, ncols=len(PARTS), loc="upper left", bbox_to_anchor=(-0.02, -0.2), fontsize=8)
+    largest = {part: max(100 * parts.get(part, 0) / sum(parts.values()) for parts in counts.values()) for part in PARTS}
+    labels = [f"{part}, below 0.1 %" if 0 < largest[part] < 0.1 else part for part in PARTS]  # too thin to be seen
+    axes.legend(handles, labels, ncols=len(PARTS), loc="upper left", bbox_to_anchor=(-0.02, -0.2), fontsize=8)
     plt.show()
 
 
@@ -80,7 +82,7 @@ def loss_by_depth(losses: Float[Tensor, "depths"], copies: Float[Tensor, "depths
         axes.set_xticks(range(len(values)), names, fontsize=8)
         axes.set(xlabel="stream after", ylabel=label)
     left.axhline(nothing, color=COLORS["theory"], linestyle="--", linewidth=1, zorder=0)
-    left.text(len(losses) - 0.6, nothing + 0.8, f"knows nothing: {nothing:.2f}", ha="right", fontsize=8)
+    left.text(len(losses) - 0.6, nothing + 1.3, f"knows nothing: {nothing:.2f}", ha="right", fontsize=8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     plt.show()
 

@@ -26,6 +26,7 @@ from pocketgpt.course.ch10_the_gpt.shared import (
     of_block,
 )
 from pocketgpt.course.checking.exercise import exercise
+from pocketgpt.course.lab import finished_gpt as parts
 
 
 @exercise(
@@ -254,17 +255,29 @@ def log_probabilities(tokens, weights, config):
     return model(tokens, weights, config).log_softmax(-1)
 
 
-@gpt.mistake(hint=3)
-def head_forgotten(tokens, weights, config):
-    """This is the stream after final_norm: the head makes logits of it, (B, T, vocab)."""
+def _blocks(tokens, weights, config, *, ropes=None, late=False, again=False, head=True):
+    """Right, unless: ropes gives each block its own, late moves embedding_norm behind the blocks, again applies
+    final_norm after each of them, and head leaves out the head."""
+    rope = drawn_rope(config, tokens.shape[1])
     x = weights["embedding.weight"][tokens]
     if config.positions == "learned":
         x = x + weights["positions.embedding.weight"][: tokens.shape[1]]
-    if config.embedding_norm:
+    if config.embedding_norm and not late:
         x = norm(x, weights, "embedding_norm", config)
     for i in range(config.n_layers):
-        x = block(x, of_block(weights, i), drawn_rope(config, tokens.shape[1]), config)
-    return norm(x, weights, "final_norm", config)
+        x = block(x, of_block(weights, i), ropes(i) if ropes else rope, config)
+        x = norm(x, weights, "final_norm", config) if again else x
+    if config.embedding_norm and late:
+        x = norm(x, weights, "embedding_norm", config)
+    x = x if again else norm(x, weights, "final_norm", config)
+    matrix = weights.get("head.weight", weights["embedding.weight"])
+    return linear(x, {"head.weight": matrix}, "head") if head else x
+
+
+@gpt.mistake(hint=3)
+def head_forgotten(tokens, weights, config):
+    """This is the stream after final_norm: the head makes logits of it, (B, T, vocab)."""
+    return _blocks(tokens, weights, config, head=False)
 
 
 @gpt.mistake(hint=2)
@@ -277,16 +290,7 @@ def blocks_side_by_side(tokens, weights, config):
 @gpt.mistake(hint=1)
 def final_norm_after_each_block(tokens, weights, config):
     """The norm before the head, final_norm, is applied after every block: once, after the last."""
-    names = {name.removeprefix("final_norm."): w for name, w in weights.items() if name.startswith("final_norm.")}
-    x = weights["embedding.weight"][tokens]
-    if config.positions == "learned":
-        x = x + weights["positions.embedding.weight"][: tokens.shape[1]]
-    if config.embedding_norm:
-        x = norm(x, weights, "embedding_norm", config)
-    for i in range(config.n_layers):
-        x = block(x, of_block(weights, i), drawn_rope(config, tokens.shape[1]), config)
-        x = norm(x, {f"final_norm.{name}": weight for name, weight in names.items()}, "final_norm", config)
-    return linear(x, {"head.weight": weights.get("head.weight", weights["embedding.weight"])}, "head")
+    return _blocks(tokens, weights, config, again=True)
 
 
 def _lost(config):
@@ -331,6 +335,98 @@ def embedding_norm_before_the_positions(tokens, weights, config):
         positions=False,
         first=False,
     )
+
+
+def _as_written(tokens, weights, config, *, width=None, seq=None, cut=True, final="final_norm", head=True):
+    """Put together of the finished functions, as in the text: for mistakes that raise what these raise."""
+    x, rope = weights["embedding.weight"][tokens], None
+    if config.positions == "learned":
+        table = weights["positions.embedding.weight"]
+        x = parts.add_positions(x, table, 0) if cut else x + table
+    else:
+        turns = parts.rope_frequencies(width or config.mixer.d_head, config.rope.theta)
+        angles = torch.arange(seq or tokens.shape[1])[:, None] * turns
+        rope = angles.cos(), angles.sin()
+    if config.embedding_norm:
+        x = parts.norm(x, weights, "embedding_norm", config)
+    for i in range(config.n_layers):
+        x = parts.transformer_block(x, of_block(weights, i), rope, config)
+    x = parts.norm(x, weights if final else {}, final or "final_norm", config)
+    matrix = weights.get("head.weight", weights["embedding.weight"])
+    return x @ (matrix.T if head else matrix)
+
+
+@gpt.mistake(hint=2)
+def positions_of_the_longest_text(tokens, weights, config):
+    """There are angles for max_seq_len positions: this text has T tokens, `tokens.shape[1]`."""
+    return _as_written(tokens, weights, config, seq=config.max_seq_len)
+
+
+@gpt.mistake(hint=2)
+def frequencies_of_a_share_of_the_width(tokens, weights, config):
+    """The frequencies are made for d_model // n_heads: a head is config.mixer.d_head wide, which another config may
+    choose differently."""
+    return _as_written(tokens, weights, config, width=config.d_model // config.mixer.n_heads)
+
+
+@gpt.mistake(hint=2)
+def frequencies_of_few_heads(tokens, weights, config):
+    """The frequencies are made for d_model // n_kv_heads: they belong to the width of a head, config.mixer.d_head."""
+    return _as_written(tokens, weights, config, width=config.d_model // config.mixer.n_kv_heads)
+
+
+@gpt.mistake(hint=1)
+def whole_table_of_positions(tokens, weights, config):
+    """The whole table of positions is added: only its first T rows, one for each token. `add_positions` cuts it."""
+    return _as_written(tokens, weights, config, cut=False)
+
+
+@gpt.mistake(hint=2)
+def name_with_its_ending(tokens, weights, config):
+    """The norm is given the name "final_norm.weight": it adds ".weight" by itself, so leave the ending out."""
+    return _as_written(tokens, weights, config, final="final_norm.weight")
+
+
+@gpt.mistake(hint=3)
+def final_norm_without_weights(tokens, weights, config):
+    """The norm before the head does not find "final_norm.weight": give it the dictionary of the whole model."""
+    return _as_written(tokens, weights, config, final="")
+
+
+@gpt.mistake(hint=3)
+def head_not_transposed(tokens, weights, config):
+    """The head is not transposed: it is (vocab, d_model), and the stream is multiplied by (d_model, vocab)."""
+    return _as_written(tokens, weights, config, head=False)
+
+
+@gpt.mistake(hint=1)
+def embedding_norm_after_the_blocks(tokens, weights, config):
+    """The norm "embedding_norm" comes after the blocks: it comes before them."""
+    return _blocks(tokens, weights, config, late=True)
+
+
+@gpt.mistake(hint=1)
+def embedding_norm_only_with_weights(tokens, weights, config):
+    """The norm after the embedding is left out where it has no weights: a norm without them still divides. Ask
+    `config.embedding_norm`."""
+    return model(tokens, weights, config, first="embedding_norm.weight" in weights)
+
+
+@gpt.mistake(hint=1)
+def rotated_with_another_theta(tokens, weights, config):
+    """Models with learned positions are rotated, too: their blocks get `None` for `rope`."""
+    if config.positions == "rope":
+        return model(tokens, weights, config)
+    turns = parts.rope_frequencies(config.mixer.d_head, 10_000.0)
+    angles = torch.arange(tokens.shape[1])[:, None] * turns
+    return model(tokens, weights, config, rope=(angles.cos(), angles.sin()))
+
+
+@gpt.mistake(hint=2)
+def first_block_not_rotated(tokens, weights, config):
+    """The first block is not rotated: all blocks get the same `rope`."""
+    rope = drawn_rope(config, tokens.shape[1])
+    return _blocks(tokens, weights, config, ropes=lambda i: rope if i else None)
 
 
 @gpt.finished

@@ -234,6 +234,39 @@ def norm_of_the_embedding_drawn(name, n_layers):
     return 0.02 if name.startswith("embedding") else _std(name, n_layers)
 
 
+@init_std.mistake(hint=3)
+def norms_and_their_biases_of_size_one(name, n_layers):
+    """This returns 1.0 for norms or biases, the value that weights of norms start at: their std is 0.0, as none is
+    drawn."""
+    return _std(name, n_layers) if _is_matrix(name) else 1.0
+
+
+@init_std.mistake(hint=2)
+def four_layers_written_down(name, n_layers):
+    """It is always √8 here, as for the four blocks of the pocket model: it is √(2 · n_layers)."""
+    return _std(name, n_layers, factor=lambda n: 1 / math.sqrt(8))
+
+
+@init_std.mistake(hint=2)
+def root_rounded_down(name, n_layers):
+    """The root is rounded to a whole number: √(2 · n_layers) is a float."""
+    return _std(name, n_layers, factor=lambda n: 1 / int(math.sqrt(2 * n)))
+
+
+@init_std.mistake(hint=2)
+def brackets_forgotten(name, n_layers):
+    """Brackets are missing: `0.02 / 2 * n_layers ** 0.5` divides by 2 and multiplies by the root. Put brackets around
+    2 · n_layers, and the root around both."""
+    return _std(name, n_layers, factor=lambda n: math.sqrt(n) / 2)
+
+
+@init_std.mistake(hint=3)
+def some_norms_drawn(name, n_layers):
+    """Some norms are drawn: there are embedding_norm, mixer_norm, feedforward_norm and final_norm, so look for "norm"
+    anywhere in the name."""
+    return _std(name, n_layers, drawn=lambda name: not name.endswith(("mixer_norm.weight", ".bias")))
+
+
 @init_std.finished
 def by_the_end_of_the_name(name, n_layers):
     if "norm" in name or name.endswith(".bias"):

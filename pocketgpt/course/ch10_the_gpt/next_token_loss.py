@@ -202,6 +202,47 @@ def last_prediction_only(logits, tokens):
     return _mean(logits[:, -2], tokens[:, -1])
 
 
+@next_token_loss.mistake(hint=2)
+def exp_overflows(logits, tokens):
+    """The exp of a large logit is infinite, and infinity divided by infinity is NaN: `log_softmax` and `cross_entropy`
+    subtract the largest logit first."""
+    counts = tokens[:, 1:] != -100
+    p = logits[:, :-1].exp()
+    p = p / p.sum(dim=-1, keepdim=True)
+    return -p.gather(-1, tokens[:, 1:].clamp(min=0)[..., None])[..., 0][counts].log().mean()
+
+
+@next_token_loss.mistake(hint=2)
+def targets_transposed(logits, tokens):
+    """The tokens are transposed before they are flattened, so that they belong to other logits than their own: flatten
+    both in the same order."""
+    targets = tokens[:, 1:]
+    return _mean(logits[:, :-1], targets.T.reshape(targets.shape))
+
+
+@next_token_loss.mistake(hint=3)
+def zero_is_padding(logits, tokens):
+    """Token 0 is left out: it is a token like any other, and padding is −100."""
+    targets = tokens[:, 1:].clamp(min=0)
+    surprise, _ = _each(logits[:, :-1], targets)
+    return surprise[targets != 0].mean()
+
+
+@next_token_loss.mistake(hint=3)
+def padding_of_what_was_read(logits, tokens):
+    """A place is left out where the token that was read is padding: leave it out where the token to be predicted is."""
+    surprise, _ = _each(logits[:, :-1], tokens[:, 1:])
+    counts = tokens[:, :-1] != -100
+    return (surprise * counts).sum() / counts.sum()
+
+
+@next_token_loss.mistake(hint=1)
+def shifted_along_the_batch(logits, tokens):
+    """The shift runs along the texts of the batch, `[:-1]` and `[1:]`: it runs along the positions, `[:, :-1]` and
+    `[:, 1:]`."""
+    return _mean(logits[:-1], tokens[1:])
+
+
 @next_token_loss.finished
 def shifted_cross_entropy(logits, tokens):
     predictions, targets = logits[:, :-1], tokens[:, 1:]

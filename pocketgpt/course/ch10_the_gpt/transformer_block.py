@@ -20,6 +20,7 @@ from pocketgpt.course.ch10_the_gpt.shared import (
 )
 from pocketgpt.course.checking.cases import strided
 from pocketgpt.course.checking.exercise import exercise
+from pocketgpt.course.lab import finished_gpt as parts
 
 
 @exercise(points=2, returns=("x",), gradients=("x",), replaces="block", sizes={"d_model": (24,)})
@@ -324,6 +325,129 @@ def queries_rotated_twice(x, weights, rope, config):
 def scaled_twice(x, weights, rope, config):
     """The queries are divided by √d_head once more: `grouped_attention` does it already."""
     return _attending(scale=config.mixer.d_head**-0.5)(x, weights, rope, config)
+
+
+def _as_written(
+    x,
+    weights,
+    rope,
+    config,
+    *,
+    heads=None,
+    kv_heads=None,
+    values=None,
+    first_turned=False,
+    always_turned=False,
+    mask=None,
+    merge=parts.merge_heads,
+    queries=parts.linear,
+):
+    """Put together of the finished functions, as in the text: for mistakes that raise what these raise."""
+    mixer, h = config.mixer, parts.norm(x, weights, "mixer_norm", config)
+    q = queries(h, weights, "mixer.q_proj")
+    k, v = (parts.linear(each, weights, f"mixer.{i}_proj") for i, each in (("k", h), ("v", x if values else h)))
+    apply_rope = parts.apply_rope
+    if first_turned and rope is not None:
+        q, k = apply_rope(q, *rope), apply_rope(k, *rope)
+    heads, kv_heads = heads or mixer.n_heads, kv_heads or mixer.n_kv_heads
+    q, k, v = parts.split_heads(q, heads), parts.split_heads(k, kv_heads), parts.split_heads(v, kv_heads)
+    if (rope is not None or always_turned) and not first_turned:
+        q, k = apply_rope(q, *rope), apply_rope(k, *rope)
+    here = torch.arange(x.shape[1])
+    y = parts.grouped_attention(q, k, v, parts.causal_mask(here, here) if mask is None else mask)
+    x = x + parts.linear(merge(y), weights, "mixer.o_proj")
+    return x + parts.feed_forward(parts.norm(x, weights, "feedforward_norm", config), weights, config)
+
+
+@transformer_block.mistake(hint=2)
+def as_many_keys_as_queries(x, weights, rope, config):
+    """Keys and values are split into n_heads heads: they have config.mixer.n_kv_heads."""
+    return _as_written(x, weights, rope, config, kv_heads=config.mixer.n_heads)
+
+
+@transformer_block.mistake(hint=2)
+def heads_written_down(x, weights, rope, config):
+    """The numbers of heads are written down, 6 and 2 as in the pocket model: take those of config.mixer."""
+    return _as_written(x, weights, rope, config, heads=6, kv_heads=2)
+
+
+@transformer_block.mistake(hint=2)
+def rotated_before_the_split(x, weights, rope, config):
+    """Queries and keys are rotated before they are split: the angles are those of one head, so split first."""
+    return _as_written(x, weights, rope, config, first_turned=True)
+
+
+@transformer_block.mistake(hint=3)
+def rotated_without_angles(x, weights, rope, config):
+    """This rotates where `rope` is None, too: ask first, `if rope is not None`."""
+    return _as_written(x, weights, rope, config, always_turned=True)
+
+
+@transformer_block.mistake(hint=2)
+def values_of_the_stream(x, weights, rope, config):
+    """The values are made of x: queries, keys and values are all made of what the norm returns."""
+    return _as_written(x, weights, rope, config, values=True)
+
+
+@transformer_block.mistake(hint=2)
+def mask_transposed(x, weights, rope, config):
+    """The mask is transposed, so a token sees the later ones and not the earlier ones: queries are its rows."""
+    here = torch.arange(x.shape[1])
+    return _as_written(x, weights, rope, config, mask=here >= here[:, None])
+
+
+@transformer_block.mistake(hint=2)
+def itself_hidden(x, weights, rope, config):
+    """A token does not see itself: it sees all positions up to its own."""
+    here = torch.arange(x.shape[1])
+    return _as_written(x, weights, rope, config, mask=here < here[:, None])
+
+
+@transformer_block.mistake(hint=2)
+def mask_of_the_batch(x, weights, rope, config):
+    """The mask is as large as the batch: the positions count the tokens of a text, `torch.arange(x.shape[1])`."""
+    here = torch.arange(x.shape[0])
+    return _as_written(x, weights, rope, config, mask=here <= here[:, None])
+
+
+@transformer_block.mistake(hint=2)
+def rotated_and_not_causal(x, weights, rope, config):
+    """Where there is rope, every token sees the whole text: the mask is causal in every model."""
+    return _attending(causal=rope is None)(x, weights, rope, config)
+
+
+@transformer_block.mistake(hint=2)
+def heads_not_transposed_back(x, weights, rope, config):
+    """The heads are merged by a `reshape` alone, which mixes heads and positions: `merge_heads` transposes first."""
+    return _as_written(x, weights, rope, config, merge=lambda y: y.reshape(y.shape[0], y.shape[2], -1))
+
+
+@transformer_block.mistake(hint=2)
+def query_matrix_not_transposed(x, weights, rope, config):
+    """The queries are multiplied by a matrix that is not transposed: it is stored as (out, in). `linear` does it."""
+    return _as_written(x, weights, rope, config, queries=lambda h, weights, name: h @ weights[f"{name}.weight"])
+
+
+@transformer_block.mistake(hint=2)
+def biases_of_queries_forgotten(x, weights, rope, config):
+    """The bias of q_proj is left out: `linear` adds one where the dictionary has it."""
+    return _as_written(x, weights, rope, config, queries=without_biases)
+
+
+@transformer_block.mistake(hint=1)
+def norm_added_too(x, weights, rope, config):
+    """What the norm returns is added to the stream, too: only what attention makes of it is."""
+    return block(x, weights, rope, config) + norm(x, weights, "mixer_norm", config)
+
+
+@transformer_block.mistake(hint=2)
+def names_of_the_whole_model(x, weights, rope, config):
+    """The names begin with "blocks.0." here: `weights` has the tensors of this block, without that."""
+    return block(x, {f"blocks.0.{name}": weight for name, weight in weights.items()}, rope, config, norm=_named)
+
+
+def _named(x, weights, name, config):
+    return parts.norm(x, weights, f"blocks.0.{name}", config)
 
 
 @transformer_block.finished

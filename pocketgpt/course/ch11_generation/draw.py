@@ -83,21 +83,21 @@ def wrong_side_of_a_border(probabilities, u):
 
 @draw.mistake(hint=3)
 def past_the_end(probabilities, u):
-    """Where rounding leaves the last sum below u, this returns an id beyond the vocabulary: take the last token that is
-    possible."""
+    """Where rounding leaves the last sum at or below u, this returns an id beyond the vocabulary: take the last token
+    that is possible."""
     return (probabilities.cumsum(dim=-1) <= u[:, None]).sum(dim=-1)
 
 
 @draw.mistake(hint=3)
 def clamped_to_the_last_id(probabilities, u):
-    """Where rounding leaves the last sum below u, this takes the last id of the vocabulary, which may have probability
-    0: take the last token that is possible."""
+    """Where rounding leaves the last sum at or below u, this takes the last id of the vocabulary, which may have
+    probability 0: take the last token that is possible."""
     return (probabilities.cumsum(dim=-1) <= u[:, None]).sum(dim=-1).clamp_max(probabilities.shape[-1] - 1)
 
 
 @draw.mistake(hint=3)
 def first_id_past_the_end(probabilities, u):
-    """Where rounding leaves the last sum below u, this takes token 0, because `argmax` of no True at all is 0."""
+    """Where rounding leaves the last sum at or below u, this takes token 0, because `argmax` of no True at all is 0."""
     return (probabilities.cumsum(dim=-1) > u[:, None]).int().argmax(dim=-1)
 
 
@@ -168,6 +168,69 @@ def from_the_far_end(probabilities, u):
 def sums_above_counted(probabilities, u):
     """The sums above u are counted: count those that are not, which belong to the tokens before."""
     return (probabilities.cumsum(dim=-1) > u[:, None]).sum(dim=-1)
+
+
+@draw.mistake(hint=2)
+def scaled_sums_above_counted(probabilities, u):
+    """The sums above u times the last sum are counted: count those that are not, which belong to the tokens before."""
+    sums = probabilities.cumsum(dim=-1)
+    return (sums > u[:, None] * sums[:, -1:]).sum(dim=-1)
+
+
+@draw.mistake(hint=1)
+def likely_ones_first(probabilities, u):
+    """The slices lie in the order of their probabilities, the largest first: they lie in the order of the vocabulary.
+    No sorting is needed."""
+    ordered, order = probabilities.sort(dim=-1, descending=True)
+    return order.gather(-1, _right(ordered, u)[:, None])[:, 0]
+
+
+@draw.mistake(hint=2)
+def scaled_sums_over_the_batch(probabilities, u):
+    """The sums run over the texts of the batch, the last one included: add up along the vocabulary, the last axis."""
+    sums = probabilities.cumsum(dim=0)
+    return (sums <= u[:, None] * sums[:, -1:]).sum(dim=-1)
+
+
+@draw.mistake(hint=1)
+def one_minus_u(probabilities, u):
+    """This draws with 1 − u: slices are counted from 0 up, and u says where."""
+    return _right(probabilities, 1 - u)
+
+
+@draw.mistake(hint=2)
+def first_at_or_above(probabilities, u):
+    """At a border the token below is taken, and past the end token 0: look for the first sum **above** u, and where
+    there is none take the last token that is possible."""
+    return (probabilities.cumsum(dim=-1) >= u[:, None]).int().argmax(dim=-1)
+
+
+@draw.mistake(hint=3)
+def most_likely_past_the_end(probabilities, u):
+    """Where rounding leaves the last sum at or below u, this takes the most likely token: take the last one that is
+    possible."""
+    found = (probabilities.cumsum(dim=-1) <= u[:, None]).sum(dim=-1)
+    return torch.where(found == probabilities.shape[-1], probabilities.argmax(dim=-1), found)
+
+
+@draw.mistake(hint=3)
+def number_of_possible_tokens(probabilities, u):
+    """The largest id allowed is the number of possible tokens less 1: with zeros between them, the last one has a
+    larger id."""
+    found = (probabilities.cumsum(dim=-1) <= u[:, None]).sum(dim=-1)
+    return torch.minimum(found, (probabilities > 0).sum(dim=-1) - 1)
+
+
+@draw.mistake(hint=2)
+def nearest_sum(probabilities, u):
+    """This is the token whose sum is nearest to u: it is the first whose sum is above u."""
+    return (probabilities.cumsum(dim=-1) - u[:, None]).abs().argmin(dim=-1)
+
+
+@draw.mistake(hint=2)
+def numbers_without_an_axis(probabilities, u):
+    """The numbers u have the shape (B,), which meets the axis of the vocabulary: give them an axis, `u[:, None]`."""
+    return (probabilities.cumsum(dim=-1) <= u).sum(dim=-1)
 
 
 @draw.finished

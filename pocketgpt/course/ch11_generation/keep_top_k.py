@@ -178,6 +178,53 @@ def first_k_ids(logits, k):
     return logits.masked_fill(torch.arange(logits.shape[-1]) >= k, -math.inf)
 
 
+@keep_top_k.mistake(hint=2)
+def one_too_few_of_k(logits, k):
+    """One token too few stays, unless k is larger than the vocabulary: the k-th itself is kept."""
+    kth = logits.topk(max(1, min(k - 1, logits.shape[-1])), dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < kth, -math.inf)
+
+
+@keep_top_k.mistake(hint=2)
+def threshold_without_its_axis(logits, k):
+    """The thresholds have the shape (B,), which meets the axis of the vocabulary: keep the axis, `[:, -1:]`, so that
+    each row is compared with its own."""
+    kth = logits.topk(min(k, logits.shape[-1]), dim=-1).values[:, -1]
+    return logits.masked_fill(logits < kth, -math.inf)
+
+
+@keep_top_k.mistake(hint=2)
+def threshold_of_the_lowest_row(logits, k):
+    """Every row is compared with the lowest threshold of the batch: each row has its own."""
+    kth = logits.topk(min(k, logits.shape[-1]), dim=-1).values.min()
+    return logits.masked_fill(logits < kth, -math.inf)
+
+
+@keep_top_k.mistake(hint=3)
+def log_probabilities_returned(logits, k):
+    """These are log-probabilities: return the logits that stay as they are."""
+    return _kept(logits.log_softmax(dim=-1), k)
+
+
+@keep_top_k.mistake(hint=2)
+def k_limited_by_the_batch(logits, k):
+    """At most B tokens stay, as k is limited by the number of texts: limit it by the vocabulary, the last axis."""
+    return _kept(logits, min(k, len(logits)))
+
+
+@keep_top_k.mistake(hint=2)
+def nothing_left_of_a_large_k(logits, k):
+    """Where k is as large as the vocabulary or larger, everything is ruled out: then everything stays."""
+    return torch.full_like(logits, -math.inf) if k >= logits.shape[-1] else _kept(logits, k)
+
+
+@keep_top_k.mistake(hint=1)
+def sizes_without_signs(logits, k):
+    """The largest are looked for without their signs: −3 is smaller than 1."""
+    size = logits.abs()
+    return logits.masked_fill(size < size.topk(min(k, logits.shape[-1]), dim=-1).values[:, -1:], -math.inf)
+
+
 @keep_top_k.finished
 def below_the_kth(logits, k):
     k = min(k, logits.shape[-1])

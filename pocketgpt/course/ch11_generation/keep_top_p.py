@@ -217,6 +217,63 @@ def the_kept_ruled_out(logits, p):
     return logits.masked_fill(_mask(logits, p), -math.inf)
 
 
+@keep_top_p.mistake(hint=1)
+def one_more_from_below(logits, p):
+    """From the least likely token up, a token is ruled out while the sum is below 1 − p, so that after a sum of exactly
+    p one more stays: rule it out at exactly 1 − p, too."""
+    probabilities, order = logits.softmax(dim=-1).sort(dim=-1)
+    return _put_back(logits, order, probabilities.cumsum(dim=-1) >= 1 - p)
+
+
+@keep_top_p.mistake(hint=2)
+def sums_over_the_batch(logits, p):
+    """The sums run over the texts of the batch: add up along each row, `cumsum(dim=-1)`."""
+    probabilities, order, _ = _sorted(logits)
+    return _put_back(logits, order, probabilities.cumsum(dim=0) - probabilities < p)
+
+
+@keep_top_p.mistake(hint=2)
+def softmax_over_the_batch(logits, p):
+    """The softmax runs over the texts of the batch, and is NaN where all of them are −∞: each row is a distribution of
+    its own, over the last axis."""
+    probabilities, order = logits.softmax(dim=0).sort(dim=-1, descending=True)
+    return _put_back(logits, order, ~(probabilities.cumsum(dim=-1) - probabilities >= p))
+
+
+@keep_top_p.mistake(hint=1)
+def each_at_least_the_rest(logits, p):
+    """A token stays if it has 1 − p alone: it is the sum of the likelier ones that decides."""
+    return logits.masked_fill(logits.softmax(dim=-1) < 1 - p, -math.inf)
+
+
+@keep_top_p.mistake(hint=3)
+def ruled_out_in_all_rows(logits, p):
+    """What is ruled out in one row is ruled out in all, as `logits[:, order[mask]]` does it: put the mask back with
+    `scatter`, row by row."""
+    return logits.masked_fill(~_mask(logits, p).all(dim=0), -math.inf)
+
+
+@keep_top_p.mistake(hint=2)
+def as_many_as_in_the_first_row(logits, p):
+    """In every row as many tokens stay as in the first: each row has a nucleus of its own."""
+    probabilities, order, sums = _sorted(logits)
+    return _put_back(logits, order, (sums - probabilities < p)[:1].expand_as(sums))
+
+
+@keep_top_p.mistake(hint=3)
+def log_probabilities_returned(logits, p):
+    """These are log-probabilities: return the logits that stay as they are."""
+    return logits.log_softmax(dim=-1).masked_fill(~_mask(logits, p), -math.inf)
+
+
+@keep_top_p.mistake(hint=3)
+def rolled(logits, p):
+    """The mask is moved by one place with `roll`, so that its last entry comes to the front and rules out the most
+    likely token: the first always stays."""
+    _, order, sums = _sorted(logits)
+    return _put_back(logits, order, (sums < p).roll(1, dims=-1))
+
+
 @keep_top_p.finished
 def enough_before(logits, p):
     probabilities, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)

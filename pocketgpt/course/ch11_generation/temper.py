@@ -159,6 +159,78 @@ def uniform_at_zero(logits, temperature):
     return _right(logits, temperature)
 
 
+@temper.mistake(hint=1)
+def millionth_instead_of_zero(logits, temperature):
+    """One millionth in place of temperature 0, or added to it, overflows in float16, and two logits that are very close
+    share the probability: give 0 a line of its own."""
+    return (logits / max(temperature, 1e-6)).softmax(dim=-1)
+
+
+@temper.mistake(hint=1)
+def millionth_in_float32(logits, temperature):
+    """One millionth in place of temperature 0 does not overflow in float32, but two logits that are very close share
+    the probability: give 0 a line of its own."""
+    return (logits.float() / max(temperature, 1e-6)).softmax(dim=-1).to(logits.dtype)
+
+
+@temper.mistake(hint=1)
+def thousandth_instead_of_zero(logits, temperature):
+    """One thousandth in place of temperature 0 leaves something to logits that are close to the largest: give 0 a line
+    of its own."""
+    return (logits / max(temperature, 1e-3)).softmax(dim=-1)
+
+
+@temper.mistake(hint=1)
+def eps_instead_of_zero(logits, temperature):
+    """The eps of the dtype in place of temperature 0 is not small enough: logits that are close to the largest get
+    something, too. Give 0 a line of its own."""
+    return (logits / max(temperature, torch.finfo(logits.dtype).eps)).softmax(dim=-1)
+
+
+@temper.mistake(hint=2)
+def exp_overflows(logits, temperature):
+    """The exp of a large logit is infinite, and infinity divided by infinity is NaN: `softmax` subtracts the largest
+    first."""
+    if temperature == 0:
+        return _right(logits, temperature)
+    weights = (logits / temperature).exp()
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+@temper.mistake(hint=1)
+def nothing_at_zero(logits, temperature):
+    """At temperature 0 everything is 0, as if the NaN were replaced: the largest logit has probability 1."""
+    return _right(logits, temperature) if temperature else torch.zeros_like(logits)
+
+
+@temper.mistake(hint=2)
+def smallest_at_zero(logits, temperature):
+    """At temperature 0 the smallest logit has probability 1: it is the largest."""
+    return _right(logits, temperature) if temperature else _right(-logits, 0)
+
+
+@temper.mistake(hint=2)
+def largest_of_all_rows_at_zero(logits, temperature):
+    """At temperature 0 a row has a 1 at the largest of each row of the batch, as `zeros[:, largest] = 1` writes them:
+    it has one 1, at its own largest."""
+    if temperature:
+        return _right(logits, temperature)
+    zeros = torch.zeros_like(logits)
+    zeros[:, logits.argmax(dim=-1)] = 1
+    return zeros
+
+
+@temper.mistake(hint=2)
+def first_largest_of_the_batch_at_zero(logits, temperature):
+    """At temperature 0 the place of the largest is looked for in the whole batch, so there is a single 1: every row has
+    one. `argmax` needs `dim=-1`."""
+    if temperature:
+        return _right(logits, temperature)
+    zeros = torch.zeros(logits.numel(), dtype=logits.dtype)
+    zeros[logits.argmax()] = 1
+    return zeros.view(logits.shape)
+
+
 @temper.finished
 def a_one_or_a_softmax(logits, temperature):
     if temperature == 0:

@@ -38,11 +38,13 @@ def write(model: nn.Module, prompt: list[int], n: int, choose: Callable, context
 
 @write.inputs
 def _(rng):
-    def case(length, n, choose, context, place=None, ends=False):
+    def case(length, n, choose, context, place=None, ends=False, prompted=False):
         while True:  # until the text is varied, and the stop token is met for the first time at that place
             seed, prompt = int(torch.randint(2**31, (), generator=rng)), drawn_ids(rng, length)
             free = written_freely(seed, prompt, n, choose, context)
             if choose is near_the_best and not depends_on_the_scale(seed, prompt, n, choose, context):
+                continue
+            if prompted and prompt[-1] in free[:place]:
                 continue
             if len(set(free)) >= min(n, 3) and (place is None or free[place] not in [*free[:place], *prompt]):
                 break
@@ -52,7 +54,7 @@ def _(rng):
             n,
             choose,
             context,
-            set() if place is None else stop_at(free, place),
+            set() if place is None else stop_at(free, place) | ({prompt[-1]} if prompted else set()),
         )
 
     yield case(3, 4, greedy, 16)
@@ -64,6 +66,7 @@ def _(rng):
     yield case(3, 7, second_best, 5, place=4)
     yield case(4, 5, greedy, 16, place=0)
     yield case(3, 7, greedy, 16, place=2, ends=True)  # no pass of the model after the stop token
+    yield case(4, 8, greedy, 16, place=3, prompted=True)  # a stop token at the end of the prompt ends nothing
     yield case(4, 8, near_the_best, 16)
     yield case(2, 9, near_the_best, 6)
     yield case(4, 6, InTurn(), 16)
@@ -247,6 +250,84 @@ def always_the_largest(model, prompt, n, choose, context, stop):
 def dropout_on(model, prompt, n, choose, context, stop):
     """Dropout is on, and it deletes numbers inside the model: switch it off with `model.eval()`."""
     return _new(model, prompt, n, choose, context, stop, mode=True)
+
+
+@write.mistake(hint=2)
+def last_but_one(model, prompt, n, choose, context, stop):
+    """The logits of the last position but one are used: the next token follows the last one, `[:, -1]`."""
+    return _new(model, prompt, n, choose, context, stop, at=-2)
+
+
+@write.mistake(hint=3)
+def tensors_in_the_list(model, prompt, n, choose, context, stop):
+    """Tensors are in the list, and `token in stop` is never true of one: `.item()` makes a number of it."""
+    model.eval()
+    new = []
+    for _ in range(n):
+        token = choose(model(torch.tensor([(prompt + new)[-context:]]))[:, -1])
+        if token in stop:
+            break
+        new.append(token)
+    return new
+
+
+@write.mistake(hint=2)
+def without_the_axis_of_the_texts(model, prompt, n, choose, context, stop):
+    """The model is given ids of the shape (T,): it wants (1, T), so put brackets around the list."""
+    model.eval()
+    return [choose(model(torch.tensor(prompt[-context:]))[-1:]).item() for _ in range(n)]
+
+
+@write.mistake(hint=2)
+def one_axis_to_choose(model, prompt, n, choose, context, stop):
+    """The logits that `choose` gets have the shape (V,): it takes (1, V), `[:, -1]`."""
+    model.eval()
+    return [choose(model(torch.tensor([prompt[-context:]]))[0, -1]).item() for _ in range(n)]
+
+
+@write.mistake(hint=1)
+def dropout_off_too_late(model, prompt, n, choose, context, stop):
+    """The first token is chosen with dropout on: call `model.eval()` before the loop."""
+    model.train()
+    new = []
+    for _ in range(n):
+        token = int(choose(model(torch.tensor([(prompt + new)[-context:]]))[:, -1]))
+        model.eval()
+        if token in stop:
+            break
+        new.append(token)
+    return new
+
+
+@write.mistake(hint=2)
+def at_another_temperature(model, prompt, n, choose, context, stop):
+    """The logits are divided before `choose` gets them: give them as they are, the temperature is its own affair."""
+    return _new(model, prompt, n, lambda logits: choose(logits / 0.8), context, stop)
+
+
+@write.mistake(hint=3)
+def first_stop_token_only(model, prompt, n, choose, context, stop):
+    """Only one of the stop tokens ends the text: `stop` is a set, and each id in it does."""
+    return _new(model, prompt, n, choose, context, set(list(stop)[:1]))
+
+
+@write.mistake(hint=3)
+def nothing_after_a_stop_token(model, prompt, n, choose, context, stop):
+    """A stop token at the end of the prompt ends the text before it has begun: only one that is chosen does."""
+    return [] if prompt[-1] in stop else _new(model, prompt, n, choose, context, stop)
+
+
+@write.mistake(hint=3)
+def stop_tokens_of_the_prompt(model, prompt, n, choose, context, stop):
+    """The stop token is returned, and one at the end of the prompt ends the text: look at the chosen id before
+    you append it."""
+    tokens = list(prompt)
+    model.eval()
+    for _ in range(n):
+        if tokens[-1] in stop:
+            break
+        tokens.append(int(choose(model(torch.tensor([tokens[-context:]]))[:, -1])))
+    return tokens[len(prompt) :]
 
 
 @write.finished

@@ -90,26 +90,40 @@ def _crop(row, context):
     return row[-context:]
 
 
+def _own(rows):
+    return [len(row) - 1 for row in rows]
+
+
 def _new(
-    model, prompts, n, choose, context, stop, *, crop=_crop, left=False, at=None, keep_stop=False, end=True, mode=False
+    model,
+    prompts,
+    n,
+    choose,
+    context,
+    stop,
+    *,
+    crop=_crop,
+    left=False,
+    at=_own,
+    keep_stop=False,
+    end=True,
+    mode=False,
+    padding=0,
 ):
-    """Right with these defaults, for the mistakes that change one thing. Rows that have ended are fed on."""
+    """Right with these defaults, for the mistakes that change one thing. Rows that have ended are fed no more, as in
+    the hint."""
     model.train(mode)
-    texts, new, ended = [list(prompt) for prompt in prompts], [[] for _ in prompts], set()
+    new, running = [[] for _ in prompts], list(range(len(prompts)))
     for _ in range(n):
-        if len(ended) == len(prompts):
+        if not running:
             break
-        rows = [torch.tensor(crop(text, context)) for text in texts]
-        tokens = pad_sequence(rows, batch_first=True, padding_side="left" if left else "right")
-        logits = model(tokens)
-        at_row = [len(row) - 1 if at is None else at for row in rows]
-        chosen = choose(torch.stack([logits[i, at] for i, at in enumerate(at_row)])).tolist()
-        for i, token in enumerate(chosen):
-            texts[i].append(token)
-            if i in ended:
-                continue
+        rows = [torch.tensor(crop(prompts[i] + new[i], context)) for i in running]
+        side = "left" if left else "right"
+        logits = model(pad_sequence(rows, batch_first=True, padding_side=side, padding_value=padding))
+        chosen = choose(logits[torch.arange(len(rows)), torch.tensor(at(rows))]).tolist()
+        for i, token in zip(list(running), chosen, strict=True):
             if token in stop and end:
-                ended.add(i)
+                running.remove(i)
                 new[i] += [token] * keep_stop
             else:
                 new[i].append(token)
@@ -119,14 +133,14 @@ def _new(
 @write_batch.mistake(hint=2)
 def last_column(model, prompts, n, choose, context, stop):
     """The logits of the last column are used, where shorter rows have padding: take each row's own last token."""
-    return _new(model, prompts, n, choose, context, stop, at=-1)
+    return _new(model, prompts, n, choose, context, stop, at=lambda rows: [-1] * len(rows))
 
 
 @write_batch.mistake(hint=2)
 def padding_on_the_left(model, prompts, n, choose, context, stop):
     """The padding is on the left, where the model reads it as text: pad on the right, or hide the padding with a mask,
     which this model does not take."""
-    return _new(model, prompts, n, choose, context, stop, left=True, at=-1)
+    return _new(model, prompts, n, choose, context, stop, left=True, at=lambda rows: [-1] * len(rows))
 
 
 @write_batch.mistake(hint=2)
@@ -209,11 +223,7 @@ def choose_called_for_each_row(model, prompts, n, choose, context, stop):
 @write_batch.mistake(hint=2)
 def padding_outside_of_the_vocabulary(model, prompts, n, choose, context, stop):
     """The padding is no id of the vocabulary, so the embedding raises an error: pad with any id, such as 0."""
-    model.eval()
-    rows = [torch.tensor(prompt[-context:]) for prompt in prompts]
-    if n:
-        model(pad_sequence(rows, batch_first=True, padding_value=-1))
-    return _new(model, prompts, n, choose, context, stop)
+    return _new(model, prompts, n, choose, context, stop, padding=-1)
 
 
 @write_batch.mistake(hint=3)
@@ -281,6 +291,167 @@ def one_text_after_the_other(model, prompts, n, choose, context, stop):
 def shortest_first(model, prompts, n, choose, context, stop):
     """The rows come back ordered by the length of their prompts: keep the order of `prompts`."""
     return _new(model, sorted(prompts, key=len), n, choose, context, stop)
+
+
+@write_batch.mistake(hint=1)
+def one_too_many(model, prompts, n, choose, context, stop):
+    """There is one token too many: at most n for each row."""
+    return _new(model, prompts, n + 1, choose, context, stop)
+
+
+@write_batch.mistake(hint=2)
+def last_but_one(model, prompts, n, choose, context, stop):
+    """The logits of each row's last token but one are used: the last token of a row has the index len(row) − 1."""
+    return _new(model, prompts, n, choose, context, stop, at=lambda rows: [len(row) - 2 for row in rows])
+
+
+@write_batch.mistake(hint=2)
+def last_of_the_prompt(model, prompts, n, choose, context, stop):
+    """The logits after the last token of the prompt are used at every step: a row grows, and its last token with it."""
+    model.eval()
+    new, running = [[] for _ in prompts], list(range(len(prompts)))
+    for _ in range(n):
+        if not running:
+            break
+        rows = [torch.tensor((prompts[i] + new[i])[-context:]) for i in running]
+        last = torch.tensor([min(len(prompts[i]), context) - 1 for i in running])
+        chosen = choose(model(pad_sequence(rows, batch_first=True))[torch.arange(len(rows)), last]).tolist()
+        running = _appended(new, running, chosen, stop)
+    return new
+
+
+def _appended(new, running, chosen, stop, place=None):
+    """Append what was chosen; the rows that go on are returned. With `place`, to the row of that number."""
+    on = []
+    for j, (i, token) in enumerate(zip(running, chosen, strict=True)):
+        if token not in stop:
+            new[j if place else i].append(token)
+            on.append(i)
+    return on
+
+
+@write_batch.mistake(hint=2)
+def all_positions_of_all_rows(model, prompts, n, choose, context, stop):
+    """The index `logits[:, last]` takes every row's last place from every row, (B, B, V): row i needs its own,
+    `logits[torch.arange(B), last]`."""
+    model.eval()
+    new, running = [[] for _ in prompts], list(range(len(prompts)))
+    for _ in range(n):
+        if not running:
+            break
+        rows = [torch.tensor((prompts[i] + new[i])[-context:]) for i in running]
+        chosen = choose(model(pad_sequence(rows, batch_first=True))[:, torch.tensor(_own(rows))]).tolist()
+        running = _appended(new, running, chosen, stop)
+    return new
+
+
+@write_batch.mistake(hint=2)
+def padded_along_the_first_axis(model, prompts, n, choose, context, stop):
+    """The model is given (T, B): `pad_sequence` makes (B, T) with `batch_first=True`."""
+    model.eval()
+    new, running = [[] for _ in prompts], list(range(len(prompts)))
+    for _ in range(n):
+        if not running:
+            break
+        rows = [torch.tensor((prompts[i] + new[i])[-context:]) for i in running]
+        chosen = choose(model(pad_sequence(rows))[torch.arange(len(rows)), torch.tensor(_own(rows))]).tolist()
+        running = _appended(new, running, chosen, stop)
+    return new
+
+
+@write_batch.mistake(hint=3)
+def appended_to_another_row(model, prompts, n, choose, context, stop):
+    """After a row has ended, tokens are appended to the wrong rows: the j-th row that runs is not row j of `new`."""
+    model.eval()
+    new, running = [[] for _ in prompts], list(range(len(prompts)))
+    for _ in range(n):
+        if not running:
+            break
+        rows = [torch.tensor((prompts[i] + new[i])[-context:]) for i in running]
+        last = torch.tensor(_own(rows))
+        chosen = choose(model(pad_sequence(rows, batch_first=True))[torch.arange(len(rows)), last]).tolist()
+        running = _appended(new, running, chosen, stop, place=True)
+    return new
+
+
+@write_batch.mistake(hint=2)
+def zeros_taken_for_padding(model, prompts, n, choose, context, stop):
+    """The tokens that are not 0 are counted for the length of a row, and 0 is a token, too: take the lengths of the
+    lists."""
+    by_zeros = lambda rows: [int((row != 0).sum()) - 1 for row in rows]  # noqa: E731
+    return _new(model, prompts, n, choose, context, stop, at=by_zeros)
+
+
+@write_batch.mistake(hint=2)
+def beginnings_alone(model, prompts, n, choose, context, stop):
+    """All prompts are cut to the beginning that the shortest is long, so the long ones lose their ends: pad the short
+    ones."""
+    shortest = min(map(len, prompts))
+    return _new(model, [prompt[:shortest] for prompt in prompts], n, choose, context, stop)
+
+
+@write_batch.mistake(hint=2)
+def only_the_prompts_cut(model, prompts, n, choose, context, stop):
+    """The prompts are cut to the context once, and then the rows grow past it: cut at every step."""
+    return _new(model, [prompt[-context:] for prompt in prompts], n, choose, 10**6, stop)
+
+
+@write_batch.mistake(hint=2)
+def last_before_the_cut(model, prompts, n, choose, context, stop):
+    """The length of a row is taken before it is cut to the context: its last token is at len(row) − 1 after the cut."""
+    model.eval()
+    new, running = [[] for _ in prompts], list(range(len(prompts)))
+    for _ in range(n):
+        if not running:
+            break
+        rows = [prompts[i] + new[i] for i in running]
+        tokens = pad_sequence([torch.tensor(row[-context:]) for row in rows], batch_first=True)
+        chosen = choose(model(tokens)[torch.arange(len(rows)), torch.tensor(_own(rows))]).tolist()
+        running = _appended(new, running, chosen, stop)
+    return new
+
+
+@write_batch.mistake(hint=2)
+def cut_after_the_padding(model, prompts, n, choose, context, stop):
+    """The padded tensor is cut to the context, so short rows lose tokens and keep padding: cut each row before you pad
+    it."""
+    model.eval()
+    new, running = [[] for _ in prompts], list(range(len(prompts)))
+    for _ in range(n):
+        if not running:
+            break
+        rows = [torch.tensor(prompts[i] + new[i]) for i in running]
+        last = torch.tensor([min(len(row), context) - 1 for row in rows])
+        tokens = pad_sequence(rows, batch_first=True)[:, -context:]
+        running = _appended(new, running, choose(model(tokens)[torch.arange(len(rows)), last]).tolist(), stop)
+    return new
+
+
+@write_batch.mistake(hint=2)
+def at_another_temperature(model, prompts, n, choose, context, stop):
+    """The logits are divided before `choose` gets them: give them as they are, the temperature is its own affair."""
+    return _new(model, prompts, n, lambda logits: choose(logits / 0.8), context, stop)
+
+
+@write_batch.mistake(hint=2)
+def choose_called_twice(model, prompts, n, choose, context, stop):
+    """There are two calls of `choose` at a step: a choice that draws gives other tokens the second time."""
+    return _new(model, prompts, n, lambda logits: (choose(logits), choose(logits))[1], context, stop)
+
+
+@write_batch.mistake(hint=2)
+def all_positions_to_choose(model, prompts, n, choose, context, stop):
+    """The logits of all positions are given to `choose`: it takes one row of logits for each text, (B, V)."""
+    model.eval()
+    new, running = [[] for _ in prompts], list(range(len(prompts)))
+    for _ in range(n):
+        if not running:
+            break
+        rows = [torch.tensor((prompts[i] + new[i])[-context:]) for i in running]
+        logits = model(pad_sequence(rows, batch_first=True))
+        ids = choose(logits.flatten(0, 1)).view(logits.shape[:2])
+        running = _appended(new, running, [ids[j, at].item() for j, at in enumerate(_own(rows))], stop)
+    return new
 
 
 @write_batch.finished

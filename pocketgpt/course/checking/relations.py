@@ -33,7 +33,7 @@ def relation(
         return None
     said = None if any(each.error for each in runs) else _of_values(exercise, runs, targets)
     equal = lambda mine, other: compared(exercise, mine, other) is None  # noqa: E731
-    said = said or changed_input(exercise, runs, equal) or of_inputs(exercise, runs, wrong)
+    said = said or changed_input(exercise, runs, equal) or of_inputs(exercise, runs, targets, wrong)
     return said or (None if any(each.error for each in runs) else _of_values(exercise, runs, targets, (tendency,)))
 
 

@@ -145,15 +145,25 @@ def _random_states_kept() -> Iterator[None]:
 
 def blamed(error: BaseException) -> traceback.FrameSummary:
     """The learner's last line on the way to an error."""
+    return _own_frames(error)[-1]
+
+
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((*_LIBRARIES, _PACKAGE, "<"))]
-    return (own or frames)[-1]
+    return [frame for frame in frames if not frame.filename.startswith((*_LIBRARIES, _PACKAGE, "<"))] or frames[-1:]
 
 
 def blame(error: BaseException) -> str:
-    """'RuntimeError in line 3, `return q @ k`: …': an error as the learner reads it."""
-    frame, said = blamed(error), said_by(error).splitlines()
-    return f"{type(error).__name__} in line {frame.lineno}, `{frame.line}`" + (f": {said[0]}" if said else "")
+    """'RuntimeError in line 3, `return q @ k`: …': an error as the learner reads it.
+
+    The line is in the cell of the answer. What it calls may be written in another one, as `norm` is in chapter 10:
+    'KeyError in line 3, `h = norm(x, weights, …)`, inside of norm: …'.
+    """
+    frames, said = _own_frames(error), said_by(error).splitlines()
+    last = max(i for i, frame in enumerate(frames) if frame.filename == frames[0].filename)
+    inside = f", inside of {frames[last + 1].name}" if last + 1 < len(frames) else ""
+    where = f"{type(error).__name__} in line {frames[last].lineno}, `{frames[last].line}`{inside}"
+    return where + (f": {said[0]}" if said else "")
 
 
 def said_by(error: BaseException) -> str:

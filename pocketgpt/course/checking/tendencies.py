@@ -167,14 +167,18 @@ def _regions(exercise: Exercise, name: str, pairs: Pairs) -> str | None:
 
 
 def _places(pairs: Pairs) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
-    if all(wanted.ndim > 1 for _, wanted in pairs):
+    square = any(wanted.ndim > 1 and wanted.shape[-1] == wanted.shape[-2] for _, wanted in pairs)
+    if square and all(wanted.ndim > 1 for _, wanted in pairs):
         everywhere = lambda x: torch.ones_like(x, dtype=torch.bool)  # noqa: E731
         yield "on its diagonal", lambda x: everywhere(x).tril() & everywhere(x).triu()
         yield "above its diagonal", lambda x: everywhere(x).triu(1)
         yield "below its diagonal", lambda x: everywhere(x).tril(-1)
         yield "off its diagonal", lambda x: ~(everywhere(x).tril() & everywhere(x).triu())
     yield "where it should be 0", lambda x: x == 0
+    yield "where it should be −∞", lambda x: x == -torch.inf
     yield "where it should be negative", lambda x: x < 0
+    if any(not wanted.is_floating_point() for _, wanted in pairs):
+        return  # of an id or a place, "not 0" and "positive" say nothing
     if sum(int((wanted == 0).sum()) for _, wanted in pairs) * 5 > sum(wanted.numel() for _, wanted in pairs):
         yield "where it should not be 0", lambda x: x != 0  # a few zeros that are right say nothing
     yield "where it should be positive", lambda x: x > 0

@@ -12,11 +12,14 @@ from pocketgpt.course.checking.exercise import Exercise
 from pocketgpt.course.checking.run import Run
 
 
-def of_inputs(exercise: Exercise, runs: list[Run], wrong: list[int]) -> str | None:
+def of_inputs(exercise: Exercise, runs: list[Run], targets: list[Run], wrong: list[int]) -> str | None:
     """The answer is wrong exactly for the inputs with some property, or right exactly for these, two at least.
 
-    Nearly everything is right where there is one number or none, so that says nothing.
+    Nearly everything is right where there is one number or none, or where nothing is to be returned, so that says
+    nothing.
     """
+    if all(_is_empty(targets[i].value) for i in range(len(runs)) if i not in wrong):
+        return None
     each = [dict.fromkeys(traits(exercise, run.inputs)) for run in runs]
     for trait in dict.fromkeys(trait for traits in each for trait in traits):
         having = [i for i, traits in enumerate(each) if trait in traits]
@@ -28,6 +31,15 @@ def of_inputs(exercise: Exercise, runs: list[Run], wrong: list[int]) -> str | No
         if sorted([*having, *wrong]) == list(range(len(runs))) and not trivial:
             return f"This is right only where {trait}."
     return None
+
+
+def _is_empty(value: Any) -> bool:
+    """No numbers, no elements, or elements that are empty."""
+    if isinstance(value, Tensor):
+        return value.numel() == 0
+    if isinstance(value, list | tuple):
+        return all(isinstance(each, list | tuple | Tensor) and _is_empty(each) for each in value)
+    return False
 
 
 def traits(exercise: Exercise, inputs: tuple) -> Iterator[str]:

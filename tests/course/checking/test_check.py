@@ -259,6 +259,16 @@ def test_an_error_in_the_answer_shows_the_learners_line():
     )
 
 
+def test_an_error_in_what_the_answer_calls_shows_the_answers_line():
+    cell = {}
+    exec(compile("def norm(q):\n    return q['weight']\n", "/tmp/another_cell.py", "exec"), cell)
+
+    def answer(q, k):
+        return cell["norm"]({})
+
+    assert "`return cell[\"norm\"]({})`, inside of norm: 'weight'" in said("attention_scores", answer)
+
+
 @pytest.mark.parametrize(
     "shortcut",
     [
