@@ -163,6 +163,13 @@ def numbers_for_booleans(seq, rows, columns):
     return (key <= query + rows - 1).long()
 
 
+@visited_tiles.mistake(hint=2)
+def fractions_for_booleans(seq, rows, columns):
+    """These are floating-point numbers, 1.0 and 0.0: return a boolean tensor, as a comparison makes it."""
+    query, key = _firsts(seq, rows, columns)
+    return (key <= query + rows - 1).float()
+
+
 @visited_tiles.finished
 def by_positions(seq, rows, columns):
     last_query = torch.arange(0, seq, rows)[:, None] + rows - 1
