@@ -81,6 +81,6 @@ def time_and_memory(
         low, high = axes.get_ylim()
         axes.set_ylim(low, high * 6)  # room for the legend
     panels[0].set_title("Time: each grows about with the square, or faster", fontsize=9)
-    panels[1].set_title("Memory: only step by step does", fontsize=9)
-    figure.suptitle("Tiles change the memory's exponent, not the time's", x=0.01, ha="left", fontsize=11)
+    panels[1].set_title("Memory: only step by step grows with the square", fontsize=9)
+    figure.suptitle("In tiles, memory no longer grows with the square; time still does", x=0.01, ha="left", fontsize=11)
     plt.show()

@@ -150,6 +150,13 @@ def rows_and_columns_exchanged(seq, rows, columns):
 
 
 @visited_tiles.mistake(hint=2)
+def height_of_columns(seq, rows, columns):
+    """The last query of a tile is computed with `columns`: a tile is `rows` queries high, so it is first + rows − 1."""
+    query, key = _firsts(seq, rows, columns)
+    return key <= query + columns - 1
+
+
+@visited_tiles.mistake(hint=2)
 def transposed(seq, rows, columns):
     """This is transposed: a row of the result is a row of tiles, with the same queries."""
     query, key = _firsts(seq, rows, columns)
