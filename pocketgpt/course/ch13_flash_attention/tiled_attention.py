@@ -344,13 +344,13 @@ def diagonal_only(q, k, v, rows, columns):
 
 @tiled_attention.mistake(hint=2)
 def tile_begins_for_its_keys(q, k, v, rows, columns):
-    """All keys of a tile are compared by the position of its first: each has its own, j, j + 1, …"""
+    """All keys of a tile are compared by the position of its first: each has its own, j + column."""
     return _tiles(q, k, v, rows, columns, allowed=lambda query, key, i, j: (j <= query) & (key >= 0))
 
 
 @tiled_attention.mistake(hint=2)
 def tile_begins_for_its_queries(q, k, v, rows, columns):
-    """All queries of a tile are compared by the position of its first: each has its own, i, i + 1, …"""
+    """All queries of a tile are compared by the position of its first: each has its own, i + row."""
     return _tiles(q, k, v, rows, columns, allowed=lambda query, key, i, j: (key <= i) & (query >= 0))
 
 
