@@ -321,6 +321,15 @@ def test_a_border_that_is_wrong_in_some_cases_only_is_not_said():
     assert "right, except at" not in diagnose(EXERCISES["attention_scores"], answer, 0).sentence
 
 
+def test_that_only_zeros_are_right_is_not_said():
+    def answer(q, k, v, output, log_sum_exp, grad, rows, columns):
+        dq, dk, dv = finished("tiled_gradients")(q, k, v, output, log_sum_exp, grad, rows, columns)
+        return dq * (1 + q.square()), dk, dv  # the first query sees one key, so its gradient is 0
+
+    for said in sentences("tiled_gradients", answer):
+        assert "should not be 0" not in said
+
+
 def test_an_error_is_recognized_by_its_text_too():
     def answer(words):
         raise TypeError("something else")

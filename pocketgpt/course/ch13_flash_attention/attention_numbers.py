@@ -102,6 +102,111 @@ def outputs_forgotten(seq, d_head, rows, columns):
     return 2 * seq**2, _tiled(seq, d_head, rows, columns) - seq * d_head
 
 
+@attention_numbers.mistake(hint=2)
+def output_forgotten_step_by_step(seq, d_head, rows, columns):
+    """The output is missing in the first number: step by step makes one, too, seq · d_head numbers."""
+    return 2 * seq**2, _tiled(seq, d_head, rows, columns)
+
+
+@attention_numbers.mistake(hint=2)
+def output_forgotten_in_tiles(seq, d_head, rows, columns):
+    """The output is missing in the second number: it is written tile by tile, and all of it is held, seq · d_head
+    numbers."""
+    return _naive(seq, d_head), _tiled(seq, d_head, rows, columns) - seq * d_head
+
+
+@attention_numbers.mistake(hint=2)
+def one_number_of_the_state_missing(seq, d_head, rows, columns):
+    """The state is counted with d_head + 1 numbers a row: there are two beside the weighted sum, largest and total."""
+    return _naive(seq, d_head), _tiled(seq, d_head, rows, columns) - rows
+
+
+@attention_numbers.mistake(hint=2)
+def whole_state_as_wide_as_the_values(seq, d_head, rows, columns):
+    """Each part of the state is counted with d_head numbers a row: largest and total are one number a row."""
+    return _naive(seq, d_head), _tiled(seq, d_head, rows, columns) + 2 * rows * (d_head - 1)
+
+
+@attention_numbers.mistake(hint=2)
+def largest_and_total_once(seq, d_head, rows, columns):
+    """The state is counted with one largest and one total: each of its `rows` has its own."""
+    return _naive(seq, d_head), _tiled(seq, d_head, rows, columns) - 2 * rows + 2
+
+
+@attention_numbers.mistake(hint=2)
+def tile_as_wide_as_a_head(seq, d_head, rows, columns):
+    """A tile is counted as rows · d_head: its scores have a number for each query and key, rows · columns."""
+    return _naive(seq, d_head), seq * d_head + seq + rows * (d_head + 2) + 2 * rows * d_head
+
+
+@attention_numbers.mistake(hint=2)
+def tile_of_rows_squared(seq, d_head, rows, columns):
+    """A tile is counted as rows · rows: it is `rows` queries high and `columns` keys wide."""
+    return _naive(seq, d_head), seq * d_head + seq + rows * (d_head + 2) + 2 * rows**2
+
+
+@attention_numbers.mistake(hint=2)
+def tile_of_columns_squared(seq, d_head, rows, columns):
+    """A tile is counted as columns · columns: it is `rows` queries high and `columns` keys wide."""
+    return _naive(seq, d_head), seq * d_head + seq + rows * (d_head + 2) + 2 * columns**2
+
+
+@attention_numbers.mistake(hint=2)
+def slices_counted(seq, d_head, rows, columns):
+    """The slices of k and v that a tile reads are counted: they are parts of k and v, which are there already."""
+    return _naive(seq, d_head), _tiled(seq, d_head, rows, columns) + 2 * columns * d_head
+
+
+@attention_numbers.mistake(hint=2)
+def slices_of_all_three_counted(seq, d_head, rows, columns):
+    """The slices of q, k and v that a tile reads are counted: they are parts of what is there already."""
+    return _naive(seq, d_head), _tiled(seq, d_head, rows, columns) + (2 * columns + rows) * d_head
+
+
+@attention_numbers.mistake(hint=2)
+def log_sum_exp_as_wide_as_a_head(seq, d_head, rows, columns):
+    """The log-sum-exp is counted with d_head numbers a query: it is one."""
+    return _naive(seq, d_head), _tiled(seq, d_head, rows, columns) + seq * (d_head - 1)
+
+
+@attention_numbers.mistake(hint=2)
+def log_sum_exp_of_the_tile(seq, d_head, rows, columns):
+    """The log-sum-exps are counted for `rows` queries: the result has one for each of the seq queries."""
+    return _naive(seq, d_head), _tiled(seq, d_head, rows, columns) - seq + rows
+
+
+@attention_numbers.mistake(hint=2)
+def output_of_the_tile(seq, d_head, rows, columns):
+    """The output is counted for `rows` queries: the result has all seq of them, and the state comes on top."""
+    return _naive(seq, d_head), _tiled(seq, d_head, rows, columns) - seq * d_head + rows * d_head
+
+
+@attention_numbers.mistake(hint=1)
+def every_tile_counted(seq, d_head, rows, columns):
+    """All tiles are counted, as if they were kept: there is one at a time."""
+    tiles = -(-seq // rows) * -(-seq // columns)
+    return _naive(seq, d_head), _tiled(seq, d_head, rows, columns) + 2 * (tiles - 1) * rows * columns
+
+
+@attention_numbers.mistake(hint=3)
+def mask_counted(seq, d_head, rows, columns):
+    """A third square and a third tile are counted, such as the mask's: count the numbers that the text lists, scores
+    and weights."""
+    return _naive(seq, d_head) + seq**2, _tiled(seq, d_head, rows, columns) + rows * columns
+
+
+@attention_numbers.mistake(hint=3)
+def three_squares(seq, d_head, rows, columns):
+    """Three squares are counted step by step: there are two, scores and weights."""
+    return _naive(seq, d_head) + seq**2, _tiled(seq, d_head, rows, columns)
+
+
+@attention_numbers.mistake(hint=3)
+def squares_as_wide_as_a_head(seq, d_head, rows, columns):
+    """The squares are counted as seq · d_head: scores have a number for each pair, seq · seq."""
+    return 3 * seq * d_head, _tiled(seq, d_head, rows, columns)
+
+
 @attention_numbers.mistake(hint=1)
 def tile_once(seq, d_head, rows, columns):
     """One tile is counted once: its scores and its weights are there at the same time."""

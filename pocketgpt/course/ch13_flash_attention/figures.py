@@ -80,7 +80,8 @@ def time_and_memory(
         axes.legend(fontsize=8, loc="upper left")
         low, high = axes.get_ylim()
         axes.set_ylim(low, high * 6)  # room for the legend
-    panels[0].set_title("Time: each grows about with the square, or faster", fontsize=9)
-    panels[1].set_title("Memory: only step by step does", fontsize=9)
-    figure.suptitle("Tiles change the memory's exponent, not the time's", x=0.01, ha="left", fontsize=11)
+    slopes = sorted(exponent(lengths[-3:], values[-3:]) for values in times.values())
+    panels[0].set_title(f"Time: exponents from {slopes[0]:.1f} to {slopes[-1]:.1f}; a square has 2.0", fontsize=9)
+    panels[1].set_title("Memory: only step by step grows with the square", fontsize=9)
+    figure.suptitle("Tiles take the square out of the memory, not out of the time", x=0.01, ha="left", fontsize=11)
     plt.show()

@@ -92,6 +92,14 @@ def divided_here(state, scores, values):
     return new, total, weighted / torch.where(total == 0, 1.0, total)[..., None]
 
 
+@merge_piece.mistake(hint=3)
+def divided_here_by_zero(state, scores, values):
+    """The weighted sum is divided by the total already, which makes 0/0 of a row that has seen nothing: the division
+    comes once, after the last piece."""
+    new, total, weighted = right_merge(state, scores, values)
+    return new, total, weighted / total[..., None]
+
+
 @merge_piece.mistake(hint=2)
 def factor_upside_down(state, scores, values):
     """The factor is upside down: it is exp(old maximum − new maximum), at most 1."""
@@ -106,6 +114,43 @@ def maximum_of_the_piece(state, scores, values):
     old one and the piece's."""
     new = scores.amax(-1)
     factor, exps = (state[0] - new).exp(), (scores - new[..., None]).exp()
+    return new, factor * state[1] + exps.sum(-1), factor[..., None] * state[2] + exps @ values
+
+
+@merge_piece.mistake(hint=1)
+def safe_maximum_of_the_piece(state, scores, values):
+    """The new maximum is that of the piece alone, with a 0 to subtract where it is −∞: it must not fall below the old
+    one, or exp(old − new) overflows. Take the larger of the two."""
+    new = scores.amax(-1)
+    safe = torch.where(new == -math.inf, 0.0, new)
+    factor, exps = (state[0] - safe).exp(), (scores - safe[..., None]).exp()
+    return new, factor * state[1] + exps.sum(-1), factor[..., None] * state[2] + exps @ values
+
+
+@merge_piece.mistake(hint=1)
+def maximum_stays(state, scores, values):
+    """The maximum stays the old one: it grows where the piece has a larger score, or exp(score − old) overflows."""
+    old = state[0]
+    safe = torch.where(old == -math.inf, 0.0, old)
+    factor, exps = (old - safe).exp(), (scores - safe[..., None]).exp()
+    return old, factor * state[1] + exps.sum(-1), factor[..., None] * state[2] + exps @ values
+
+
+@merge_piece.mistake(hint=2)
+def nothing_subtracted_from_the_piece(state, scores, values):
+    """The exps of the piece are taken of its scores as they are, and the old parts are added as they are: everything
+    is relative to the new maximum."""
+    exps = scores.exp()
+    return torch.maximum(state[0], scores.amax(-1)), state[1] + exps.sum(-1), state[2] + exps @ values
+
+
+@merge_piece.mistake(hint=2)
+def one_maximum_in_a_batch(state, scores, values):
+    """The largest score of all rows is taken for each: `amax` runs over the keys alone, dim=-1."""
+    highest = scores.amax((-2, -1), keepdim=True).expand(*scores.shape[:-1], 1)[..., 0]
+    new = torch.maximum(state[0], highest)
+    safe = torch.where(new == -math.inf, 0.0, new)
+    factor, exps = (state[0] - safe).exp(), (scores - safe[..., None]).exp()
     return new, factor * state[1] + exps.sum(-1), factor[..., None] * state[2] + exps @ values
 
 
@@ -249,8 +294,9 @@ def merge_with_where(state, scores, values):
 def merge_with_masked_fill(state, scores, values):
     largest, total, weighted = state
     new = torch.cat((largest[..., None], scores), dim=-1).max(dim=-1).values
-    factor = torch.exp(largest - new).nan_to_num(nan=0.0)
-    exps = torch.exp(scores - new.unsqueeze(-1)).masked_fill(scores == -math.inf, 0.0)
+    nothing = new == -math.inf
+    factor = torch.exp((largest - new).masked_fill(nothing, -math.inf))
+    exps = torch.exp((scores - new.unsqueeze(-1)).masked_fill(nothing[..., None], -math.inf))
     weighted = weighted * factor.unsqueeze(-1) + torch.einsum("...rk,...kd->...rd", exps, values)
     return new, total * factor + exps.sum(-1), weighted
 

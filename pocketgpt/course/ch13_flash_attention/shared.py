@@ -33,13 +33,14 @@ def divided(weighted: Tensor, total: Tensor) -> Tensor:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the last two axes of every tensor that is made while it is active: `shapes`, and of the largest one, `rows`
-    times `columns`."""
+    """Notes the last two axes of every tensor that is made while it is active: `shapes`, among them those of `floats`,
+    and of the largest one, `rows` times `columns`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rows, self.columns = 0, 0
         self.shapes: set[tuple[int, int]] = set()
+        self.floats: set[tuple[int, int]] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -47,6 +48,8 @@ class LargestTensor(TorchDispatchMode):
             if isinstance(each, Tensor) and each.ndim > 1:
                 rows, columns = each.shape[-2:]
                 self.shapes.add((rows, columns))
+                if each.is_floating_point():
+                    self.floats.add((rows, columns))
                 if rows * columns > self.rows * self.columns:
                     self.rows, self.columns = rows, columns
         return result

@@ -61,8 +61,8 @@ def no_whole_rows(call, inputs):
     )
 
 
-def _streamed(pieces, merge=right_merge, start=None, end=divided):
-    scores, values = pieces[0]
+def _streamed(pieces, merge=right_merge, start=None, end=divided, first=None):
+    scores, values = first or pieces[0]
     state = start or nothing_seen(scores.shape[:-1], values.shape[-1])
     for scores, values in pieces:
         state = merge(state, scores, values)
@@ -104,11 +104,9 @@ def nan_where_nothing_is_allowed(pieces):
 
 @streamed_softmax.mistake(hint=2)
 def total_from_one(pieces):
-    """The total begins at 1: before the first piece nothing was added, so it begins at 0."""
+    """The maximum begins at 0 and the total at 1, as if a score of 0 had been seen: begin at −∞ and at 0."""
     largest, total, weighted = nothing_seen(pieces[0][0].shape[:-1], pieces[0][1].shape[-1])
-    first, *others = pieces
-    largest, total, weighted = right_merge((largest, total, weighted), *first)
-    return _streamed(others, start=(largest, total + 1, weighted)) if others else divided(weighted, total + 1)
+    return _streamed(pieces, start=(torch.zeros_like(largest), total + 1, weighted))
 
 
 @streamed_softmax.mistake(hint=2)
@@ -134,6 +132,18 @@ def only_the_last_piece(pieces):
 def one_piece_left_out(pieces):
     """The last piece is left out: the loop ends too early."""
     return _streamed(pieces[:-1]) if len(pieces) > 1 else torch.zeros_like(_streamed(pieces))
+
+
+@streamed_softmax.mistake(hint=3)
+def first_piece_left_out(pieces):
+    """The first piece is left out: it gives the shapes of the state, and has to be merged as well."""
+    return _streamed(pieces[1:], start=nothing_seen(pieces[0][0].shape[:-1], pieces[0][1].shape[-1]), first=pieces[0])
+
+
+@streamed_softmax.mistake(hint=3)
+def first_piece_twice(pieces):
+    """The first piece is merged twice, once to make the state and once in the loop: begin with (−∞, 0, 0)."""
+    return _streamed([pieces[0], *pieces])
 
 
 @streamed_softmax.mistake(hint=3)
@@ -185,7 +195,10 @@ def total_shared_by_all_rows(pieces):
 @streamed_softmax.mistake(hint=3)
 def log_sum_exp_for_the_total(pieces):
     """The weighted sum is divided by the log-sum-exp: divide by the total itself."""
-    return _streamed(pieces, end=lambda weighted, total: weighted / (1 + total).log()[..., None].clamp(min=1e-9))
+    state = nothing_seen(pieces[0][0].shape[:-1], pieces[0][1].shape[-1])
+    for each in pieces:
+        state = right_merge(state, *each)
+    return state[2] / (state[0] + state[1].log())[..., None]
 
 
 @streamed_softmax.finished

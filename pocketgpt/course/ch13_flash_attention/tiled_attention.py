@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from pocketgpt.course.ch13_flash_attention.shared import (
     WHOLE_ATTENTION,
+    LargestTensor,
     nothing_seen,
     right_merge,
     whole_square,
@@ -73,12 +74,53 @@ def _(rng):
     q[:, 0], k[:, 0] = 16.0, -16.0  # all of them near −128
     yield q, k, v, 2, 3
     yield *drawn(2, 24, 3), 5, 4
+    yield *drawn(24, 3), 5, 4
 
 
 @tiled_attention.demand
 def no_square(call, inputs):
     """No tensor has an entry for each pair of tokens."""
     return whole_square(call, inputs[0].shape[-2]) if inputs[0].shape[-2] > 20 else None
+
+
+@tiled_attention.demand
+def tiles_of_the_size(call, inputs):
+    """Scores are made for tiles of `rows` queries and `columns` keys."""
+    q, _, _, rows, columns = inputs
+    if q.ndim > 2 or q.shape[-2] <= 20:
+        return None
+    with LargestTensor() as seen:
+        call()
+    if (rows, columns) in seen.floats:
+        return None
+    said = f"The values are right, but with `rows` = {rows} and `columns` = {columns} "
+    if (columns, rows) in seen.floats:
+        return said + f"a tile has {columns} queries and {rows} keys: rows and columns are exchanged."
+    if any(high == rows and wide > columns for high, wide in seen.floats):
+        return said + f"more than {columns} keys are taken at once: go through the keys in steps of `columns`, too."
+    if any(high > rows and wide == columns for high, wide in seen.floats):
+        return said + f"more than {rows} queries are taken at once: go through the queries in steps of `rows`, too."
+    return said + f"no tile has scores of shape ({rows}, {columns}): take so many queries and keys at a time."
+
+
+@tiled_attention.demand
+def hidden_tiles_skipped(call, inputs):
+    """Values that no query of a row of tiles may see are not read for it: NaN among them changes nothing."""
+    q, k, v, rows, columns = inputs
+    if q.ndim > 2 or q.shape[-2] <= 20:
+        return None
+    right = call().value[0]
+    for key in range(columns, q.shape[-2], columns):
+        spoiled = torch.cat((v[:key], torch.full_like(v[key:], math.nan)))
+        changed = call(inputs=(q, k, spoiled, rows, columns))
+        before = key // rows * rows  # their rows of tiles end before the key
+        if not changed.error and not torch.allclose(changed.value[0][:before], right[:before]):
+            return (
+                f"The values are right, but tiles are computed that are hidden as a whole: with `rows` = {rows} and "
+                f"`columns` = {columns}, the tiles of queries 0 … {before - 1} need no key from {key} on, and theirs "
+                "are read. End the inner loop earlier, or skip these tiles."
+            )
+    return None
 
 
 def _tiles(
@@ -93,7 +135,7 @@ def _tiles(
     visited=lambda i, j, rows, columns: j <= i + rows - 1,
     merge=right_merge,
     end=lambda largest, total, weighted: (weighted / total[..., None], largest + total.log()),
-    carried=False,
+    carried=None,
     seq=None,
     keys=None,
 ):
@@ -105,7 +147,7 @@ def _tiles(
     for i in range(0, length if seq is None else seq, rows):
         tile = q[..., i : i + rows, :]
         empty = nothing_seen(tile.shape[:-1], q.shape[-1])
-        state = (state[0][..., : tile.shape[-2]], *empty[1:]) if carried and state else empty
+        state = carried(state, empty) if carried and state else empty
         for j in range(0, length if keys is None else keys, columns):
             if not visited(i, j, rows, columns):
                 continue
@@ -191,19 +233,60 @@ def last_queries_dropped(q, k, v, rows, columns):
 @tiled_attention.mistake(hint=2)
 def last_keys_dropped(q, k, v, rows, columns):
     """The keys of the last, partial tile are never seen: go on to the last query of the row of tiles."""
-    return _tiles(q, k, v, rows, columns, keys=q.shape[-2] // columns * columns, end=lambda m, t, w: _guarded(m, t, w))
-
-
-def _guarded(largest, total, weighted):
-    safe = torch.where(total == 0, 1.0, total)
-    return weighted / safe[..., None], torch.where(total == 0, 0.0, largest + safe.log())
+    return _tiles(q, k, v, rows, columns, keys=q.shape[-2] // columns * columns)
 
 
 @tiled_attention.mistake(hint=1)
 def maximum_carried(q, k, v, rows, columns):
     """The maximum of one row of tiles is carried into the next: other queries have other scores, so every row of tiles
     begins with a new state."""
-    return _tiles(q, k, v, rows, columns, carried=True)
+    return _tiles(q, k, v, rows, columns, carried=lambda old, new: (old[0][..., : new[0].shape[-1]], *new[1:]))
+
+
+@tiled_attention.mistake(hint=1)
+def state_carried(q, k, v, rows, columns):
+    """The state is made once, before both loops, so a row of tiles goes on with the sums of the one before: make it
+    between the two `for` lines."""
+    return _tiles(q, k, v, rows, columns, carried=lambda old, new: old if old[0].shape == new[0].shape else new)
+
+
+@tiled_attention.mistake(hint=1)
+def state_carried_and_cut(q, k, v, rows, columns):
+    """The state is made once, before both loops, and cut for the last row of tiles, so each row goes on with the sums
+    of the one before: make it between the two `for` lines."""
+    return _tiles(q, k, v, rows, columns, carried=lambda old, new: _first_rows(old, new[0].shape[-1]))
+
+
+def _first_rows(state, rows):
+    return state[0][..., :rows], state[1][..., :rows], state[2][..., :rows, :]
+
+
+@tiled_attention.mistake(hint=1)
+def state_of_whole_tiles(q, k, v, rows, columns):
+    """The state has `rows` rows even where a tile has fewer: make it between the two `for` lines, in the shape of this
+    row of tiles' queries."""
+    start = nothing_seen((*q.shape[:-2], rows), q.shape[-1])
+    return _tiles(q, k, v, rows, columns, merge=lambda state, s, values: right_merge(_padded(state, start), s, values))
+
+
+@tiled_attention.mistake(hint=1)
+def state_of_whole_tiles_carried(q, k, v, rows, columns):
+    """The state is made once, before both loops, with `rows` rows: each row of tiles needs a new one, in the shape of
+    its queries."""
+    start = nothing_seen((*q.shape[:-2], rows), q.shape[-1])
+    return _tiles(
+        q,
+        k,
+        v,
+        rows,
+        columns,
+        merge=lambda state, s, values: right_merge(_padded(state, start), s, values),
+        carried=lambda old, new: old,
+    )
+
+
+def _padded(state, start):
+    return start if state[0].shape[-1] < start[0].shape[-1] else state
 
 
 @tiled_attention.mistake(hint=1)
@@ -216,7 +299,6 @@ def only_the_last_tile(q, k, v, rows, columns):
         rows,
         columns,
         merge=lambda state, scores, values: right_merge(nothing_seen(scores.shape[:-1], q.shape[-1]), scores, values),
-        end=_guarded,
     )
 
 
@@ -230,20 +312,136 @@ def tile_numbers_compared(q, k, v, rows, columns):
         rows,
         columns,
         visited=lambda i, j, rows, columns: j // columns <= i // rows,
-        end=_guarded,
     )
 
 
 @tiled_attention.mistake(hint=1)
 def diagonal_skipped(q, k, v, rows, columns):
     """Tiles on the diagonal are skipped: a tile is needed as soon as its last query sees its first key."""
-    return _tiles(q, k, v, rows, columns, visited=lambda i, j, rows, columns: j <= i, end=_guarded)
+    return _tiles(q, k, v, rows, columns, visited=lambda i, j, rows, columns: j <= i)
 
 
 @tiled_attention.mistake(hint=1)
 def first_tiles_only(q, k, v, rows, columns):
     """The inner loop ends at query i, the first of the row of tiles: it must reach the last, i + rows − 1."""
-    return _tiles(q, k, v, rows, columns, visited=lambda i, j, rows, columns: j < i, end=_guarded)
+    return _tiles(q, k, v, rows, columns, visited=lambda i, j, rows, columns: j < i)
+
+
+@tiled_attention.mistake(hint=1)
+def earlier_tiles_and_the_first(q, k, v, rows, columns):
+    """The inner loop ends before query i, the first of the row of tiles, except in the first row: it must reach the
+    last, i + rows − 1."""
+    return _tiles(q, k, v, rows, columns, visited=lambda i, j, rows, columns: j < max(i, 1))
+
+
+@tiled_attention.mistake(hint=1)
+def diagonal_only(q, k, v, rows, columns):
+    """The inner loop begins at the tile of query i: the earlier keys are visible, too, so begin at 0."""
+    return _tiles(
+        q, k, v, rows, columns, visited=lambda i, j, rows, columns: i // columns * columns <= j <= i + rows - 1
+    )
+
+
+@tiled_attention.mistake(hint=2)
+def tile_begins_for_its_keys(q, k, v, rows, columns):
+    """All keys of a tile are compared by the position of its first: each has its own, j + column."""
+    return _tiles(q, k, v, rows, columns, allowed=lambda query, key, i, j: (j <= query) & (key >= 0))
+
+
+@tiled_attention.mistake(hint=2)
+def tile_begins_for_its_queries(q, k, v, rows, columns):
+    """All queries of a tile are compared by the position of its first: each has its own, i + row."""
+    return _tiles(q, k, v, rows, columns, allowed=lambda query, key, i, j: (key <= i) & (query >= 0))
+
+
+@tiled_attention.mistake(hint=2)
+def next_key_seen(q, k, v, rows, columns):
+    """A query sees the key after it, where that is in its tiles: allowed is key ≤ query."""
+    return _tiles(q, k, v, rows, columns, allowed=lambda query, key, i, j: key <= query + 1)
+
+
+@tiled_attention.mistake(hint=2)
+def later_keys_of_visited_tiles(q, k, v, rows, columns):
+    """The mask is upside down in the visited tiles: hide where key > query, and not where it is less."""
+    return _tiles(q, k, v, rows, columns, allowed=lambda query, key, i, j: key >= query)
+
+
+@tiled_attention.mistake(hint=3)
+def multiplied_by_the_root(q, k, v, rows, columns):
+    """The scores are multiplied by √d_head: divide by it."""
+    return _tiles(q, k, v, rows, columns, scale=q.shape[-1] ** 0.5)
+
+
+@tiled_attention.mistake(hint=3)
+def scale_from_the_rows(q, k, v, rows, columns):
+    """The scale is 1/√rows, from the height of a tile: take the last axis of q, d_head."""
+    return _tiles(q, k, v, rows, columns, scale=rows**-0.5)
+
+
+@tiled_attention.mistake(hint=3)
+def scale_from_the_columns(q, k, v, rows, columns):
+    """The scale is 1/√columns, from the width of a tile: take the last axis of q, d_head."""
+    return _tiles(q, k, v, rows, columns, scale=columns**-0.5)
+
+
+@tiled_attention.mistake(hint=1)
+def total_not_rescaled(q, k, v, rows, columns):
+    """The old total is not rescaled when the maximum rises: multiply it by exp(old − new), as `merge_piece` does."""
+
+    def merge(state, scores, values):
+        largest, _, weighted = right_merge(state, scores, values)
+        return largest, state[1] + (scores - largest[..., None]).exp().sum(-1), weighted
+
+    return _tiles(q, k, v, rows, columns, merge=merge)
+
+
+@tiled_attention.mistake(hint=1)
+def weighted_not_rescaled(q, k, v, rows, columns):
+    """The old weighted sum is not rescaled when the maximum rises: multiply it by exp(old − new), as `merge_piece`
+    does."""
+
+    def merge(state, scores, values):
+        largest, total, _ = right_merge(state, scores, values)
+        return largest, total, state[2] + (scores - largest[..., None]).exp() @ values
+
+    return _tiles(q, k, v, rows, columns, merge=merge)
+
+
+@tiled_attention.mistake(hint=1)
+def maximum_of_the_tile(q, k, v, rows, columns):
+    """The maximum is that of the present tile alone, which may fall to −∞: take the larger of it and the old one."""
+
+    def merge(state, scores, values):
+        new = scores.amax(-1)
+        safe = torch.where(new == -math.inf, 0.0, new)
+        factor, exps = (state[0] - safe).exp(), (scores - safe[..., None]).exp()
+        return new, factor * state[1] + exps.sum(-1), factor[..., None] * state[2] + exps @ values
+
+    return _tiles(q, k, v, rows, columns, merge=merge)
+
+
+@tiled_attention.mistake(hint=1)
+def maximum_not_below_zero(q, k, v, rows, columns):
+    """The maximum never falls below 0: with scores far below, all exps are 0, and 0/0 is NaN. Begin at −∞, and take
+    the largest score whatever its sign."""
+
+    def merge(state, scores, values):
+        new = torch.maximum(state[0], scores.amax(-1)).clamp(min=0)
+        factor, exps = (state[0] - new).exp(), (scores - new[..., None]).exp()
+        return new, factor * state[1] + exps.sum(-1), factor[..., None] * state[2] + exps @ values
+
+    return _tiles(q, k, v, rows, columns, merge=merge)
+
+
+@tiled_attention.mistake(hint=3)
+def divided_at_every_tile(q, k, v, rows, columns):
+    """The weighted sum is divided by the total at every tile: divide once, after the last tile of the row."""
+
+    def merge(state, scores, values):
+        largest, total, weighted = right_merge(state, scores, values)
+        return largest, total, weighted / total[..., None]
+
+    return _tiles(q, k, v, rows, columns, merge=merge, end=lambda m, t, w: (w, m + t.log()))
 
 
 @tiled_attention.mistake(hint=3)
@@ -280,6 +478,30 @@ def maximum_for_log_sum_exp(q, k, v, rows, columns):
 def in_base_two(q, k, v, rows, columns):
     """The logarithm has the base 2: take the natural one."""
     return _tiles(q, k, v, rows, columns, end=lambda m, t, w: (w / t[..., None], m + t.log2()))
+
+
+@tiled_attention.mistake(hint=3)
+def in_base_ten(q, k, v, rows, columns):
+    """The logarithm has the base 10: take the natural one."""
+    return _tiles(q, k, v, rows, columns, end=lambda m, t, w: (w / t[..., None], m + t.log10()))
+
+
+@tiled_attention.mistake(hint=3)
+def log_of_one_more(q, k, v, rows, columns):
+    """The logarithm is that of 1 + total: the total is a sum of exps, and never 0 here, so take log(total)."""
+    return _tiles(q, k, v, rows, columns, end=lambda m, t, w: (w / t[..., None], m + t.log1p()))
+
+
+@tiled_attention.mistake(hint=3)
+def maximum_times_log(q, k, v, rows, columns):
+    """The maximum is multiplied by log(total): exps were divided by exp(largest), so in logarithms add it."""
+    return _tiles(q, k, v, rows, columns, end=lambda m, t, w: (w / t[..., None], m * t.log()))
+
+
+@tiled_attention.mistake(hint=3)
+def log_of_the_sum_of_both(q, k, v, rows, columns):
+    """The logarithm of largest + total is returned: the log-sum-exp is largest + log(total)."""
+    return _tiles(q, k, v, rows, columns, end=lambda m, t, w: (w / t[..., None], (m + t).log()))
 
 
 @tiled_attention.mistake(hint=3)
@@ -359,13 +581,13 @@ def with_logsumexp_and_lists(q, k, v, rows, columns):
 
 @tiled_attention.accepted
 def every_tile_from_the_right(q, k, v, rows, columns):
-    """No tile is skipped, and the keys are read from the last to the first: begins with what is hidden."""
+    """The keys are read from the last to the first, so the first tile of a row begins with what is hidden."""
     seq = q.shape[-2]
     outputs, sums = [], []
     for i in range(0, seq, rows):
         tile = q[..., i : i + rows, :]
         state = tuple(x.to(q.dtype) for x in nothing_seen(tile.shape[:-1], q.shape[-1]))
-        for j in reversed(range(0, seq, columns)):
+        for j in reversed(range(0, min(i + rows, seq), columns)):
             scores = tile @ k[..., j : j + columns, :].mT / q.shape[-1] ** 0.5
             mask = torch.ones_like(scores, dtype=torch.bool).tril(i - j)
             state = right_merge(state, torch.where(mask, scores, -math.inf), v[..., j : j + columns, :])

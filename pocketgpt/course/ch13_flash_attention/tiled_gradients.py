@@ -152,6 +152,101 @@ def log_sum_exp_not_used(q, k, v, output, log_sum_exp, grad, rows, columns):
     return _right(q, k, v, output, log_sum_exp, grad, weights=_scores(q, k).exp())[:3]
 
 
+def _visited(q, rows, columns, needed=lambda i, j, rows: j <= i + rows - 1):
+    """True for the pairs that are in a visited tile."""
+    first = torch.arange(q.shape[-2])
+    return needed((first // rows * rows)[:, None], (first // columns * columns)[None, :], rows)
+
+
+@tiled_gradients.mistake(hint=1)
+def mask_forgotten_in_visited_tiles(q, k, v, output, log_sum_exp, grad, rows, columns):
+    """Tiles are skipped, and inside a visited tile nothing is hidden: in those on the diagonal, later keys have weight
+    0."""
+    weights = (q @ k.mT / q.shape[-1] ** 0.5 - log_sum_exp[..., None]).exp() * _visited(q, rows, columns)
+    return _right(q, k, v, output, log_sum_exp, grad, weights=weights)[:3]
+
+
+@tiled_gradients.mistake(hint=2)
+def weights_missing_in_ds_of_visited_tiles(q, k, v, output, log_sum_exp, grad, rows, columns):
+    """The factor P is missing in dS = P ∘ (dP − D): without it, hidden keys of a visited tile get a gradient, and
+    visible ones all count alike."""
+    ds = (grad @ v.mT - (grad * output).sum(-1, keepdim=True)) * _visited(q, rows, columns)
+    dv = _right(q, k, v, output, log_sum_exp, grad)[2]
+    return ds @ k / q.shape[-1] ** 0.5, ds.mT @ q / q.shape[-1] ** 0.5, dv
+
+
+@tiled_gradients.mistake(hint=1)
+def weights_of_unscaled_scores(q, k, v, output, log_sum_exp, grad, rows, columns):
+    """The weights are made of scores that are not divided by √d_head, while the log-sum-exp is that of scaled ones."""
+    weights = (_scores(q, k) * q.shape[-1] ** 0.5 - log_sum_exp[..., None]).exp()
+    return _right(q, k, v, output, log_sum_exp, grad, weights=weights)[:3]
+
+
+@tiled_gradients.mistake(hint=1)
+def not_itself(q, k, v, output, log_sum_exp, grad, rows, columns):
+    """A query's own key is hidden, too: hidden is key > query, and not ≥."""
+    weights = (_scores(q, k) - log_sum_exp[..., None]).exp().tril(-1)
+    return _right(q, k, v, output, log_sum_exp, grad, weights=weights)[:3]
+
+
+@tiled_gradients.mistake(hint=3)
+def diagonal_skipped(q, k, v, output, log_sum_exp, grad, rows, columns):
+    """The loop over the keys ends at query i, the first of the row of tiles: the last one, i + rows − 1, sees more."""
+    weights = (_scores(q, k) - log_sum_exp[..., None]).exp()
+    weights = weights * _visited(q, rows, columns, lambda i, j, rows: j <= i)
+    return _right(q, k, v, output, log_sum_exp, grad, weights=weights)[:3]
+
+
+@tiled_gradients.mistake(hint=3)
+def earlier_tiles_only(q, k, v, output, log_sum_exp, grad, rows, columns):
+    """The loop over the keys ends before query i, so the tiles on the diagonal are left out: it has to reach the row's
+    last query, i + rows − 1."""
+    weights = (_scores(q, k) - log_sum_exp[..., None]).exp()
+    weights = weights * _visited(q, rows, columns, lambda i, j, rows: j < i)
+    return _right(q, k, v, output, log_sum_exp, grad, weights=weights)[:3]
+
+
+@tiled_gradients.mistake(hint=1)
+def softmax_of_the_unmasked_tile(q, k, v, output, log_sum_exp, grad, rows, columns):
+    """The weights are the softmax of each tile, hidden keys included, and then masked: P = exp(scores − log_sum_exp),
+    with the log-sum-exp of the whole row."""
+    parts = [part.softmax(-1) for part in (q @ k.mT / q.shape[-1] ** 0.5).split(columns, dim=-1)]
+    return _right(q, k, v, output, log_sum_exp, grad, weights=torch.cat(parts, dim=-1).tril())[:3]
+
+
+@tiled_gradients.mistake(hint=1)
+def divided_by_the_log_sum_exp(q, k, v, output, log_sum_exp, grad, rows, columns):
+    """The exps are divided by the log-sum-exp: it is a logarithm, so subtract it before exp."""
+    weights = _scores(q, k).exp() / log_sum_exp[..., None]
+    return _right(q, k, v, output, log_sum_exp, grad, weights=weights)[:3]
+
+
+@tiled_gradients.mistake(hint=2)
+def delta_of_the_gradient_alone(q, k, v, output, log_sum_exp, grad, rows, columns):
+    """D is the sum of the gradients alone: multiply them by the output first, D = Σ grad · output."""
+    return _right(q, k, v, output, log_sum_exp, grad, delta=grad.sum(-1, keepdim=True))[:3]
+
+
+@tiled_gradients.mistake(hint=2)
+def delta_of_the_squared_output(q, k, v, output, log_sum_exp, grad, rows, columns):
+    """D is made of the output twice: it is the sum of grad · output."""
+    return _right(q, k, v, output, log_sum_exp, grad, delta=output.square().sum(-1, keepdim=True))[:3]
+
+
+@tiled_gradients.mistake(hint=3)
+def delta_scaled(q, k, v, output, log_sum_exp, grad, rows, columns):
+    """D is divided by √d_head: the scale belongs to dq and dk, at the end."""
+    delta = (grad * output).sum(-1, keepdim=True) / q.shape[-1] ** 0.5
+    return _right(q, k, v, output, log_sum_exp, grad, delta=delta)[:3]
+
+
+@tiled_gradients.mistake(hint=3)
+def dv_first(q, k, v, output, log_sum_exp, grad, rows, columns):
+    """The three gradients are right, in another order: return (dq, dk, dv)."""
+    dq, dk, dv, *_ = _right(q, k, v, output, log_sum_exp, grad)
+    return dv, dk, dq
+
+
 @tiled_gradients.mistake(hint=3)
 def dq_overwritten(q, k, v, output, log_sum_exp, grad, rows, columns):
     """The gradient dq contains the last tile of each row only: add every tile's part, `+=`."""

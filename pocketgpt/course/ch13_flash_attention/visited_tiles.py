@@ -150,6 +150,13 @@ def rows_and_columns_exchanged(seq, rows, columns):
 
 
 @visited_tiles.mistake(hint=2)
+def height_of_columns(seq, rows, columns):
+    """The last query of a tile is computed with `columns`: a tile is `rows` queries high, so it is first + rows − 1."""
+    query, key = _firsts(seq, rows, columns)
+    return key <= query + columns - 1
+
+
+@visited_tiles.mistake(hint=2)
 def transposed(seq, rows, columns):
     """This is transposed: a row of the result is a row of tiles, with the same queries."""
     query, key = _firsts(seq, rows, columns)
@@ -161,6 +168,13 @@ def numbers_for_booleans(seq, rows, columns):
     """These are numbers: return a boolean tensor."""
     query, key = _firsts(seq, rows, columns)
     return (key <= query + rows - 1).long()
+
+
+@visited_tiles.mistake(hint=2)
+def fractions_for_booleans(seq, rows, columns):
+    """These are floating-point numbers, 1.0 and 0.0: return a boolean tensor, as a comparison makes it."""
+    query, key = _firsts(seq, rows, columns)
+    return (key <= query + rows - 1).float()
 
 
 @visited_tiles.finished

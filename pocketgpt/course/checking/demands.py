@@ -33,12 +33,15 @@ def unmet(exercise: Exercise, answer: Callable, runs: list[Run], seconds: float 
         if problem := _inexact(exercise, answer, each, seconds):
             return problem
         for demand in exercise.demands:
-            if problem := demand(functools.partial(run, answer, each.inputs, seconds=seconds), each.inputs):
+            if problem := demand(functools.partial(run, answer, inputs=each.inputs, seconds=seconds), each.inputs):
                 return problem, each.inputs
     wanted = [name for name in exercise.gradients if name in exercise.parameters]
     trained = [each for each in runs if all(_is_float(x) for x in _named(exercise, each.inputs, wanted))]
     for each in trained[1:3] if wanted else []:
         if problem := _wrong_gradient(exercise, answer, each.inputs, wanted, seconds):
+            return problem, each.inputs
+    for each in trained if wanted else []:
+        if problem := _broken_gradient(exercise, answer, each.inputs, wanted, seconds):
             return problem, each.inputs
     return None
 
@@ -122,6 +125,24 @@ def _wrong_gradient(
             found := difference(got, wanted, tolerance=10 * exercise.tolerance, name=f"gradient of {name}")
         ):
             return f"The values are right, and their gradient is not, with which a model trains: {found.sentence}"
+    return None
+
+
+def _broken_gradient(
+    exercise: Exercise, answer: Callable, inputs: tuple, names: list[str], seconds: float | None
+) -> str | None:
+    """Where scores are −∞, right answers share the gradient of a maximum in different ways; but none of it is NaN."""
+    leaves = _leaves(exercise, inputs, names)
+    if not any(x.isinf().any() for x in leaves.values()):
+        return None
+    mine = run(_gradients(exercise, answer, names), inputs, seconds=seconds)
+    for name, got in zip(leaves, mine.value or [], strict=False):
+        if got is not None and got.isnan().any():
+            return (
+                f"The values are right, but where there is −∞ the gradient of `{name}` is NaN, with which no model "
+                "trains. What replaces a NaN afterwards mends the value only: 0 · NaN is NaN on the way back. Replace "
+                "the −∞ before you subtract it."
+            )
     return None
 
 

@@ -153,8 +153,8 @@ class Exercise:
         return self.accepted(function)
 
     def demand(self, function: Callable) -> Callable:
-        """Decorator: demand(call, inputs) calls the answer with `call()` and returns a sentence about what is wrong
-        although the values are right, such as the memory it takes; None if nothing is."""
+        """Decorator: demand(call, inputs) calls the answer with `call()`, or `call(inputs=others)`, and returns a
+        sentence about what is wrong although the values are right, such as the memory it takes; None if nothing is."""
         self.demands.append(function)
         return function
 

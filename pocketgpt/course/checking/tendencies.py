@@ -14,6 +14,7 @@ from pocketgpt.course.checking.exercise import Exercise
 from pocketgpt.course.checking.run import Run
 
 Pairs = list[tuple[Any, Any]]
+NOT_ZERO = "where it should not be 0"
 
 
 def tendency(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
@@ -159,6 +160,9 @@ def _regions(exercise: Exercise, name: str, pairs: Pairs) -> str | None:
     ]
     for words, region in _places(pairs):
         inside = [region(wanted) for _, wanted in pairs]
+        right = sum(int((within & ~each).sum()) for each, within in zip(wrong, inside, strict=True))
+        if words == NOT_ZERO and 10 * right < sum(int(within.sum()) for within in inside):
+            continue  # hardly anything but zeros is right, which says nothing
         if all((~each | within).all() for each, within in zip(wrong, inside, strict=True)):
             seen = [each for each, within in zip(wrong, inside, strict=True) if each.any() and not within.all()]
             if len(seen) >= 3:
@@ -180,5 +184,5 @@ def _places(pairs: Pairs) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
     if any(not wanted.is_floating_point() for _, wanted in pairs):
         return  # of an id or a place, "not 0" and "positive" say nothing
     if sum(int((wanted == 0).sum()) for _, wanted in pairs) * 5 > sum(wanted.numel() for _, wanted in pairs):
-        yield "where it should not be 0", lambda x: x != 0  # a few zeros that are right say nothing
+        yield NOT_ZERO, lambda x: x != 0  # a few zeros that are right say nothing
     yield "where it should be positive", lambda x: x > 0

@@ -91,6 +91,64 @@ def test_right_values_by_the_whole_square_are_refused():
     assert whole_square(lambda: torch.zeros(3, 2), 3) is None
 
 
+def in_tiles(high, wide, end):
+    """The finished answer with a size of its own, and with the keys up to `end` of a row of tiles that begins at i."""
+
+    def answer(q, k, v, rows, columns):
+        seq, (rows, columns) = q.shape[-2], (high(rows, columns), wide(rows, columns))
+        outputs, sums = [], []
+        for i in range(0, seq, rows):
+            queries = q[..., i : i + rows, :] / q.shape[-1] ** 0.5
+            largest = queries.new_full(queries.shape[:-1], -torch.inf)
+            state = largest, torch.zeros_like(largest), torch.zeros_like(queries)
+            for j in range(0, min(end(i, rows), seq), columns):
+                scores = queries @ k[..., j : j + columns, :].mT
+                later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(i - j + 1)
+                state = right_merge(state, scores.masked_fill(later, -torch.inf), v[..., j : j + columns, :])
+            outputs.append(state[2] / state[1][..., None])
+            sums.append(state[0] + state[1].log())
+        return torch.cat(outputs, dim=-2), torch.cat(sums, dim=-1)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("high", "wide", "end", "said"),
+    [
+        (lambda r, c: r, lambda r, c: c, lambda i, r: i + r, None),
+        (lambda r, c: c, lambda r, c: r, lambda i, r: i + r, "rows and columns are exchanged"),
+        (lambda r, c: r, lambda r, c: 99, lambda i, r: i + r, "in steps of `columns`"),
+        (lambda r, c: 99, lambda r, c: c, lambda i, r: i + r, "in steps of `rows`"),
+        (lambda r, c: 1, lambda r, c: 1, lambda i, r: i + r, "no tile has scores of shape (5, 4)"),
+        (lambda r, c: r, lambda r, c: c, lambda i, r: 99, "tiles are computed that are hidden as a whole"),
+        (lambda r, c: r, lambda r, c: c, lambda i, r: i + r + 1, "tiles are computed that are hidden as a whole"),
+    ],
+)
+def test_tiles_of_another_size_and_hidden_ones_are_refused(high, wide, end, said):
+    diagnosis = diagnose(find_exercise("tiled_attention"), in_tiles(high, wide, end))
+    assert diagnosis is None if said is None else said in diagnosis.sentence
+
+
+def test_tiles_skipped_by_the_mask_and_cut_at_the_last_query_pass():
+    def answer(q, k, v, rows, columns):
+        outputs, sums = [], []
+        for i, queries in enumerate(q.split(rows, dim=-2)):
+            largest = queries.new_full(queries.shape[:-1], -torch.inf)
+            state = largest, torch.zeros_like(largest), torch.zeros_like(queries)
+            for j, (keys, values) in enumerate(zip(k.split(columns, -2), v.split(columns, -2), strict=True)):
+                at = torch.arange(queries.shape[-2])[:, None] + i * rows
+                later = torch.arange(keys.shape[-2]) + j * columns > at
+                seen = int((~later).any(0).sum())
+                if seen:
+                    scores = (queries @ keys.mT / q.shape[-1] ** 0.5).masked_fill(later, -torch.inf)
+                    state = right_merge(state, scores[..., :seen], values[..., :seen, :])
+            outputs.append(state[2] / state[1][..., None])
+            sums.append(state[0] + state[1].log())
+        return torch.cat(outputs, dim=-2), torch.cat(sums, dim=-1)
+
+    assert diagnose(find_exercise("tiled_attention"), answer) is None
+
+
 def test_all_scores_side_by_side_are_refused():
     def in_one(pieces):
         widths = [scores.shape[-1] for scores, _ in pieces]

@@ -101,6 +101,15 @@ def test_a_wrong_gradient_of_right_values_is_seen():
     assert "their gradient is not" in said("embed", answer)
 
 
+def test_a_gradient_that_is_nan_where_a_score_is_infinite_is_seen():
+    def answer(state, scores, values):
+        new = torch.maximum(state[0], scores.amax(-1))
+        factor, exps = (state[0] - new).exp().nan_to_num(), (scores - new[..., None]).exp().nan_to_num()
+        return new, factor * state[1] + exps.sum(-1), factor[..., None] * state[2] + exps @ values
+
+    assert "the gradient of `scores` is NaN" in said("merge_piece", answer)
+
+
 def test_a_number_is_no_tensor():
     assert "should be a torch.Tensor; yours is a float" in said(
         "score_variance", lambda q, k: (q @ k.T).var(correction=0).item()
