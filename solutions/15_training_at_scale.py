@@ -721,4 +721,6 @@ print(f"pocketgpt train --preset llama --model.n-layers {n_layers} --seq-len 102
 # - The mean of means: [transformers #34191](https://github.com/huggingface/transformers/pull/34191),
 #   [torchtune #1875](https://github.com/pytorch/torchtune/pull/1875).
 #
+# Now part III of [24 · Find the bug](24_find_the_bug.ipynb) is open to you.
+#
 # **Next**: chapter 16 makes texts long, where attention is most of the FLOPs.
