@@ -380,7 +380,8 @@ def above_65504(grads, scale, good, interval):
 
 @loss_scale_step.mistake(hint=2)
 def minus_infinity_missed(grads, scale, good, interval):
-    """−∞ is not noticed: a maximum does not show it, nor does a comparison with +∞. `isfinite` finds both and NaN."""
+    """Minus infinity is not noticed: a maximum does not show it, nor does a comparison with +∞.
+    `isfinite` finds both and NaN."""
     finite = not any(bool(((grad == torch.inf) | grad.isnan()).any()) for grad in grads)
     return _with(grads, scale, good, interval, finite=finite)
 
@@ -408,8 +409,8 @@ def good_tensors_go_on(grads, scale, good, interval):
 
 @loss_scale_step.mistake(hint=2)
 def replaced_by_the_largest(grads, scale, good, interval):
-    """`nan_to_num` puts float32's largest number in place of an infinity, and the step is taken: skip it, and halve the
-    scale."""
+    """Here `nan_to_num` puts float32's largest number in place of an infinity, and the step is taken: skip it, and
+    halve the scale."""
     divide = lambda grads: [(grad / scale).nan_to_num() for grad in grads]  # noqa: E731
     return _with(grads, scale, good, interval, finite=True, divide=divide)
 

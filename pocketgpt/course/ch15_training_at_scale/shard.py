@@ -227,7 +227,7 @@ def remainder_of_a_step(order, step, batch, rank, world):
 
 @shard.mistake(hint=2)
 def rank_and_step_exchanged(order, step, batch, rank, world):
-    """`rank` and `step` are exchanged: a step moves the places by batch · world, a rank by 1."""
+    """Rank and step are exchanged: a step moves the places by batch · world, a rank by 1."""
     return _at(order, rank * batch * world + step + world * torch.arange(batch))
 
 
@@ -266,7 +266,7 @@ def whole_step(order, step, batch, rank, world):
 
 @shard.mistake(hint=2)
 def as_many_as_ranks(order, step, batch, rank, world):
-    """`batch` and `world` are exchanged in the row of places: there are `batch` of them, `world` apart."""
+    """In the row of places `batch` and `world` are exchanged: there are `batch` of them, `world` apart."""
     return _at(order, step * batch * world + rank + batch * torch.arange(world))
 
 

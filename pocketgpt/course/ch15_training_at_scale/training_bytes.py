@@ -244,7 +244,7 @@ def buffers_without_a_width(n_params, recipe):
 
 @training_bytes.mistake(hint=2)
 def width_without_buffers(n_params, recipe):
-    """`recipe["buffers"]` is added to the bytes: multiply, as each buffer has that many."""
+    """The number of buffers is added to the bytes: multiply, as each buffer has that many."""
     updated = 4 if recipe["master_copy"] else recipe["weight_bytes"]
     return _replaced(n_params, recipe, optimizer=recipe["buffers"] + updated)
 

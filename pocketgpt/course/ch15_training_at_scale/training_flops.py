@@ -255,7 +255,8 @@ def queries_as_wide_as_the_model(config, seq):
 
 @training_flops.mistake(hint=2)
 def d_head_of_the_model(config, seq):
-    """d_head is taken to be d_model // n_heads: it is a field of its own, `config.mixer.d_head`, and may differ."""
+    """The size of a head is taken to be d_model // n_heads: it is a field of its own, `config.mixer.d_head`, and may
+    differ."""
     mixer, d_head = config.mixer, config.d_model // config.mixer.n_heads
     return _as_wide_as(config, seq, mixer.n_heads * d_head, mixer.n_kv_heads * d_head)
 
@@ -294,7 +295,7 @@ def keys_and_values_alone(config, seq):
 
 @training_flops.mistake(hint=2)
 def d_head_left_out(config, seq):
-    """d_head is missing in attention's own products: each head multiplies d_head numbers for each key."""
+    """The factor d_head is missing in attention's own products: each head multiplies d_head numbers for each key."""
     return _as_wide_as(config, seq, *_widths(config), attending=config.mixer.n_heads)
 
 
