@@ -93,16 +93,13 @@ print("weighted by 3/4, 1/4:", 0.75 * parts[0].mean().item() + 0.25 * parts[1].m
 # ## 2 · The equations
 #
 # $$L = \sum_p \frac{c_p}{\sum_j c_j}\, L_p, \qquad
-# \text{place}(s, r, k) = s \cdot B \cdot W + k \cdot W + r, \qquad
 # \text{MFU} = \frac{\text{FLOPs per token} \cdot \text{tokens per second}}{\text{peak FLOPs per second}}$$
 #
 # | symbol | what |
 # |---|---|
 # | $L$, $L_p$ | the mean loss of the whole batch, and of part p |
 # | $c_p$ | how many targets part p has: padding does not count |
-# | $W$, $r$ | *world size*, the number of processes, and *rank*, the number of one of them, from 0 |
-# | $B$, $s$ | texts of one rank in one step, and the number of the step, from 0 |
-# | $k$ | a text of the batch, 0 … B − 1; place is where it stands in the shuffled order |
+# | $W$ | *world size*, the number of processes; the *rank* is the number of one of them, from 0 |
 # | MFU | *model FLOPs utilization*: the share of what the machine can multiply that the model needed |
 #
 # DDP (*distributed data parallel*) gives every rank all weights and averages the gradients after each backward pass. FSDP (*fully sharded
@@ -168,7 +165,8 @@ check.part_weights(part_weights)
 # 3. The ranks take turns, one text each: in step 0, rank 0 of 3 reads what stands at the places 0, 3, 6, …, and rank 1 what stands at 1, 4,
 #    7, ….
 # 4. A step begins where all ranks together have stopped in the step before.
-# 5. At its end the order starts over: place N is place 0 again, N + 1 is place 1. `batch` indices come back, always.
+# 5. At its end the order starts over: place N is place 0 again, N + 1 is place 1. `batch` indices come back, always. (The library draws a
+#    new order each epoch; here the old one is enough.)
 #
 # `torch.arange(start, end, step)` makes a row of places; `%` gives a remainder, also of tensors.
 #
@@ -202,14 +200,14 @@ def shard(order: torch.Tensor, step: int, batch: int, rank: int, world: int) -> 
 check.shard(shard)
 
 # %% [markdown]
-# ### Exercise 15.3 · `loss_scale_step` · medium, 20 minutes
+# ### Exercise 15.3 · `loss_scale_step` · medium, 15 minutes
 #
 # Between the backward pass and clipping, when the loss was scaled.
 #
-# 1. `grads` is a list of tensors: gradients of the **scaled** loss. `scale` is what the loss was multiplied by. `good` is the number of good
-#    steps in a row before this one.
-# 2. A good step has only finite values in all tensors. It returns three things: the gradients of the loss itself (a new list), the
-#    scale and the count of the next step.
+# 1. `grads` is a list of float32 tensors: gradients of the **scaled** loss. `scale` is what the loss was multiplied by. `good` is the number
+#    of good steps in a row before this one.
+# 2. A good step has only finite values in all tensors. It returns three things: the gradients of the loss itself (a new list of
+#    new tensors), the scale and the count of the next step.
 # 3. After a good step the count is one more. When it reaches `interval`, the scale doubles and the count begins again at 0.
 # 4. A step with an infinity or NaN anywhere is skipped: return `None` for the gradients, half the scale, and 0.
 #
@@ -262,7 +260,7 @@ check.loss_scale_step(loss_scale_step)
 # 3. The backward pass needs two products for each one of the forward pass: one for the gradient of its input, one for that of its weights.
 # 4. Attention's own products have two inputs, and each needs a gradient: two again.
 #
-# Your `count_flops` of chapter 10 is a good start. The fields: `config.n_layers`, `config.d_model`, `config.vocab_size`; `n_heads`,
+# Your `count_flops` of chapter 10 is a good start. Count on these fields alone: `config.n_layers`, `config.d_model`, `config.vocab_size`; `n_heads`,
 # `n_kv_heads` and `d_head` of `config.mixer`; `d_ff` and `activation` of `config.feedforward` ("swiglu" has three matrices, all others two).
 #
 # <details><summary>Hint 1 · a nudge</summary>
@@ -302,8 +300,8 @@ check.training_flops(training_flops)
 #
 # What a training keeps in memory whatever the batch is.
 #
-# 1. `n_params` parameters. `recipe` is a dictionary: `"weight_bytes"` (4 for float32, 2 for bfloat16 and float16), `"buffers"` (numbers that the
-#    optimizer keeps for each parameter: 2 for AdamW, 1 for SGD with momentum, 0 for SGD), `"master_copy"` (True or False).
+# 1. `n_params` parameters. `recipe` is a dictionary: `"weight_bytes"` (8 for float64, 4 for float32, 2 for bfloat16 and float16), `"buffers"`
+#    (numbers that the optimizer keeps for each parameter: 2 for AdamW, 1 for SGD with momentum, 0 for SGD), `"master_copy"` (True or False).
 # 2. Return four whole numbers of bytes: weights, gradients, optimizer, master copy.
 # 3. A gradient is as wide as its weight.
 # 4. A *master copy* is a second set of weights in float32 that the optimizer updates, where the weights themselves are too narrow for small
@@ -454,7 +452,7 @@ float16_range(grads, 1.0)
 sliders(lambda power: float16_range(grads, 2.0**power), power=(0, 24))
 
 # %% [markdown]
-# A third more lies where float16 loses digits. Move the scale: every doubling shifts the picture by one bar, and at 2²⁰ the first gradients
+# Another 30 % lies where float16 loses digits. Move the scale: every doubling shifts the picture by one bar, and at 2¹⁹ the first gradients
 # overflow. Nobody knows the best scale, and it changes during training, so `loss_scale_step` searches for it. Here it is at work, from a scale
 # that is far too large, on this one gradient again and again:
 
@@ -482,13 +480,13 @@ moved = (narrow.float() - 1e-4 * grads.sign()).bfloat16()
 guess.compare(f"{100 * (moved != narrow).double().mean().item():.0f} %")
 
 # %% [markdown]
-# bfloat16 has 8 significant bits: near 0.05 its numbers are 0.0002 apart, and smaller steps are rounded away, however often you take them.
+# bfloat16 has 8 significant bits: near 0.05 its numbers are 0.0002 apart, and steps below half of that are rounded away, however often you take them.
 # Hence float32 master copies, or weights in float32 and autocast.
 #
 # ## 6 · Yours in two processes
 #
-# Now a training that is small enough for two processes here: a character model of two layers, on lines of a play. Lines
-# differ in length, so the batches differ in targets. `torchrun` starts the same program twice and tells each its rank; gloo carries
+# Now a training that is small enough: a character model of two layers, on lines of a play. Lines differ in length, so
+# batches differ in targets. `torchrun` starts the same program twice and tells each its rank; gloo carries
 # gradients between them (on GPUs, NCCL). What a rank reads comes from your `shard`, and how much it counts from your `part_weights`.
 
 # %%
@@ -514,7 +512,8 @@ for mode, losses in two.losses.items():
 
 # %% [markdown]
 # The same losses, step after step: cut in time (accumulation), across processes (DDP), or with each process holding half of every weight
-# (FSDP), it is one gradient. What differs is time and memory:
+# (FSDP), it is one gradient. (DDP averages over the ranks, so the program multiplies your weights by W: an average of W times as much is the
+# sum.) What differs is time and memory:
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -524,9 +523,9 @@ for result in (one, two):
         print(f"{mode:5} {1000 * seconds:5.0f} ms a step, {held:8,} bytes of weights")
 
 # %% [markdown]
-# FSDP halves the bytes in each process and pays with communication. Do not expect twice the speed. On two cores that were busy with other
-# work, one process took 28 ms, DDP 30 and FSDP 61; when they were less busy, 19, 13 and 56. A step of this model takes milliseconds, and
-# waiting for the other process takes about as long. The gain comes when a step computes much longer than it sends.
+# FSDP halves the bytes in each process and pays with communication. Do not expect twice the speed: on two busy cores, one process took 28 ms,
+# DDP 30 and FSDP 61; on less busy ones 19, 13 and 56. Waiting for the other process takes about as long as the step itself. The gain comes when
+# a step computes much longer than it sends.
 #
 # ### What the training notices, and what not
 
@@ -534,21 +533,22 @@ for result in (one, two):
 same_data = [[shard(order, s, batch, 0, 1).tolist()] * 2 for s in range(steps)]
 plans = {
     "right": plan,
-    "not divided": Plan(texts, rows, [[2 * w for w in each] for each in plan.weights]),
+    "W times once too often": Plan(texts, rows, [[2 * w for w in each] for each in plan.weights]),
     "the same data on both": Plan(texts, same_data, [[0.5, 0.5]] * steps),
 }
 for name, each in plans.items():
     last = train_in_one_process(each).losses["one"][-1]
     seen = {i for step in each.rows for part in step for i in part}
-    print(f"{name:22} last loss {last:.1f}, texts read: {len(seen)}")
+    print(f"{name:22} last loss {last:.2f}, texts read: {len(seen)}")
 
 # %% [markdown]
-# **It notices** a loss that is printed twice as large; the weights hardly do, as Adam cancels the factor (half of 6.31 is 3.16, as it should
-# be). **It does not notice** that both ranks read the same: half of the work is wasted, and only a count of what was read shows it. (Its last
+# **It notices** a loss that is printed twice as large; the weights hardly do, as Adam cancels the factor: half of the loss is what it should
+# be. **It does not notice** that both ranks read the same: half of the work is wasted, and only a count of what was read shows it. (Its last
 # loss is that of other texts, so the two cannot be compared.) Nor does a loss show that steps were skipped, or that weights stand still.
 # Count them: texts read, steps skipped, weights moved.
 #
-# Three more that no loss shows at once. With accumulation, DDP must be told before the **forward** pass whether this part communicates. A block that is computed a second time must draw the same dropout. And a resumed run must go on in the order, not begin it again.
+# Three more that no loss shows at once. With accumulation, DDP must be told before the **forward** pass whether this part communicates. A
+# block that is computed a second time must draw the same dropout. And a resumed run must go on in the order, not begin it again.
 #
 # ### Where the bytes go, and what each technique does
 #
@@ -585,11 +585,11 @@ print("checkpointing, less than half:", kept["… checkpointed"] < 0.5 * kept["b
 memory_bars(bars, "Most of the memory is kept for the backward pass, and most of that can go")
 
 # %% [markdown]
-# Only the light blue part depends on the batch. The blocks of this model are small beside its vocabulary: after checkpointing, nearly all that
-# is left is logits, and the chunked loss removes them.
+# Only the light blue part depends on the batch. The blocks of this model are small beside its vocabulary: after checkpointing, three
+# quarters of what is left is logits, and the chunked loss removes them.
 #
 # Now all techniques in one table. A row is a whole step: forward, backward, clipping, AdamW. The right half was measured once, with
-# `torch.compile`, which takes a minute.
+# `torch.compile`, which takes a minute. If your machine is busy, run the cell again.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -607,7 +607,8 @@ print(effects_table(seconds, peaks, one, two, lost))
 # The stored half, on 8 texts and one thread of a machine busy with other work (half of the float32 steps took between 1.2 and 1.6 seconds, so
 # only large ratios count):
 #
-# - bf16 products: 1.3 times as fast, and nothing lost in memory. On a GPU with units for bf16 the ratio is far larger.
+# - bf16 products: 1.3 times as fast, and hardly less memory at the peak, as the operating system counts it (the tensors alone need a fifth less).
+#   On a GPU with units for bf16 the ratio is far larger.
 # - Two parts: a third less memory at the same speed. Checkpointed blocks: 30 % less, and 1.3 times the time; 8/6 is what the FLOPs say.
 # - The loss in chunks: a quarter less memory, and no slower at this vocabulary.
 # - `torch.compile`: a third of the memory, 1.2 times as fast. With an attention for short texts: twice as fast as float32, and an MFU of
@@ -655,13 +656,13 @@ print(f"recipe: {ours.steps:,} steps of {ours.tokens_per_step:,} tokens")
 # reports 1.1 million tokens a second, 61 dollars, and 3.40 after 19,073 steps on FineWeb-Edu. Losses on two data sets cannot be compared.
 # Expect a first loss near ln 50,257 = 10.8, and about 3.3 to 3.4 at the end.
 #
-# **An MFU needs its conditions**: with attention or 6N, of which peak, for how many GPUs. One above 100 % has meant another card's peak; one
-# that is an eighth of what you hope, a forgotten world size.
+# **An MFU needs its conditions**: with attention or 6N, of which peak, for how many GPUs.
 #
 # ### Capstone 3: your model, your budget
 #
-# Change the model and the numbers in the next cell, until it fits your weekend; the last line is the command. The speed is a guess until you
-# have measured it: `pocketgpt bench train --preset llama` does. The checkpoints load with `GPT.load`, and with `load` of your `my_gpt.py`.
+# Change the model and the numbers to fit your weekend; the last line is the command. The speed is a guess until you
+# have measured it: `pocketgpt bench train --preset llama` does, with the preset's 12 layers: multiply by the ratio of `training_flops`.
+# The checkpoints load with `GPT.load`, and with `load` of your `my_gpt.py`.
 
 # %%
 n_layers, tokens, per_second, peak = 8, 3e9, 100_000, 165e12  # such as one consumer card
@@ -675,11 +676,11 @@ print(f"pocketgpt train --preset llama --model.n-layers {n_layers} --seq-len 102
 # ## 8 · What to remember
 #
 # - A batch may be cut in time and across processes, if each part counts by its number of targets.
-# - The ranks take turns in one shuffled order; all of them must agree on it, and it must be another one in each epoch.
+# - The ranks take turns in one shuffled order, and all of them must agree on it.
 # - float16 needs a scale, which halves after an overflow and doubles after many good steps. Unscale before clipping. bfloat16 needs
 #   none, and float32 weights to add small steps to.
-# - AdamW costs 16 bytes a parameter, with or without half precision. Activations depend on the batch: checkpointing trades them for one
-#   more forward pass, 8/6 of the FLOPs.
+# - AdamW costs 16 bytes a parameter, in float32 and in half precision with a master copy. Activations depend on the batch: checkpointing
+#   trades them for one more forward pass, 8/6 of the FLOPs.
 # - 6 FLOPs a weight and token, plus attention. Say how you count an MFU.
 #
 # ### Three questions
@@ -690,10 +691,10 @@ print(f"pocketgpt train --preset llama --model.n-layers {n_layers} --seq-len 102
 # By 4c/C. The average divides by 4, and c/C is left.
 #
 # </details>
-# <details><summary>2. A run with float16 shows a clipped norm of exactly 1.0 at every step and learns nothing. What was forgotten?</summary>
+# <details><summary>2. A run with float16 and SGD shows a norm above 10⁵ before clipping at every step, and learns nothing. What was forgotten?</summary>
 #
-# To unscale before clipping. The scaled gradient is tens of thousands of times too long, so it is always clipped, and dividing it by the scale
-# afterwards leaves next to nothing.
+# To unscale before clipping. The scaled gradient is always clipped, and dividing it by the scale afterwards leaves next to nothing. AdamW
+# cancels the factor and learns, but more slowly: its eps of 10⁻⁸ is not small beside such gradients.
 #
 # </details>
 # <details><summary>3. A 7-billion-parameter model, AdamW, bfloat16 with a master copy. How many GPUs of 80 GB does FSDP need for weights, gradients and
@@ -707,8 +708,7 @@ print(f"pocketgpt train --preset llama --model.n-layers {n_layers} --seq-len 102
 #
 # `pocketgpt/training/step.py`: accumulation, unscaling, clipping. `pocketgpt/training/distributed.py`: DDP, FSDP2 and when they communicate.
 # `pocketgpt/text/batches.py`: shards. `pocketgpt/training/prepare.py`: autocast, the scaler, torch.compile. `pocketgpt/training/recipes.py`: the
-# recipe of section 7, and with `--preset latent` one for float16: a scaler, 72 texts a GPU, 4 parts. `pocketgpt/device.py`: peak memory of a
-# function.
+# recipe of section 7, and with `--preset latent` one for float16: a scaler, 72 texts a GPU, 4 parts.
 #
 # ### Papers
 #
@@ -720,5 +720,7 @@ print(f"pocketgpt train --preset llama --model.n-layers {n_layers} --seq-len 102
 # - Chowdhery et al. 2022, *PaLM*, [arXiv 2204.02311](https://arxiv.org/abs/2204.02311): MFU, in its section 4.1.
 # - The mean of means: [transformers #34191](https://github.com/huggingface/transformers/pull/34191),
 #   [torchtune #1875](https://github.com/pytorch/torchtune/pull/1875).
+#
+# Now part III of [24 · Find the bug](24_find_the_bug.ipynb) is open to you.
 #
 # **Next**: chapter 16 makes texts long, where attention is most of the FLOPs.

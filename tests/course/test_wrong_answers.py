@@ -306,6 +306,11 @@ def wrong_in(cases):
     return lambda q, k: scores_of(q, k) + 3 * any(q.equal(a) and k.equal(b) for a, b in chosen)
 
 
+def test_the_right_numbers_as_tensors_are_in_no_other_order():
+    said = sentences("part_weights", lambda counts: list(torch.tensor(counts) / sum(counts)))
+    assert said == {"`weights[0]` should be a float; yours is a Tensor."}
+
+
 @pytest.mark.parametrize("cases", [{1}, {4}, {1, 4}, {2, 9}], ids=str)
 def test_a_relation_that_holds_in_some_cases_only_is_not_said(cases):
     sentence = diagnose(EXERCISES["attention_scores"], wrong_in(cases), 0).sentence

@@ -96,6 +96,6 @@ def effects_table(
     lines.append("¹ Beyond weights and optimizer. ² The weights in each process.")
     lines.append(
         f"Stored: {machine['processor']}, {machine['threads']} thread, torch {machine['versions']['torch']}, "
-        f"{machine['matmul_flops'] / 1e9:,.0f} GFLOP/s in bf16 products."
+        f"{machine['matmul_flops'] / 1e9:,.0f} GFLOP/s in bf16 products, the peak of every MFU."
     )
     return "\n".join(lines)

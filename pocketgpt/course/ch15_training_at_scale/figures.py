@@ -45,7 +45,7 @@ def training_step_map() -> None:
         box(15, y, 9, f"rank {row}\nreads", "15.2")
         arrow((10.6, 15.2), (14.4, y + 2.2))
         for part, x in enumerate((29, 42)):
-            box(x, y, 9, f"part {part}\nforward, back", "15.1")
+            box(x, y, 9, f"part {2 * row + part}\nforward, back", "15.1")
         arrow((24.6, y + 2.2), (28.4, y + 2.2))
         arrow((38.6, y + 2.2), (41.4, y + 2.2))
         arrow((51.6, y + 2.2), (55.4, 15.2))
@@ -124,6 +124,7 @@ def memory_bars(bars: Mapping[str, Mapping[str, float]], title: str) -> None:
     axes.set_yticks(range(len(bars)), bars)
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.13 * largest), xlabel="MiB", ylabel="recipe", title=title)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in MEMORY.values()]
-    axes.legend(handles, MEMORY, ncols=len(MEMORY), loc="upper left", bbox_to_anchor=(-0.2, -0.22), fontsize=8)
+    seen = [name for name in MEMORY if any(parts.get(name) for parts in bars.values())]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=MEMORY[name]) for name in seen]
+    axes.legend(handles, seen, ncols=len(seen), loc="upper left", bbox_to_anchor=(-0.2, -0.22), fontsize=8)
     plt.show()

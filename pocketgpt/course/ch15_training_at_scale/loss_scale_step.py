@@ -28,18 +28,28 @@ def loss_scale_step(
 
 
 def _drawn(rng, scale):
-    """Gradients of three parameters, none of them small once they are divided by the scale."""
-    return [scale * (1.0 + torch.rand(shape, generator=rng)) for shape in ((2, 3), (4,), (3, 2))]
+    """Gradients of three parameters, of both signs, none of them small once they are divided by the scale."""
+    grads = [scale * (1.0 + torch.rand(shape, generator=rng)) for shape in ((2, 3), (4,), (3, 2))]
+    for grad in grads:
+        grad *= torch.randint(2, grad.shape, generator=rng) * 2 - 1
+        grad.view(-1)[0].abs_()
+        grad.view(-1)[2].abs_().neg_()
+    return grads
 
 
 @loss_scale_step.inputs
 def _(rng):
-    scale = float(2 ** int(torch.randint(8, 16, (), generator=rng)))
+    scale = float(2 ** int(torch.randint(8, 15, (), generator=rng)))
     yield _drawn(rng, scale), scale, 0, 4
     yield _drawn(rng, scale / 2), scale / 2, 1, 5
     yield _drawn(rng, scale), scale, 3, 4  # the fourth good step in a row
     yield _drawn(rng, 64.0), 64.0, 0, 1
     yield _drawn(rng, scale), scale, 2, 4
+    yield _drawn(rng, 0.5), 0.5, 1, 4
+    yield _drawn(rng, 2.0**17), 2.0**17, 1, 6  # beyond float16's largest number: the tensors are float32
+    small = _drawn(rng, 1.0)
+    small[1][0] = torch.inf
+    yield small, 1.0, 1, 4
     for place, value, good in ((0, torch.inf, 2), (1, torch.nan, 3), (2, -torch.inf, 1), (2, torch.nan, 0)):
         grads = _drawn(rng, scale)
         grads[place].view(-1)[1] = value
@@ -186,7 +196,7 @@ def all_must_be_infinite(grads, scale, good, interval):
 
 @loss_scale_step.mistake(hint=2)
 def sums_checked(grads, scale, good, interval):
-    """A sum is checked in place of the values: it can be infinite where every value is finite."""
+    """A sum, a mean or a norm is checked in place of the values: it can be infinite where every value is finite."""
     finite = all(bool(grad.sum().isfinite()) for grad in grads)
     return _with(grads, scale, good, interval, finite=finite)
 
@@ -307,7 +317,218 @@ def count_never_moves(grads, scale, good, interval):
 def count_before_scale(grads, scale, good, interval):
     """The last two results are exchanged: the order is grads, scale, good."""
     found, new, count = _with(grads, scale, good, interval)
-    return found, float(count), int(new)
+    return found, count, new
+
+
+@loss_scale_step.mistake(hint=1)
+def sizes_alone(grads, scale, good, interval):
+    """The gradients come without their signs: `abs` may test them, and what is returned keeps the sign."""
+    return _with(grads, scale, good, interval, divide=lambda grads: [grad.abs() / scale for grad in grads])
+
+
+@loss_scale_step.mistake(hint=1)
+def negative_cut_off(grads, scale, good, interval):
+    """Negative gradients become 0: divide them by the scale like the others."""
+    return _with(grads, scale, good, interval, divide=lambda grads: [grad.clamp(min=0) / scale for grad in grads])
+
+
+@loss_scale_step.mistake(hint=1)
+def divided_twice(grads, scale, good, interval):
+    """The gradients are divided by the scale twice: once is enough."""
+    return _with(grads, scale, good, interval, divide=lambda grads: [grad / scale / scale for grad in grads])
+
+
+@loss_scale_step.mistake(hint=3)
+def one_tensor_divided(grads, scale, good, interval):
+    """Only the first tensor is divided by the scale: all of them were made with it."""
+    return _with(grads, scale, good, interval, divide=lambda grads: [grads[0] / scale, *grads[1:]])
+
+
+@loss_scale_step.mistake(hint=3)
+def whole_gradients(grads, scale, good, interval):
+    """The division is `//`, which drops what is behind the decimal point: use `/`."""
+    return _with(grads, scale, good, interval, divide=lambda grads: [grad // scale for grad in grads])
+
+
+@loss_scale_step.mistake(hint=1)
+def rounded_to_float16(grads, scale, good, interval):
+    """The gradients are rounded to float16: they come in float32 and stay so, which is why they are divided there."""
+    return _with(grads, scale, good, interval, divide=lambda grads: [(grad / scale).half().float() for grad in grads])
+
+
+@loss_scale_step.mistake(hint=3)
+def returned_inside_the_loop(grads, scale, good, interval):
+    """Is `return` inside the loop? Only the first tensor comes back."""
+    return _with(grads, scale, good, interval, divide=lambda grads: [grads[0] / scale])
+
+
+@loss_scale_step.mistake(hint=2)
+def range_of_float16(grads, scale, good, interval):
+    """The values are compared with float16's largest number, 65,504: the tensors are float32, and what overflowed on
+    the way is already infinite. Test `isfinite`."""
+    finite = all(bool(grad.half().isfinite().all()) for grad in grads)
+    return _with(grads, scale, good, interval, finite=finite)
+
+
+@loss_scale_step.mistake(hint=2)
+def above_65504(grads, scale, good, interval):
+    """The values are compared with float16's largest number, 65,504, and NaN is larger than nothing: test
+    `isfinite`."""
+    finite = not any(bool((grad.abs() > 65504).any()) for grad in grads)
+    return _with(grads, scale, good, interval, finite=finite)
+
+
+@loss_scale_step.mistake(hint=2)
+def minus_infinity_missed(grads, scale, good, interval):
+    """Minus infinity is not noticed: a maximum does not show it, nor does a comparison with +∞.
+    `isfinite` finds both and NaN."""
+    finite = not any(bool(((grad == torch.inf) | grad.isnan()).any()) for grad in grads)
+    return _with(grads, scale, good, interval, finite=finite)
+
+
+@loss_scale_step.mistake(hint=2)
+def plus_infinity_alone(grads, scale, good, interval):
+    """Only +∞ is noticed, and neither −∞ nor NaN: `isfinite` finds all three."""
+    finite = not any(bool((grad == torch.inf).any()) for grad in grads)
+    return _with(grads, scale, good, interval, finite=finite)
+
+
+@loss_scale_step.mistake(hint=2)
+def turned_round(grads, scale, good, interval):
+    """The condition is the wrong way round: good steps are skipped, and the others are taken."""
+    return _with(grads, scale, good, interval, finite=not _finite(grads))
+
+
+@loss_scale_step.mistake(hint=2)
+def good_tensors_go_on(grads, scale, good, interval):
+    """Only the tensors with infinite or NaN values are left out, and the scale goes on as after a good step: skip the
+    whole step, and halve the scale."""
+    kept = [grad / scale for grad in grads if bool(grad.isfinite().all())]
+    return kept, *_state(True, scale, good, interval)
+
+
+@loss_scale_step.mistake(hint=2)
+def replaced_by_the_largest(grads, scale, good, interval):
+    """Here `nan_to_num` puts float32's largest number in place of an infinity, and the step is taken: skip it, and
+    halve the scale."""
+    divide = lambda grads: [(grad / scale).nan_to_num() for grad in grads]  # noqa: E731
+    return _with(grads, scale, good, interval, finite=True, divide=divide)
+
+
+@loss_scale_step.mistake(hint=2)
+def zeros_go_on(grads, scale, good, interval):
+    """The infinite and NaN values become 0, and the scale goes on as after a good step: skip the step, and halve the
+    scale."""
+    divide = lambda grads: [(grad / scale).nan_to_num(0, 0, 0) for grad in grads]  # noqa: E731
+    return _with(grads, scale, good, interval, finite=True, divide=divide)
+
+
+def _after_good(grads, scale, good, interval, state):
+    """Right after an overflow; after a good step `state(scale, good, interval)` is next."""
+    return _with(
+        grads, scale, good, interval, state=lambda finite, *now: state(*now) if finite else _state(False, *now)
+    )
+
+
+def _after_overflow(grads, scale, good, interval, state):
+    """Right after a good step; after an overflow `state(scale, good)` is next."""
+    return _with(
+        grads, scale, good, interval, state=lambda finite, s, g, n: _state(True, s, g, n) if finite else state(s, g)
+    )
+
+
+def _grown(grads, scale, good, interval, grow, count=0):
+    """Right, but for what the scale and the count become after `interval` good steps."""
+    return _after_good(grads, scale, good, interval, lambda s, g, n: (grow(s), count) if g + 1 == n else (s, g + 1))
+
+
+@loss_scale_step.mistake(hint=3)
+def grows_one_step_early(grads, scale, good, interval):
+    """The scale doubles when `interval` − 1 good steps are full, and not at `interval`: compare the count with this
+    step in it, good + 1, with `interval` itself."""
+    return _after_good(grads, scale, good, interval, lambda s, g, n: (s * 2, 0) if g + 2 == n else (s, g + 1))
+
+
+@loss_scale_step.mistake(hint=3)
+def remainder_before_counting(grads, scale, good, interval):
+    """The count is tested before this step is added, so that the scale doubles at 0 and not at `interval`: test
+    good + 1."""
+    return _after_good(grads, scale, good, interval, lambda s, g, n: (s * 2, 0) if g % n == 0 else (s, g + 1))
+
+
+@loss_scale_step.mistake(hint=3)
+def nothing_moves(grads, scale, good, interval):
+    """After a good step neither the count nor the scale changes: the count is one more, and at `interval` the scale
+    doubles."""
+    return _after_good(grads, scale, good, interval, lambda s, g, n: (s, g))
+
+
+@loss_scale_step.mistake(hint=3)
+def doubles_and_counts(grads, scale, good, interval):
+    """The scale doubles after every good step, and the count goes on: it doubles when the count reaches `interval`, and
+    then the count begins again at 0."""
+    return _after_good(grads, scale, good, interval, lambda s, g, n: (s * 2, g + 1))
+
+
+@loss_scale_step.mistake(hint=3)
+def begins_again_without_growth(grads, scale, good, interval):
+    """After `interval` good steps the count begins again at 0, and the scale stays: it doubles then."""
+    return _grown(grads, scale, good, interval, lambda scale: scale)
+
+
+@loss_scale_step.mistake(hint=3)
+def shrinks_after_good_steps(grads, scale, good, interval):
+    """After `interval` good steps the scale is halved: it doubles then, to see whether a larger one works."""
+    return _grown(grads, scale, good, interval, lambda scale: scale / 2)
+
+
+@loss_scale_step.mistake(hint=3)
+def grows_by_a_half(grads, scale, good, interval):
+    """After `interval` good steps the scale is multiplied by 1.5: double it."""
+    return _grown(grads, scale, good, interval, lambda scale: 1.5 * scale)
+
+
+@loss_scale_step.mistake(hint=3)
+def two_added(grads, scale, good, interval):
+    """After `interval` good steps 2 is added to the scale: multiply it by 2."""
+    return _grown(grads, scale, good, interval, lambda scale: scale + 2)
+
+
+@loss_scale_step.mistake(hint=3)
+def squared(grads, scale, good, interval):
+    """After `interval` good steps the scale is squared: double it."""
+    return _grown(grads, scale, good, interval, lambda scale: scale**2)
+
+
+@loss_scale_step.mistake(hint=3)
+def one_after_growth(grads, scale, good, interval):
+    """After the scale doubled, the count begins at 1: it begins again at 0."""
+    return _grown(grads, scale, good, interval, lambda scale: 2 * scale, count=1)
+
+
+@loss_scale_step.mistake(hint=3)
+def one_after_overflow(grads, scale, good, interval):
+    """After an overflow the count begins at 1, as if the skipped step were a good one: it begins again at 0."""
+    return _after_overflow(grads, scale, good, interval, lambda scale, good: (scale / 2, 1))
+
+
+@loss_scale_step.mistake(hint=3)
+def quartered(grads, scale, good, interval):
+    """After an overflow the scale is divided by 4: halve it."""
+    return _after_overflow(grads, scale, good, interval, lambda scale, good: (scale / 4, 0))
+
+
+@loss_scale_step.mistake(hint=3)
+def whole_scale(grads, scale, good, interval):
+    """After an overflow the scale becomes a whole number, and from 1 it becomes 0, by which the next step divides: it
+    may be smaller than 1. Use `/`."""
+    return _after_overflow(grads, scale, good, interval, lambda scale, good: (scale // 2, 0))
+
+
+@loss_scale_step.mistake(hint=3)
+def not_below_one(grads, scale, good, interval):
+    """The scale does not fall below 1: half of it is asked for after every overflow."""
+    return _after_overflow(grads, scale, good, interval, lambda scale, good: (max(scale / 2, 1.0), 0))
 
 
 @loss_scale_step.finished

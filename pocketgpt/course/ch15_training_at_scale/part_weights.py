@@ -146,6 +146,69 @@ def in_percent(counts):
     return [100 * count / sum(counts) for count in counts]
 
 
+@part_weights.mistake(hint=2)
+def empty_parts_dropped(counts):
+    """A part without targets is left out of the list: it gets 0.0, so that the weights stay beside their parts."""
+    return [count / sum(counts) for count in counts if count]
+
+
+@part_weights.mistake(hint=2)
+def empty_parts_count_one(counts):
+    """A part without targets is counted as if it had one: it gets 0.0."""
+    total = sum(max(count, 1) for count in counts)
+    return [max(count, 1) / total for count in counts]
+
+
+@part_weights.mistake(hint=1)
+def targets_by_parts(counts):
+    """Each count is divided by the number of parts: divide by the number of all targets, `sum(counts)`."""
+    return [count / len(counts) for count in counts]
+
+
+@part_weights.mistake(hint=2)
+def divided_by_the_others(counts):
+    """Each part is divided by the targets of the other parts: its own belong to all targets, too."""
+    total = sum(counts)
+    return [count / (total - count) if total > count else 1.0 for count in counts]
+
+
+@part_weights.mistake(hint=2)
+def for_two_ranks(counts):
+    """The weights sum to 2: that would be right if two ranks averaged their gradients afterwards. Here the parts are
+    added up, so they sum to 1."""
+    return [2 * count / sum(counts) for count in counts]
+
+
+@part_weights.mistake(hint=2)
+def of_256_targets(counts):
+    """Each part is divided by 256, whatever the counts are: divide by the number of all targets, `sum(counts)`."""
+    return [count / 256 for count in counts]
+
+
+@part_weights.mistake(hint=3)
+def added_up(counts):
+    """The shares are added up along the list: each part gets its own share alone."""
+    return [sum(counts[: i + 1]) / sum(counts) for i in range(len(counts))]
+
+
+@part_weights.mistake(hint=3)
+def rounded(counts):
+    """The weights are rounded to two decimals: return them as they are, or they do not sum to 1."""
+    return [round(count / sum(counts), 2) for count in counts]
+
+
+@part_weights.mistake(hint=2)
+def divided_by_the_last(counts):
+    """Each part is divided by the targets of the last one: divide by the number of all targets, `sum(counts)`."""
+    return [count / counts[-1] for count in counts]
+
+
+@part_weights.mistake(hint=2)
+def squares(counts):
+    """These are shares of the squared counts: a part counts once for each of its targets."""
+    return [count * count / sum(each * each for each in counts) for count in counts]
+
+
 @part_weights.finished
 def own_share(counts: list[int]) -> list[float]:
     total = sum(counts)

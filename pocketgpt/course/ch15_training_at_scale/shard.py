@@ -60,6 +60,7 @@ def _(rng):
         (22, 2, 4, 0, 3),  # rank 0 has one entry more than the others
         (8, 0, 2, 0, 4),
         (16, 3, 5, 0, 1),  # one process
+        (5, 1, 4, 2, 3),  # the order starts over several times within a step
     ]:
         yield 100 + torch.randperm(samples, generator=rng), step, batch, rank, world
 
@@ -207,6 +208,78 @@ def off_by_one_at_the_end(order, step, batch, rank, world):
     """The order starts over one place too early, so that its last entry is never read: the remainder is that of
     len(order)."""
     return order[(step * batch * world + rank + world * torch.arange(batch)) % (len(order) - 1)]
+
+
+@shard.mistake(hint=3)
+def starts_over_once(order, step, batch, rank, world):
+    """The order starts over once only: where a step is longer than the order, fewer than `batch` come back. Take the
+    places with `%`."""
+    first = step * batch * world % len(order)
+    return torch.cat([order, order])[first + rank : first + batch * world : world]
+
+
+@shard.mistake(hint=3)
+def remainder_of_a_step(order, step, batch, rank, world):
+    """The remainder is that of batch · world, which takes every step back to step 0: the order starts over after
+    len(order)."""
+    return order[(step * batch * world + rank + world * torch.arange(batch)) % (batch * world)]
+
+
+@shard.mistake(hint=2)
+def rank_and_step_exchanged(order, step, batch, rank, world):
+    """Rank and step are exchanged: a step moves the places by batch · world, a rank by 1."""
+    return _at(order, rank * batch * world + step + world * torch.arange(batch))
+
+
+@shard.mistake(hint=2)
+def step_times_everything(order, step, batch, rank, world):
+    """Are the brackets in the right place? `rank` is multiplied by `step`, too: it is added once."""
+    return _at(order, step * (batch * world + rank) + world * torch.arange(batch))
+
+
+@shard.mistake(hint=2)
+def neighbors_from_each_turn(order, step, batch, rank, world):
+    """The first place is moved by rank · world, and the entries are neighbors: it should be the other way round, moved
+    by `rank` and `world` apart."""
+    return _at(order, step * batch * world + rank * world + torch.arange(batch))
+
+
+@shard.mistake(hint=2)
+def rank_of_whole_turns(order, step, batch, rank, world):
+    """The first place is moved by rank · world, so every rank reads what rank 0 reads a turn later: move it by
+    `rank`."""
+    return _at(order, step * batch * world + world * (rank + torch.arange(batch)))
+
+
+@shard.mistake(hint=2)
+def one_place_early(order, step, batch, rank, world):
+    """Each rank reads one place too early: ranks are counted from 0."""
+    return _at(order, step * batch * world + rank - 1 + world * torch.arange(batch))
+
+
+@shard.mistake(hint=2)
+def whole_step(order, step, batch, rank, world):
+    """These are the indices of all ranks: of the batch · world of a step, each rank reads `batch`, one in each
+    turn."""
+    return _at(order, step * batch * world + torch.arange(batch * world))
+
+
+@shard.mistake(hint=2)
+def as_many_as_ranks(order, step, batch, rank, world):
+    """In the row of places `batch` and `world` are exchanged: there are `batch` of them, `world` apart."""
+    return _at(order, step * batch * world + rank + batch * torch.arange(world))
+
+
+@shard.mistake(hint=3)
+def sorted_indices(order, step, batch, rank, world):
+    """The indices are sorted: return them in the order in which the rank reads them."""
+    return _at(order, step * batch * world + rank + world * torch.arange(batch)).sort().values
+
+
+@shard.mistake(hint=3)
+def one_too_many(order, step, batch, rank, world):
+    """One index too many comes back: there are `batch` of them, 0 to batch − 1 turns after the first."""
+    return _at(order, step * batch * world + rank + world * torch.arange(batch + 1))
 
 
 @shard.finished

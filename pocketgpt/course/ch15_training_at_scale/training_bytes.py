@@ -192,6 +192,137 @@ def in_kilobytes(n_params, recipe):
     return tuple(part // 1024 for part in _parts(n_params, recipe))
 
 
+def _replaced(n_params, recipe, **changes):
+    """Right, but for the parts that are given, each in bytes for a parameter."""
+    parts = dict(zip(("weights", "gradients", "optimizer", "master"), _parts(1, recipe), strict=True)) | changes
+    return tuple(n_params * number for number in parts.values())
+
+
+@training_bytes.mistake(hint=2)
+def weights_as_wide_as_the_copy(n_params, recipe):
+    """The weights are counted with 4 bytes where there is a master copy: they stay narrow, and the copy is counted by
+    itself."""
+    return _replaced(n_params, recipe, weights=4 if recipe["master_copy"] else recipe["weight_bytes"])
+
+
+@training_bytes.mistake(hint=2)
+def weights_always_in_float32(n_params, recipe):
+    """The weights are counted with 4 bytes in every recipe: `recipe["weight_bytes"]` says how many."""
+    return _replaced(n_params, recipe, weights=4)
+
+
+@training_bytes.mistake(hint=2)
+def weights_always_narrow(n_params, recipe):
+    """The weights are counted with 2 bytes in every recipe: `recipe["weight_bytes"]` says how many."""
+    return _replaced(n_params, recipe, weights=2)
+
+
+@training_bytes.mistake(hint=2)
+def everything_in_float32(n_params, recipe):
+    """Everything is counted with 4 bytes: `recipe["weight_bytes"]` is not used."""
+    return _parts(n_params, recipe | {"weight_bytes": 4})
+
+
+@training_bytes.mistake(hint=2)
+def everything_in_half_precision(n_params, recipe):
+    """The weights and all that is as wide as they are counted with 2 bytes: `recipe["weight_bytes"]` is not used."""
+    return _parts(n_params, recipe | {"weight_bytes": 2})
+
+
+@training_bytes.mistake(hint=3)
+def gradients_and_optimizer_exchanged(n_params, recipe):
+    """Two numbers are exchanged: the order is weights, gradients, optimizer, master."""
+    weights, gradients, optimizer, master = _parts(n_params, recipe)
+    return weights, optimizer, gradients, master
+
+
+@training_bytes.mistake(hint=2)
+def buffers_without_a_width(n_params, recipe):
+    """The buffers are counted with one byte for each number: multiply by the bytes of what the optimizer updates."""
+    return _replaced(n_params, recipe, optimizer=recipe["buffers"])
+
+
+@training_bytes.mistake(hint=2)
+def width_without_buffers(n_params, recipe):
+    """The number of buffers is added to the bytes: multiply, as each buffer has that many."""
+    updated = 4 if recipe["master_copy"] else recipe["weight_bytes"]
+    return _replaced(n_params, recipe, optimizer=recipe["buffers"] + updated)
+
+
+@training_bytes.mistake(hint=2)
+def always_eight(n_params, recipe):
+    """The optimizer is counted with 8 bytes in every recipe: that is AdamW in float32. The number of buffers and their
+    width are in the recipe."""
+    return _replaced(n_params, recipe, optimizer=8)
+
+
+@training_bytes.mistake(hint=2)
+def eight_or_nothing(n_params, recipe):
+    """The optimizer is counted with 8 bytes wherever there are buffers: that is AdamW in float32. SGD with momentum has
+    one buffer, and without a master copy the buffers are as wide as the weights."""
+    return _replaced(n_params, recipe, optimizer=8 if recipe["buffers"] else 0)
+
+
+@training_bytes.mistake(hint=3)
+def copy_counted_twice(n_params, recipe):
+    """The master copy is counted twice, with the optimizer and in its own place: the optimizer has its buffers
+    alone."""
+    copied = 4 * recipe["master_copy"]
+    return _replaced(n_params, recipe, optimizer=_parts(1, recipe)[2] + copied)
+
+
+@training_bytes.mistake(hint=3)
+def copy_of_one_parameter(n_params, recipe):
+    """The master copy is that of one parameter: there are n_params."""
+    *others, master = _parts(n_params, recipe)
+    return *others, master // n_params
+
+
+@training_bytes.mistake(hint=3)
+def copy_the_other_way_round(n_params, recipe):
+    """The condition is the wrong way round: there is a master copy, and buffers as wide as it, where
+    `recipe["master_copy"]` is True."""
+    width, copied = recipe["weight_bytes"], not recipe["master_copy"]
+    return _replaced(n_params, recipe, optimizer=recipe["buffers"] * (4 if copied else width), master=4 * copied)
+
+
+@training_bytes.mistake(hint=3)
+def copy_where_there_is_none(n_params, recipe):
+    """The master copy is counted where `recipe["master_copy"]` is False: the condition is the wrong way round."""
+    return _replaced(n_params, recipe, master=0 if recipe["master_copy"] else 4)
+
+
+@training_bytes.mistake(hint=3)
+def true_as_one_byte(n_params, recipe):
+    """The master copy is counted with one byte: True counts as 1 in a product. A float32 number has 4."""
+    return _replaced(n_params, recipe, master=int(recipe["master_copy"]))
+
+
+@training_bytes.mistake(hint=2)
+def copy_in_float64(n_params, recipe):
+    """The master copy is counted with 8 bytes a parameter: a float32 number has 4."""
+    return _replaced(n_params, recipe, master=8 * recipe["master_copy"])
+
+
+@training_bytes.mistake(hint=1)
+def no_gradients_for_sgd(n_params, recipe):
+    """Without buffers there are no gradients here: SGD needs them as any other, it only remembers none."""
+    return _replaced(n_params, recipe, gradients=recipe["weight_bytes"] if recipe["buffers"] else 0)
+
+
+@training_bytes.mistake(hint=2)
+def optimizer_of_the_copy_alone(n_params, recipe):
+    """Without a master copy the optimizer is counted with 0 bytes: then it updates the weights themselves, and its
+    buffers are as wide as they."""
+    return _replaced(n_params, recipe, optimizer=_parts(1, recipe)[2] if recipe["master_copy"] else 0)
+
+
+@training_bytes.mistake(hint=2)
+def gradients_twice_as_wide(n_params, recipe):
+    """The gradients are counted twice: a parameter has one, as wide as its weight."""
+    return _replaced(n_params, recipe, gradients=2 * recipe["weight_bytes"])
+
+
 @training_bytes.finished
 def width_by_width(n_params: int, recipe: dict) -> tuple[int, int, int, int]:
     narrow = recipe["weight_bytes"]

@@ -1,11 +1,18 @@
 """Exercise `training_flops`: floating-point operations of a training step for each token, from the config alone."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pocketgpt.course.ch10_the_gpt.shared import drawn_config, flops_per_token, model, model_shapes
+from pocketgpt.course.ch10_the_gpt.shared import (
+    drawn_config,
+    flops_per_token,
+    mixed_config,
+    model,
+    model_shapes,
+)
 from pocketgpt.course.checking.exercise import exercise
 
 TEXTS = 2
@@ -32,6 +39,9 @@ def _(rng):
         ("pocket", 2, True, 4),
     ]:
         yield drawn_config(rng, kind, layers, tied), seq
+    yield mixed_config(rng, 2, "learned"), 8  # heads that are together narrower than d_model, and wider
+    yield mixed_config(rng, 3, "rope"), 10
+    yield replace(drawn_config(rng, "pocket", 2, True), d_model=22), 6  # no number of heads divides it
 
 
 def _total(config, seq, **changes):
@@ -72,7 +82,8 @@ def attention_without_backward(config, seq):
 
 @training_flops.mistake(hint=2)
 def two_per_weight_in_attention(config, seq):
-    """One of attention's own products is missing: there are two, queries with keys, and weights with values."""
+    """Attention's own products are counted half: either one of the two is missing, queries with keys or weights with
+    values, or the places that the mask hides are left out. Both count, over the whole square."""
     return _total(config, seq, products=1)
 
 
@@ -172,6 +183,170 @@ def six_forwards(config, seq):
     """This is six times the forward pass: the 6 of the rule already contains the 2 of a multiplication and an
     addition."""
     return _total(config, seq, passes=6)
+
+
+def _attention(config, seq):
+    """The part of attention's own products, forward and backward."""
+    return _total(config, seq) - _total(config, seq, products=0)
+
+
+def _as_wide_as(config, seq, queries, keys, attending=None):
+    """Right, but for the widths of queries, keys and attention's own products."""
+    mixer = config.mixer
+    heads = 2 * config.d_model * (mixer.n_heads + mixer.n_kv_heads) * mixer.d_head
+    without = _total(config, seq, products=0) - 6 * config.n_layers * heads
+    attending = queries if attending is None else attending
+    return without + 12 * config.n_layers * (config.d_model * (queries + keys) + attending * seq)
+
+
+def _widths(config):
+    mixer = config.mixer
+    return mixer.n_heads * mixer.d_head, mixer.n_kv_heads * mixer.d_head
+
+
+@training_flops.mistake(hint=1)
+def count_flops_unchanged(config, seq):
+    """This is the forward pass of a whole text, as `count_flops` counts it: a training step costs three times as much,
+    and the number is for each token."""
+    return seq * _total(config, seq, passes=1)
+
+
+@training_flops.mistake(hint=1)
+def attention_backward_once(config, seq):
+    """Attention's own products are counted with one product in the backward pass: both of their inputs need a gradient,
+    so there are two for each."""
+    return _total(config, seq) - _attention(config, seq) // 3
+
+
+@training_flops.mistake(hint=1)
+def attention_backward_three_times(config, seq):
+    """Attention's own products are counted with three products in the backward pass: each has two inputs, so there are
+    two. Queries, keys and values share two products."""
+    return _total(config, seq) + _attention(config, seq) // 3
+
+
+@training_flops.mistake(hint=1)
+def head_without_backward(config, seq):
+    """The head is counted in the forward pass alone: it needs two products in the backward pass, as any other
+    matrix."""
+    return _total(config, seq) - 4 * config.d_model * config.vocab_size
+
+
+@training_flops.mistake(hint=2)
+def attention_of_the_kv_heads(config, seq):
+    """Attention is counted with n_kv_heads: every query head has its own scores, shared keys or not."""
+    wide, narrow = _widths(config)
+    return _as_wide_as(config, seq, wide, narrow, attending=narrow)
+
+
+@training_flops.mistake(hint=2)
+def attention_as_wide_as_the_model(config, seq):
+    """Attention is counted as d_model wide: its heads together have n_heads · d_head numbers, which another config may
+    choose differently."""
+    return _as_wide_as(config, seq, *_widths(config), attending=config.d_model)
+
+
+@training_flops.mistake(hint=2)
+def queries_as_wide_as_the_model(config, seq):
+    """Queries and attention are counted as d_model wide: the heads together have n_heads · d_head numbers, which a
+    config may choose differently."""
+    return _as_wide_as(config, seq, config.d_model, _widths(config)[1])
+
+
+@training_flops.mistake(hint=2)
+def d_head_of_the_model(config, seq):
+    """The size of a head is taken to be d_model // n_heads: it is a field of its own, `config.mixer.d_head`, and may
+    differ."""
+    mixer, d_head = config.mixer, config.d_model // config.mixer.n_heads
+    return _as_wide_as(config, seq, mixer.n_heads * d_head, mixer.n_kv_heads * d_head)
+
+
+@training_flops.mistake(hint=2)
+def no_d_head(config, seq):
+    """All widths are made of d_model: queries have n_heads · d_head numbers and keys n_kv_heads · d_head, which another
+    config may choose differently."""
+    mixer, d = config.mixer, config.d_model
+    return _as_wide_as(config, seq, d, d * mixer.n_kv_heads // mixer.n_heads)
+
+
+@training_flops.mistake(hint=2)
+def projections_of_squares(config, seq):
+    """The four projections are counted as d_model · d_model: they have n_heads · d_head or n_kv_heads · d_head rows."""
+    return _as_wide_as(config, seq, config.d_model, config.d_model, attending=_widths(config)[0])
+
+
+@training_flops.mistake(hint=2)
+def one_projection_left_out(config, seq):
+    """A projection as wide as the queries is missing: q_proj and o_proj both are."""
+    return _total(config, seq) - 6 * config.n_layers * config.d_model * _widths(config)[0]
+
+
+@training_flops.mistake(hint=2)
+def keys_or_values_left_out(config, seq):
+    """A projection as wide as the keys is missing: k_proj and v_proj both are."""
+    return _total(config, seq) - 6 * config.n_layers * config.d_model * _widths(config)[1]
+
+
+@training_flops.mistake(hint=2)
+def keys_and_values_alone(config, seq):
+    """The projections q_proj and o_proj are missing: only those of keys and values are counted."""
+    return _total(config, seq) - 12 * config.n_layers * config.d_model * _widths(config)[0]
+
+
+@training_flops.mistake(hint=2)
+def d_head_left_out(config, seq):
+    """The factor d_head is missing in attention's own products: each head multiplies d_head numbers for each key."""
+    return _as_wide_as(config, seq, *_widths(config), attending=config.mixer.n_heads)
+
+
+@training_flops.mistake(hint=2)
+def matrices_exchanged(config, seq):
+    """Three matrices and two are exchanged: SwiGLU has three, all others two."""
+    return _total(config, seq, matrices=2 if config.feedforward.activation == "swiglu" else 3)
+
+
+@training_flops.mistake(hint=2)
+def gelu_alone_has_two(config, seq):
+    """Only the activation "gelu" is counted with two matrices: all have two but "swiglu"."""
+    return _total(config, seq, matrices=2 if config.feedforward.activation == "gelu" else 3)
+
+
+@training_flops.mistake(hint=2)
+def four_times_as_wide(config, seq):
+    """The feed-forward is counted as 4 · d_model wide: its width is `config.feedforward.d_ff`."""
+    matrices = 3 if config.feedforward.activation == "swiglu" else 2
+    feed = 6 * config.n_layers * matrices * config.d_model * 4 * config.d_model
+    return _total(config, seq, matrices=0) + feed
+
+
+@training_flops.mistake(hint=2)
+def feed_forward_forgotten(config, seq):
+    """The feed-forward is missing."""
+    return _total(config, seq, matrices=0)
+
+
+@training_flops.mistake(hint=2)
+def longest_text(config, seq):
+    """Attention is counted over max_seq_len keys: the text has seq of them."""
+    return _total(config, config.max_seq_len)
+
+
+@training_flops.mistake(hint=2)
+def always_1024_keys(config, seq):
+    """Attention is counted over 1,024 keys, whatever `seq` is."""
+    return _total(config, 1024)
+
+
+@training_flops.mistake(hint=2)
+def half_of_the_keys(config, seq):
+    """Half of the keys are counted, as the mask hides the rest: count the whole square, as PyTorch's counter does."""
+    return _total(config, (seq + 1) // 2)
+
+
+@training_flops.mistake(hint=2)
+def biases_counted(config, seq):
+    """Something small is added in each block, such as biases: only products of matrices count."""
+    return _total(config, seq) + 6 * config.n_layers * (2 * config.d_model + config.feedforward.d_ff)
 
 
 @training_flops.finished
