@@ -205,7 +205,7 @@ def test_a_relation_to_the_right_answer_is_said(name, answer, said):
         ("merge_pair", lambda t, p: [*t[:1], *finished("merge_pair")(t[1:], p)], "has the right bytes"),
         ("count_pairs", lambda w: Counter((x[0], x[1]) for x in w if len(x) > 1), "counts too little"),
         ("count_pairs", lambda w: sorted(finished("count_pairs")(w).items()), "as a sorted list of pairs"),
-        ("causal_mask", lambda q, k: torch.ones(len(q), len(k)).triu().bool(), "from the sizes of the inputs alone"),
+        ("causal_mask", lambda q, k: torch.eye(len(q), len(k)).bool(), "from the sizes of the inputs alone"),
         ("causal_mask", lambda q, k: (k[None] <= q[:, None]) & (k[None] > 0), "True at too few places"),
         ("softmax_jacobian", lambda w: finished("softmax_jacobian")(w) + torch.diag_embed(w), "except on its diagonal"),
         ("embed", lambda tokens, table: table[tokens % 200], "except where `tokens` has values above 20"),

@@ -145,7 +145,7 @@ def _random_states_kept() -> Iterator[None]:
 
 def blamed(error: BaseException) -> traceback.FrameSummary:
     """The learner's last line on the way to an error."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(BaseException.__traceback__.__get__(error))  # its class may hide it
     own = [frame for frame in frames if not frame.filename.startswith((*_LIBRARIES, _PACKAGE, "<"))]
     return (own or frames)[-1]
 

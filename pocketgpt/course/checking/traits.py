@@ -17,17 +17,36 @@ def of_inputs(exercise: Exercise, runs: list[Run], wrong: list[int]) -> str | No
 
     Nearly everything is right where there is one number or none, so that says nothing.
     """
-    each = [dict.fromkeys(traits(exercise, run.inputs)) for run in runs]
-    for trait in dict.fromkeys(trait for traits in each for trait in traits):
-        having = [i for i, traits in enumerate(each) if trait in traits]
+    seen = _seen(exercise, runs)
+    for trait, having in seen.items():
         if len(having) < 2:
             continue
-        if having == wrong and len(having) < len(runs):
+        only_rest = trait.endswith(" is positive") and trait.replace("positive", "negative") not in seen
+        if having == wrong and len(having) < len(runs) and not only_rest:  # what is not positive is 0
             return f"This is right, except where {trait}."
-        trivial = trait.endswith(("is empty", "has one element", "has size 1"))
+        trivial = trait.endswith(("is empty", "has one element", "has size 1", " is 0"))
         if sorted([*having, *wrong]) == list(range(len(runs))) and not trivial:
             return f"This is right only where {trait}."
     return None
+
+
+def wrong_within(exercise: Exercise, runs: list[Run], wrong: list[int]) -> str | None:
+    """The answer is wrong for some of the inputs with a property, and these are at most a third of all inputs."""
+    fitting = [
+        (len(having), trait)
+        for trait, having in _seen(exercise, runs).items()
+        if len(wrong) >= 2 and set(wrong) <= set(having) and len(having) * 3 <= len(runs)
+    ]
+    return f"Wherever this is wrong, {min(fitting)[1]}." if fitting else None
+
+
+def _seen(exercise: Exercise, runs: list[Run]) -> dict[str, list[int]]:
+    """For each property the indices of the runs whose inputs have it."""
+    seen: dict[str, list[int]] = {}
+    for i, run in enumerate(runs):
+        for trait in dict.fromkeys(traits(exercise, run.inputs)):
+            seen.setdefault(trait, []).append(i)
+    return seen
 
 
 def traits(exercise: Exercise, inputs: tuple) -> Iterator[str]:
