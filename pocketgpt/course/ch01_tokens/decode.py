@@ -341,7 +341,7 @@ def whole_vocabulary(tokens, vocabulary):
 @decode.mistake
 def set_of_tokens(tokens, vocabulary):
     """A set has each token once, in an order of its own: go through the list as it is."""
-    return _joined(sorted(set(tokens)), vocabulary).decode(errors="replace")
+    return _joined(set(tokens), vocabulary).decode(errors="replace")
 
 
 @decode.mistake(hint=2)

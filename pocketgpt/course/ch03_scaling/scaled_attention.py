@@ -293,9 +293,9 @@ def over_the_queries_with_nan(q, k, v, mask, scale=None):
 def hidden_before_the_scale(q, k, v, mask, scale=None):
     """The hidden scores are a large negative number that is scaled as well: a scale of 0 shows them, and a negative one
     makes them the largest. Scale first, then hide."""
-    scores = (q.float() @ k.float().mT).masked_fill(~mask, -1e9) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    scores = (q @ k.mT).masked_fill(~mask, -1e9) * (q.shape[-1] ** -0.5 if scale is None else scale)
     weights = torch.softmax(scores, dim=-1)
-    return (weights @ v.float()).to(q.dtype), weights.to(q.dtype)
+    return weights @ v, weights
 
 
 @scaled_attention.mistake(hint=3)
