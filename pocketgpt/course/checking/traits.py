@@ -34,8 +34,8 @@ _FORMS = ("axis", "axes", "memory", "size 1", "element", "empty", "left out")  #
 
 
 def wrong_within(exercise: Exercise, runs: list[Run], wrong: list[int]) -> str | None:
-    """The answer is wrong for half of the inputs with a property of their values at least, and these are at most a third
-    of all inputs."""
+    """The answer is wrong for half of the inputs at least that have a property of their values, and these are at most a
+    third of all inputs."""
     fitting = [
         (len(having), trait)
         for trait, having in _seen(exercise, runs).items()
