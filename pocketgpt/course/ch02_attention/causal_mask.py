@@ -32,6 +32,7 @@ def _(rng):
     start = int(torch.randint(3, 9, (), generator=rng))
     yield torch.arange(start, start + 4), torch.arange(start - 2, start + 3)  # a window in the middle
     yield torch.tensor([5]), torch.arange(8)
+    yield torch.tensor([3, 0, 2]), torch.arange(5)  # in no order
     for last in (2000, 1024):
         yield torch.tensor([1023, last]), torch.arange(1020, 1026)  # far along in a long text
 
