@@ -254,6 +254,11 @@ def test_zeros_are_not_a_factor_nor_zeros_of_an_input():
     assert "One row with nothing allowed" in said
 
 
+def test_an_infinity_is_no_constant_factor():
+    for said in sentences("score_variance", lambda q, k: (q @ k.mT).var(correction=2)):
+        assert "times what it should be" not in said
+
+
 def test_nan_in_a_row_is_not_a_division_by_its_sum():
     def answer(q, k, v, mask):
         weights = scores_of(q, k).masked_fill(~mask, -torch.inf).softmax(-1)

@@ -5,6 +5,7 @@ A relation has to hold in every case, also in those in which the answer is right
 holds in one by chance says nothing.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations, permutations
 from typing import Any
@@ -271,4 +272,4 @@ def _enough(pairs: Pairs) -> bool:
 
 
 def _constant(numbers: list[float]) -> bool:
-    return max(numbers) - min(numbers) <= 1e-3 * max(map(abs, numbers))
+    return all(map(math.isfinite, numbers)) and max(numbers) - min(numbers) <= 1e-3 * max(map(abs, numbers))
