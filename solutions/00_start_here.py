@@ -27,6 +27,7 @@ from pocketgpt.course.lab import (
     pocket_tokenizer,
     predict,
     sliders,
+    symptoms,
     yours,
 )
 from pocketgpt.inference.generate import generate
@@ -391,6 +392,21 @@ before_and_after(softmax=wrong_axis, guess=guess)
 # Two broken models, and no error message: **the right shapes, the wrong numbers**. That is how mistakes in a neural
 # network look. So from here on you will not trust a function because it runs, nor a loss because it is low. You will
 # check, compare with another way to compute the same, and listen to the model.
+#
+# ### More mistakes, measured
+#
+# Here are other mistakes that are easily made in this exercise, each put into the model. "leaks" is the count of
+# positions that see a later token, here at the end of a short text.
+
+# %%
+quiet = "exp_overflows", "always_the_last_axis", "largest_of_everything", "powers_of_two"
+loud = "infinity_as_zero", "sum_of_everything", "multiplied_by_the_sum", "smallest_subtracted"
+symptoms("softmax", only=quiet + loud)
+
+# %% [markdown]
+# The first three show nothing at all: this model's scores are small enough for exp, and attention always asks for its
+# last axis. The check finds them, because it also draws inputs that this model never meets. The NaN has a simple
+# reason: attention hides later tokens with scores of −∞ (chapter 2), and then −∞ is the smallest.
 
 # %% [markdown]
 # ## 7 · What to remember

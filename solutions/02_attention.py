@@ -474,11 +474,14 @@ before_and_after(causal_mask=sees_everything, guess=guess)
 # Here is what each known mistake in a causal mask does to the trained model. "leaks" is that count, at the end of a short text:
 
 # %%
-symptoms("causal_mask")
+twins = "both_as_columns", "both_as_rows", "axes_not_separated_queries_first", "one_row_for_all"
+sizes = "square_of_the_queries", "square_of_the_keys", "counted_from_the_first_query"
+corners = "rows_and_columns_above_the_diagonal", "rows_and_columns_from_the_diagonal_on"
+symptoms("causal_mask", without=twins + sizes + corners)  # these repeat other rows
 
 # %% [markdown]
 # A mask that reaches one token too far **lowers** the loss, from 4.10 to 2.88: each token sees the one it has to predict. Only the count
-# gives it away. Eight mistakes change nothing at all, because here positions start at 0 and come in order; with a cache (chapter 12) they will
+# gives it away. Nine mistakes change nothing at all, because here positions start at 0 and come in order; with a cache (chapter 12) they will
 # not. That is why the check draws other positions: the model shows what a mask is for, and the check whether yours is right.
 
 # %% [markdown]

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.masked import masked_tensor
 
 from pocketgpt.course.checking.check import CheckFailed, diagnose
 from pocketgpt.course.lab import check
@@ -205,7 +206,7 @@ def test_a_relation_to_the_right_answer_is_said(name, answer, said):
         ("merge_pair", lambda t, p: [*t[:1], *finished("merge_pair")(t[1:], p)], "has the right bytes"),
         ("count_pairs", lambda w: Counter((x[0], x[1]) for x in w if len(x) > 1), "counts too little"),
         ("count_pairs", lambda w: sorted(finished("count_pairs")(w).items()), "as a sorted list of pairs"),
-        ("causal_mask", lambda q, k: torch.ones(len(q), len(k)).triu().bool(), "from the sizes of the inputs alone"),
+        ("causal_mask", lambda q, k: torch.eye(len(q), len(k)).bool(), "from the sizes of the inputs alone"),
         ("causal_mask", lambda q, k: (k[None] <= q[:, None]) & (k[None] > 0), "True at too few places"),
         ("softmax_jacobian", lambda w: finished("softmax_jacobian")(w) + torch.diag_embed(w), "except on its diagonal"),
         ("embed", lambda tokens, table: table[tokens % 200], "except where `tokens` has values above 20"),
@@ -226,6 +227,108 @@ def test_what_is_right_only_where_nothing_is_asked_for_is_no_property_of_the_inp
         assert "`n`" not in said
 
 
+@pytest.mark.parametrize(
+    ("name", "answer", "said"),
+    [
+        ("masked_softmax", lambda s, m: finished("masked_softmax")(s, m).half(), "its dtype is torch.float16"),
+        ("attention", lambda *x: [y * 1.7 for y in finished("attention")(*x)], "is 1.7 times what it should be"),
+        ("score_variance", lambda q, k: (q @ k.mT).var(correction=0) * len(q) / len(k), "is queries/keys times"),
+        ("score_variance", lambda q, k: (q @ k.mT).var(correction=0) + len(q), "too large for most inputs"),
+        ("count_pairs", lambda w: Counter(tuple(map(str, p)) for x in w for p in pairwise(x)), "Each key of your"),
+        ("count_pairs", lambda w: {p: 3 - n for p, n in finished("count_pairs")(w).items()}, "has the right keys"),
+        ("masked_softmax", lambda s, m: finished("masked_softmax")(s * 1.5, m) * 0.9, "does not everywhere"),
+        ("attention_scores", lambda q, k: torch.bmm(q, k.mT) / q.shape[-1] ** 0.5, "right only where `q` has 3 axes"),
+    ],
+)
+def test_a_relation_explains_something(name, answer, said):
+    for sentence in sentences(name, answer):
+        assert said in sentence
+
+
+def test_an_error_of_the_answer_is_no_change_of_an_input():
+    def answer(scores, mask):
+        return scores.masked_fill((1 - mask).bool() & mask, -torch.inf).softmax(-1)
+
+    for said in sentences("masked_softmax", answer):
+        assert "were 1 smaller" not in said and "RuntimeError" in said
+
+
+def test_zeros_are_not_a_factor_nor_zeros_of_an_input():
+    assert sentences("entropy", lambda weights: 0 * weights.sum(-1)) == {
+        "Every entropy is 0, because the logarithm is that of 1: of the sum, or of a `where` with its condition turned "
+        "around. Take it of each weight that is not 0."
+    }
+    assert sentences("attention_scores", lambda q, k: 0 * scores_of(q, k)) == {"Every value of your `scores` is 0."}
+    (said,) = sentences("masked_softmax", lambda s, m: finished("masked_softmax")(s, m) * m.any(-1).all())
+    assert "One row with nothing allowed" in said
+
+
+def test_an_infinity_is_no_constant_factor():
+    for said in sentences("score_variance", lambda q, k: (q @ k.mT).var(correction=2)):
+        assert "times what it should be" not in said
+
+
+def test_nan_in_a_row_is_not_a_division_by_its_sum():
+    def answer(q, k, v, mask):
+        weights = scores_of(q, k).masked_fill(~mask, -torch.inf).softmax(-1)
+        return (weights @ v).nan_to_num(), weights
+
+    for said in sentences("attention", answer):
+        assert "divided by its sum" not in said
+
+
+def test_the_sizes_alone_are_not_said_of_values_that_a_mask_decides():
+    def answer(q, k, v, mask, scale=None):
+        weights = scores_of(q, k).masked_fill(mask, -torch.inf).softmax(-1)
+        return weights @ v, weights
+
+    for said in sentences("scaled_attention", answer):
+        assert "from the sizes of the inputs alone" not in said
+
+
+def test_the_form_of_special_inputs_is_no_reason():
+    for said in sentences("entropy", lambda weights: torch.special.entr(weights.clamp_min(1e-3)).sum(-1)):
+        assert "Wherever this is wrong" not in said
+
+
+@pytest.mark.parametrize("kind", ["masked", "own"])
+def test_a_tensor_that_cannot_be_compared_gets_a_sentence(kind):
+    class Odd(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            if function.__name__ in ("isclose", "eq", "equal", "cpu", "__eq__"):
+                raise ValueError
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    Odd.__module__ = "torch.odd"
+
+    def answer(q, k):
+        scores = scores_of(q, k)
+        return masked_tensor(scores, scores > 0) if kind == "masked" else scores.as_subclass(Odd)
+
+    for said in sentences("attention_scores", answer):
+        assert said.startswith("`scores` should be a torch.Tensor; yours is a")
+
+
+@pytest.mark.parametrize("wrong", ["is false", "hides its traceback"])
+def test_an_error_of_an_odd_class_gets_a_sentence(wrong):
+    class Odd(Exception):
+        def __bool__(self):
+            return False
+
+        def __getattribute__(self, name):
+            raise ValueError(name)
+
+    if wrong == "is false":
+        del Odd.__getattribute__
+
+    def answer(q, k):
+        raise Odd
+
+    for said in sentences("attention_scores", answer):
+        assert "raised Odd in line" in said
+
+
 def kept(words, counts={}):  # noqa: B006
     for word in words:
         for pair in pairwise(word):
@@ -238,6 +341,32 @@ def test_a_dictionary_kept_from_call_to_call_is_said():
         assert "stays from call to call" in said
 
 
+def without_else(tokens, pair):
+    result, i = [], 0
+    while i < len(tokens):
+        if i + 1 < len(tokens) and (tokens[i], tokens[i + 1]) == pair:
+            result.append(tokens[i] + tokens[i + 1])
+            i += 2
+        if i < len(tokens):
+            result.append(tokens[i])
+        i += 1
+    return result
+
+
+def counted_before_it_is_known(words):
+    found = {}
+    for word in words:
+        for pair in pairwise(word):
+            found[pair] += 1
+    return found
+
+
+def made_anew(words):
+    for word in words:
+        found = Counter(pairwise(word))  # the name of a variable in an error is the learner's own
+    return found
+
+
 @pytest.mark.parametrize(
     ("name", "answer", "said"),
     [
@@ -245,6 +374,12 @@ def test_a_dictionary_kept_from_call_to_call_is_said():
         ("masked_softmax", lambda s, m: s.masked_fill(~m, -1000.0).softmax(-1), "a number like −100 or −1000"),
         ("masked_softmax", lambda s, m: s.masked_fill(~m, -1e4).softmax(-1), "a number like −10,000"),
         ("merge_pair", lambda tokens, pair: [*tokens], "Nothing is joined"),
+        ("merge_pair", without_else, "the next token is appended without a look at it"),
+        ("count_pairs", counted_before_it_is_known, "counts[pair] raises KeyError"),
+        ("count_pairs", made_anew, "made anew for each word"),
+        ("attention_scores", lambda q, k: q @ k.mT / 2, "divided by 2, as in the table above"),
+        ("masked_softmax", lambda s, m: s.masked_fill(1 - m, -torch.inf).softmax(-1), "subtracted from 1"),
+        ("score_variance", lambda q, k: (q @ k.mT - (q @ k.mT).mean()).mean(), "are not squared"),
         (
             "softmax",
             lambda x, dim: (

@@ -220,6 +220,76 @@ def sigmoid(x, dim):
     return x.sigmoid()
 
 
+@softmax.mistake(hint=2)
+def axis_lost_in_the_maximum(x, dim):
+    """The maximum has lost the axis `dim`, so it does not line up with the scores: pass keepdim=True there, too."""
+    raised = (x - x.amax(dim)).exp()
+    return raised / raised.sum(dim, keepdim=True)
+
+
+@softmax.mistake(hint=1)
+def maximum_with_its_place(x, dim):
+    """With a `dim`, x.max returns two tensors, the largest scores and their places: take x.amax(dim, keepdim=True)."""
+    return x - x.max(dim, keepdim=True)
+
+
+@softmax.mistake(hint=2)
+def largest_of_each_and_sum_of_everything(x, dim):
+    """The largest score is taken along `dim`, and the sum over the whole tensor: sum along `dim`, too."""
+    raised = (x - x.amax(dim, keepdim=True)).exp()
+    return raised / raised.sum()
+
+
+@softmax.mistake(hint=1)
+def subtracted_without_exp(x, dim):
+    """The largest score is subtracted, and exp is missing: all numbers are 0 or below, and so is their sum."""
+    return _shares(x - x.amax(dim, keepdim=True), dim)
+
+
+@softmax.mistake(hint=1)
+def subtracted_from_the_exp(x, dim):
+    """The largest exp is subtracted from the exps, so all shares change: subtract the largest score before exp."""
+    return _shares(x.exp() - x.amax(dim, keepdim=True).exp(), dim)
+
+
+@softmax.mistake(hint=1)
+def exp_of_the_shares(x, dim):
+    """The scores are divided by their sum first, and exp comes last: take exp first, then divide."""
+    return _shares(x, dim).exp()
+
+
+@softmax.mistake(hint=1)
+def divided_by_the_sum_of_the_scores(x, dim):
+    """The exps are divided by the sum of the scores: divide by the sum of the exps."""
+    return (x - x.amax(dim, keepdim=True)).exp() / x.sum(dim, keepdim=True)
+
+
+@softmax.mistake(hint=1)
+def divided_by_the_largest_exp(x, dim):
+    """The exps are divided by the largest of them: divide by their sum."""
+    raised = x.exp()
+    return raised / raised.amax(dim, keepdim=True)
+
+
+@softmax.mistake(hint=1)
+def multiplied_by_the_sum(x, dim):
+    """The exps are multiplied by their sum: divide by it."""
+    raised = (x - x.amax(dim, keepdim=True)).exp()
+    return raised * raised.sum(dim, keepdim=True)
+
+
+@softmax.mistake(hint=2)
+def absolute_dim(x, dim):
+    """The sign of `dim` is dropped: −1 is the last axis, and 1 the second. Pass `dim` on as it is."""
+    return _softmax(x, abs(dim)) if abs(dim) < x.ndim else _softmax(x, x.ndim)
+
+
+@softmax.mistake(hint=1)
+def infinity_as_zero(x, dim):
+    """A score of −∞ is replaced by 0, which is a score like any other: leave it, exp(−∞) is 0."""
+    return _softmax(torch.where(x == -torch.inf, 0.0, x), dim)
+
+
 @softmax.finished
 def by_the_formula(x, dim):
     raised = torch.exp(x - torch.amax(x, dim=dim, keepdim=True))

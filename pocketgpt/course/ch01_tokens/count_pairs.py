@@ -169,6 +169,94 @@ def different_neighbors_only(words):
     return Counter(pair for word in words for pair in pairwise(word) if pair[0] != pair[1])
 
 
+@count_pairs.mistake(hint=2)
+def no_count_yet(words):
+    """A pair that is new has no count yet, and counts[pair] raises KeyError: counts.get(pair, 0) gives 0 for it."""
+    counts = {}
+    for word in words:
+        for pair in pairwise(word):
+            counts[pair] += 1
+    return counts
+
+
+@count_pairs.mistake(hint=2)
+def made_anew_for_each_word(words):
+    """The dictionary is made anew for each word, and without words there is none: make it before the loops."""
+    for word in words:
+        counts = {}
+        for pair in pairwise(word):
+            counts[pair] = counts.get(pair, 0) + 1
+    return counts
+
+
+@count_pairs.mistake(hint=3)
+def starts_at_two(words):
+    """Every count is one too high: the count so far of a new pair is 0, so counts.get(pair, 0) + 1."""
+    return {pair: count + 1 for pair, count in count_pairs.reference(words).items()}
+
+
+@count_pairs.mistake(hint=3)
+def never_added(words):
+    """Every count is 0: add 1 to the count so far."""
+    return dict.fromkeys(count_pairs.reference(words), 0)
+
+
+@count_pairs.mistake(hint=1)
+def first_pair_missing(words):
+    """The first pair of each word is missing: begin at token 0."""
+    return Counter(pair for word in words for pair in pairwise(word[1:]))
+
+
+@count_pairs.mistake(hint=1)
+def itself_as_neighbor(words):
+    """Each token is paired with itself: the neighbor of token i is token i + 1, so zip(word, word[1:])."""
+    return Counter(pair for word in words for pair in zip(word, word, strict=True))
+
+
+@count_pairs.mistake(hint=2)
+def neighbors_of_words(words):
+    """These are pairs of words, and a list cannot be a key (TypeError: unhashable): inside the loop over the words,
+    loop over the tokens of each."""
+    counts = {}
+    for pair in pairwise(words):
+        counts[pair] = counts.get(pair, 0) + 1
+    return counts
+
+
+@count_pairs.mistake
+def right_inside_left(words):
+    """There is a dictionary for each left token: make one dictionary, whose keys are pairs."""
+    counts = {}
+    for word in words:
+        for left, right in pairwise(word):
+            counts.setdefault(left, Counter())[right] += 1
+    return counts
+
+
+@count_pairs.mistake(hint=3)
+def added_at_each_place(words):
+    """The count of a pair in its word is added at each of its places: add 1 at each."""
+    counts = Counter()
+    for word in words:
+        pairs = list(pairwise(word))
+        for pair in pairs:
+            counts[pair] += pairs.count(pair)
+    return counts
+
+
+@count_pairs.mistake
+def pairs_of_bytes(words):
+    """These are pairs of single bytes, as numbers: a token may have several bytes, so pair the tokens as they are."""
+    return Counter(pair for word in words for pair in pairwise(b"".join(word)))
+
+
+@count_pairs.mistake
+def keys_as_text(words):
+    """The tokens are decoded, and half a character becomes �, which is every half: the keys are byte strings."""
+    text = lambda token: token.decode(errors="replace")  # noqa: E731
+    return Counter((text(left), text(right)) for word in words for left, right in pairwise(word))
+
+
 @count_pairs.finished
 def counts_with_zip(words):
     counts = {}

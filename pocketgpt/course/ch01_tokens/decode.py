@@ -223,6 +223,139 @@ def one_too_low(tokens, vocabulary):
     return _joined((token - 1 for token in tokens), vocabulary).decode(errors="replace")
 
 
+@decode.mistake(hint=1)
+def one_replacement_a_token(tokens, vocabulary):
+    """Each token is decoded on its own, and one that holds half a character becomes �: join the bytes first."""
+    text = ""
+    for token in tokens:
+        try:
+            text += vocabulary[token].decode()
+        except UnicodeDecodeError:
+            text += "�"
+    return text
+
+
+@decode.mistake(hint=3)
+def one_replacement_for_all(tokens, vocabulary):
+    """If one character is broken, the whole text becomes �: errors="replace" replaces the broken ones alone."""
+    try:
+        return _joined(tokens, vocabulary).decode()
+    except UnicodeDecodeError:
+        return "�"
+
+
+@decode.mistake(hint=3)
+def nothing_if_broken(tokens, vocabulary):
+    """If one character is broken, the whole text is lost: errors="replace" replaces the broken ones alone."""
+    try:
+        return _joined(tokens, vocabulary).decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+@decode.mistake(hint=3)
+def token_by_token_if_broken(tokens, vocabulary):
+    """If one character is broken, each token is decoded on its own, and characters in two tokens break, too:
+    errors="replace" needs no `except`."""
+    try:
+        return _joined(tokens, vocabulary).decode()
+    except UnicodeDecodeError:
+        return "".join(vocabulary[token].decode(errors="replace") for token in tokens)
+
+
+@decode.mistake(hint=3)
+def decoded_as_ascii(tokens, vocabulary):
+    """The bytes are read as ASCII, or one by one, and é is two of them: decode all together, as UTF-8."""
+    return _joined(tokens, vocabulary).decode("ascii", errors="replace")
+
+
+@decode.mistake(hint=3)
+def surrogates(tokens, vocabulary):
+    """Half a character becomes a surrogate, which no file takes: with errors="replace" it becomes U+FFFD."""
+    return _joined(tokens, vocabulary).decode(errors="surrogateescape")
+
+
+@decode.mistake(hint=2)
+def representation_of_all(tokens, vocabulary):
+    """The result of str(b"To") is the text b'To', with a b and quotation marks: bytes become text by .decode()."""
+    return str(_joined(tokens, vocabulary))
+
+
+@decode.mistake(hint=3)
+def still_bytes(tokens, vocabulary):
+    """These are the bytes, still: decode them as UTF-8."""
+    return _joined(tokens, vocabulary)
+
+
+@decode.mistake(hint=1)
+def bytes_joined_as_text(tokens, vocabulary):
+    """The "" in "".join is text, and the tokens are bytes (TypeError): join them with b"", and decode the result."""
+    return "".join(vocabulary[token] for token in tokens)
+
+
+@decode.mistake(hint=2)
+def list_of_texts(tokens, vocabulary):
+    """These are the texts of the tokens, in a list: join the bytes first, and decode the result."""
+    return [vocabulary[token].decode(errors="replace") for token in tokens]
+
+
+@decode.mistake(hint=2)
+def made_anew_for_each_token(tokens, vocabulary):
+    """The bytes so far are thrown away at each token, and without tokens there are none: begin before the loop."""
+    for token in tokens:
+        data = b""
+        data += vocabulary[token]
+    return data.decode(errors="replace")
+
+
+@decode.mistake(hint=2)
+def last_token_only(tokens, vocabulary):
+    """This is the last token alone: add the bytes of each to those before, with +=."""
+    return _joined(tokens[-1:], vocabulary).decode(errors="replace")
+
+
+@decode.mistake(hint=2)
+def first_token_only(tokens, vocabulary):
+    """This is the first token alone: `return` belongs after the loop, not inside it."""
+    return _joined(tokens[:1], vocabulary).decode(errors="replace")
+
+
+@decode.mistake(hint=2)
+def numbers_as_characters(tokens, vocabulary):
+    """The ids are taken for numbers of characters: look each one up in the vocabulary."""
+    return "".join(map(chr, tokens))
+
+
+@decode.mistake(hint=2)
+def places_for_tokens(tokens, vocabulary):
+    """The places 0, 1, 2, … are looked up: look up the token at each place."""
+    return _joined(range(len(tokens)), vocabulary).decode(errors="replace")
+
+
+@decode.mistake(hint=2)
+def whole_vocabulary(tokens, vocabulary):
+    """This is the whole vocabulary, joined: look up the given tokens."""
+    return b"".join(vocabulary).decode(errors="replace")
+
+
+@decode.mistake
+def set_of_tokens(tokens, vocabulary):
+    """A set has each token once, in an order of its own: go through the list as it is."""
+    return _joined(set(tokens), vocabulary).decode(errors="replace")
+
+
+@decode.mistake(hint=2)
+def looked_up_the_wrong_way(tokens, vocabulary):
+    """The method vocabulary.index looks for a byte string and gives its number: vocabulary[token] is what you need."""
+    return b"".join(vocabulary.index(token) for token in tokens).decode(errors="replace")
+
+
+@decode.mistake(hint=2)
+def added_up_from_zero(tokens, vocabulary):
+    """The function sum starts at the number 0, which no byte string is added to: take b"".join."""
+    return sum(vocabulary[token] for token in tokens).decode(errors="replace")
+
+
 @decode.finished
 def joined_then_decoded(tokens, vocabulary):
     return b"".join([vocabulary[token] for token in tokens]).decode("utf-8", errors="replace")

@@ -126,6 +126,92 @@ def position_added(tokens, table):
     return table[tokens] + table[: tokens.shape[1]]
 
 
+@embed.mistake(hint=3)
+def token_0_is_zeros(tokens, table):
+    """Token 0 gets zeros, as if it filled up a text: it is a token like any other."""
+    return table[tokens] * (tokens != 0)[..., None]
+
+
+@embed.mistake(hint=1)
+def tokens_times_the_table(tokens, table):
+    """The token numbers are multiplied with the table: a token is the number of a row, so index with it."""
+    return tokens.float() @ table
+
+
+@embed.mistake(hint=1)
+def numbers_times_rows(tokens, table):
+    """The token numbers are multiplied with the rows: a token is the number of a row, so index with it."""
+    return tokens[..., None] * table
+
+
+@embed.mistake(hint=1)
+def tokens_as_floats(tokens, table):
+    """An index has to consist of whole numbers: table[tokens], with the tokens as they are, and not the other way
+    round."""
+    return table[tokens.float()]
+
+
+@embed.mistake(hint=1)
+def one_hot_of_integers(tokens, table):
+    """F.one_hot makes whole numbers, and a matrix product takes one dtype: convert it with .to(table.dtype)."""
+    return F.one_hot(tokens, len(table)) @ table
+
+
+@embed.mistake(hint=2)
+def index_select_of_a_matrix(tokens, table):
+    """The function index_select takes a vector of indices, and tokens has two axes: table[tokens] takes any."""
+    return table.index_select(0, tokens)
+
+
+@embed.mistake(hint=2)
+def gathered(tokens, table):
+    """The function gather needs an index of as many columns as it picks from: table[tokens] picks whole rows."""
+    return table.gather(0, tokens)
+
+
+@embed.mistake(hint=2)
+def single_numbers(tokens, table):
+    """The function take counts through all numbers of the table and gives one for each token: each gets a whole row."""
+    return table.take(tokens)
+
+
+@embed.mistake(hint=2)
+def first_text_only(tokens, table):
+    """These are the vectors of the first text: embed all texts of the batch."""
+    return table[tokens[0]]
+
+
+@embed.mistake(hint=2)
+def last_text_only(tokens, table):
+    """These are the vectors of the last text: the loop makes its result anew each time. Embed all of them."""
+    return table[tokens[-1]]
+
+
+@embed.mistake(hint=2)
+def axes_of_size_1_lost(tokens, table):
+    """Axes of size 1 are gone: squeeze() removes them all, also a batch of one."""
+    return table[tokens].squeeze()
+
+
+@embed.mistake(hint=2)
+def axes_exchanged_by_view(tokens, table):
+    """Here view gives the axes in another order, (seq, batch, d_model), and the numbers stay where they were:
+    table[tokens] has the right axes already."""
+    return table[tokens.flatten()].view(tokens.shape[1], tokens.shape[0], -1)
+
+
+@embed.mistake(hint=2)
+def width_before_seq(tokens, table):
+    """The axes seq and d_model have changed places: (batch, seq) → (batch, seq, d_model)."""
+    return table[tokens].transpose(1, 2)
+
+
+@embed.mistake(hint=2)
+def list_of_rows(tokens, table):
+    """These are the right rows, in lists: table[tokens] makes one tensor of them."""
+    return [[table[token] for token in row] for row in tokens]
+
+
 @embed.finished
 def by_index(tokens, table):
     return table[tokens]

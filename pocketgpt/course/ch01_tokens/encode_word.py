@@ -297,6 +297,57 @@ def one_pass_from_the_left(word, ranks):
     return tokens
 
 
+@encode_word.mistake(hint=2)
+def rank_0_taken_for_none_so_far(word, ranks):
+    """A lowest rank of 0 counts as false, so the next pair takes its place: ask `is None`."""
+
+    def choose(tokens, known):
+        best = None
+        for pair in known:
+            if not best or not ranks[best] or ranks[pair] < ranks[best]:
+                best = pair
+        return best
+
+    return _encoded(word, ranks, choose=choose)
+
+
+@encode_word.mistake(hint=2)
+def first_in_the_alphabet(word, ranks):
+    """Without a key, min(known) takes the pair that is first in the alphabet: go by rank, min(known, key=ranks.get)."""
+    return _encoded(word, ranks, choose=lambda tokens, known: min(known))
+
+
+@encode_word.mistake(hint=2)
+def one_merge_or_an_error(word, ranks):
+    """Only one pair is joined, and where none has a rank, min() raises ValueError: put it into a loop, which ends where
+    none is known."""
+    tokens = single_bytes(word)
+    return merged(tokens, min([pair for pair in pairwise(tokens) if pair in ranks], key=ranks.get))
+
+
+@encode_word.mistake(hint=2)
+def none_compared(word, ranks):
+    """A pair without a rank gives None in ranks.get(pair), which no number is compared with: look only at pairs that
+    are in ranks."""
+    tokens = single_bytes(word)
+    while len(tokens) > 1:
+        tokens = merged(tokens, min(pairwise(tokens), key=ranks.get))
+    return tokens
+
+
+@encode_word.mistake(hint=1)
+def numbers_of_the_characters(word, ranks):
+    """The number of a character is taken for a byte, and beyond 255 bytes() raises ValueError: word.encode() gives
+    UTF-8."""
+    return _encoded(word, ranks, tokens=[bytes([ord(character)]) for character in word])
+
+
+@encode_word.mistake
+def tokens_as_text(word, ranks):
+    """The tokens are decoded to strings, and half a character becomes �: return byte strings."""
+    return [token.decode(errors="replace") for token in _encoded(word, ranks)]
+
+
 @encode_word.finished
 def lowest_rank_again_and_again(word, ranks):
     tokens = [bytes([byte]) for byte in word.encode()]

@@ -19,6 +19,7 @@ def merge_pair(tokens: list[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:
 def _(rng):
     a, b, c, d = letters(rng, 4)
     yield [a, b, c], (a, b)
+    yield [a, b, a, b, c], (a, b)
     yield [c, a, b, d, a, b, c], (a, b)
     yield [a, a, a, c, a, a], (a, a)
     yield [b, a, b, d, b, a], (a, b)
@@ -245,6 +246,47 @@ def joined_and_kept(tokens, pair):
     """The joined token is put in, and the left one before it stays: put in one or the other."""
     result = merged(tokens, pair, joined=pair)
     return [part for token in result for part in ([pair[0], b"".join(pair)] if token is pair else [token])]
+
+
+@merge_pair.mistake(hint=2)
+def next_token_unseen(tokens, pair):
+    """After a joined pair the next token is appended without a look at it, and it may begin another pair: put the
+    second append into `else`."""
+    result, i = [], 0
+    while i < len(tokens):
+        if tuple(tokens[i : i + 2]) == pair:
+            result.append(b"".join(pair))
+            i += 2
+        result += tokens[i : i + 1]
+        i += 1
+    return result
+
+
+@merge_pair.mistake(hint=2)
+def bytes_added_as_numbers(tokens, pair):
+    """A list += a byte string adds its bytes as numbers: use append."""
+    result = merged(tokens, pair, joined=pair)
+    return [part for token in result for part in (b"".join(pair) if token is pair else [token])]
+
+
+@merge_pair.mistake(hint=2)
+def one_of_the_two_is_enough(tokens, pair):
+    """Two neighbors are joined as soon as one of them fits: both have to, `and` in place of `or`."""
+    joined = b"".join(pair)
+    return merged(tokens, pair, joined=joined, matches=lambda left, right: left == pair[0] or right == pair[1])
+
+
+@merge_pair.mistake(hint=1)
+def replaced_in_a_text_with_spaces(tokens, pair):
+    """The tokens are joined with spaces and split again, and a token may hold a space itself: go through the list."""
+    return b" ".join(tokens).replace(b" ".join(pair), b"".join(pair)).split(b" ")
+
+
+@merge_pair.mistake(hint=1)
+def replaced_and_split_at_any_space(tokens, pair):
+    """The tokens are joined with spaces and split at every white space, which a token may hold itself: go through the
+    list."""
+    return b" ".join(tokens).replace(b" ".join(pair), b"".join(pair)).split()
 
 
 @merge_pair.finished

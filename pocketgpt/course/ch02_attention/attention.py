@@ -180,6 +180,83 @@ def softmax_twice(q, k, v, mask):
     return weights @ v, weights
 
 
+@attention.mistake
+def softmax_of_the_weights(q, k, v, mask):
+    """There are two softmaxes, and the mask is used in both: the weights of the first are what you need."""
+    weights = right_softmax(_weights(q, k, mask), mask)
+    return weights @ v, weights
+
+
+@attention.mistake(hint=3)
+def hidden_scores_sum_the_values(q, k, v, mask):
+    """The values are summed up with the scores, 0 where hidden: that is what the weights are for, after the softmax."""
+    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, 0.0)
+    return scores @ v, _weights(q, k, mask)
+
+
+@attention.mistake(hint=3)
+def nan_left_in_the_weights(q, k, v, mask):
+    """The output is right, and the weights are NaN where a query may look nowhere: replace the NaN in the weights,
+    before the sum."""
+    weights = torch.softmax((q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -torch.inf), dim=-1)
+    return (weights @ v).nan_to_num(), weights
+
+
+@attention.mistake(hint=3)
+def weights_alone(q, k, v, mask):
+    """Only the weights are returned: return two tensors, (output, weights)."""
+    return _weights(q, k, mask)
+
+
+@attention.mistake(hint=2)
+def values_turned(q, k, v, mask):
+    """The values are transposed: (…, T, S) @ (…, S, d_head) needs them as they are."""
+    weights = _weights(q, k, mask)
+    return weights @ v.mT, weights
+
+
+@attention.mistake(hint=2)
+def values_first(q, k, v, mask):
+    """The values come first in the product: weights @ v, (…, T, S) @ (…, S, d_head)."""
+    weights = _weights(q, k, mask)
+    return v @ weights, weights
+
+
+@attention.mistake(hint=2)
+def weights_times_values(q, k, v, mask):
+    """Weights and values are multiplied number by number: take the matrix product, weights @ v."""
+    weights = _weights(q, k, mask)
+    return weights * v, weights
+
+
+@attention.mistake(hint=2)
+def output_summed_over_the_queries(q, k, v, mask):
+    """The output is summed over the queries: each query keeps its own, and `@` has summed over the keys."""
+    weights = _weights(q, k, mask)
+    return (weights @ v).sum(-2), weights
+
+
+@attention.mistake
+def softmax_of_the_output(q, k, v, mask):
+    """There is a softmax over the output, too: it is the weighted mean of the values as it is."""
+    weights = _weights(q, k, mask)
+    return (weights @ v).softmax(-1), weights
+
+
+@attention.mistake(hint=3)
+def values_for_keys(q, k, v, mask):
+    """The queries meet the values: the scores are those of queries and keys."""
+    weights = _weights(q, v, mask)
+    return weights @ v, weights
+
+
+@attention.mistake
+def output_scaled(q, k, v, mask):
+    """The output is divided by √d_head as well: the scale belongs to the scores alone."""
+    weights = _weights(q, k, mask)
+    return weights @ v / q.shape[-1] ** 0.5, weights
+
+
 @attention.finished
 def attention_with_einsum(q, k, v, mask):
     scores = torch.einsum("...td,...sd->...ts", q, k) / math.sqrt(k.shape[-1])

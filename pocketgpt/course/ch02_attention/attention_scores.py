@@ -159,6 +159,80 @@ def own_key_only(q, k):
     return (q * k).sum(-1) / q.shape[-1] ** 0.5
 
 
+@attention_scores.mistake(hint=3)
+def divided_by_2(q, k):
+    """Everything is divided by 2, as in the table above, where d_head is 4: divide by √d_head, from q.shape[-1]."""
+    return q @ k.mT / 2
+
+
+@attention_scores.mistake(hint=3)
+def half_of_one_over_d(q, k):
+    """Here d_head divides before the 0.5, which is not its exponent: ** 0.5 is the root."""
+    return q @ k.mT / q.shape[-1] * 0.5
+
+
+@attention_scores.mistake(hint=2)
+def width_from_the_first_axis_of_k(q, k):
+    """The scale is made from k.shape[0], the first axis: d_head is the last, k.shape[-1]."""
+    return q @ k.mT / k.shape[0] ** 0.5
+
+
+@attention_scores.mistake(hint=2)
+def width_from_the_second_axis_of_k(q, k):
+    """The scale is made from axis 1 of k, which is d_head only without axes in front: take k.shape[-1]."""
+    return q @ k.mT / k.shape[1] ** 0.5
+
+
+@attention_scores.mistake(hint=3)
+def scaled_by_all_numbers(q, k):
+    """The scale is made from q.numel(), how many numbers q has in all: d_head is the last axis, q.shape[-1]."""
+    return q @ k.mT / q.numel() ** 0.5
+
+
+@attention_scores.mistake(hint=3)
+def scaled_by_the_number_of_axes(q, k):
+    """The scale is made from q.ndim, how many axes q has: d_head is the size of the last, q.shape[-1]."""
+    return q @ k.mT / q.ndim**0.5
+
+
+@attention_scores.mistake(hint=2)
+def viewed(q, k):
+    """With view the numbers of `k` stay in their order and land in the wrong places: swap its last two axes with
+    transpose(-2, -1)."""
+    return q @ k.view(*k.shape[:-2], k.shape[-1], k.shape[-2]) / q.shape[-1] ** 0.5
+
+
+@attention_scores.mistake(hint=1)
+def scaled_cosines(q, k):
+    """These are cosines over √d_head: the lengths of the vectors count, so leave them as they are."""
+    return q / q.norm(dim=-1, keepdim=True) @ (k / k.norm(dim=-1, keepdim=True)).mT / q.shape[-1] ** 0.5
+
+
+@attention_scores.mistake(hint=3)
+def root_of_everything(q, k):
+    """The root is taken of the products, too, and that of a negative one is NaN: take it of d_head alone."""
+    return (q @ k.mT).sqrt() / q.shape[-1]
+
+
+@attention_scores.mistake(hint=3)
+def root_of_the_quotients(q, k):
+    """The root is taken of the quotient, and that of a negative one is NaN: take it of d_head alone."""
+    return (q @ k.mT / q.shape[-1]) ** 0.5
+
+
+@attention_scores.mistake(hint=1)
+def number_by_number(q, k):
+    """Here q and k are multiplied number by number: a score is a dot product of a query with a key, so take the matrix
+    product."""
+    return q * k / q.shape[-1] ** 0.5
+
+
+@attention_scores.mistake
+def hidden_already(q, k):
+    """The scores above the diagonal are hidden already: return all, the mask comes in a later exercise."""
+    return (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(torch.ones(q.shape[-2], k.shape[-2]).triu(1).bool(), -torch.inf)
+
+
 @attention_scores.finished
 def scores_with_matmul(q, k):
     return torch.matmul(q, k.transpose(-2, -1)) * q.shape[-1] ** -0.5

@@ -32,6 +32,7 @@ def _(rng):
     start = int(torch.randint(3, 9, (), generator=rng))
     yield torch.arange(start, start + 4), torch.arange(start - 2, start + 3)  # a window in the middle
     yield torch.tensor([5]), torch.arange(8)
+    yield torch.tensor([3, 0, 2]), torch.arange(5)  # in no order
     for last in (2000, 1024):
         yield torch.tensor([1023, last]), torch.arange(1020, 1026)  # far along in a long text
 
@@ -167,6 +168,83 @@ def both_sorted(query_positions, key_positions):
 def transposed_future(query_positions, key_positions):
     """A row for each key here, and True strictly in the future: a row belongs to a query, and key ≤ query."""
     return query_positions[None, :] > key_positions[:, None]
+
+
+@causal_mask.mistake(hint=1)
+def counted_from_the_first_query(query_positions, key_positions):
+    """This reads off the first query's position and counts on by one, for keys from 0: compare the given positions."""
+    return torch.ones(len(query_positions), len(key_positions), dtype=torch.bool).tril(int(query_positions[0]))
+
+
+@causal_mask.mistake(hint=1)
+def rows_and_columns_from_the_diagonal_on(query_positions, key_positions):
+    """This compares row and column numbers, with triu, and shows the future: compare the given positions, key ≤
+    query."""
+    return torch.ones(len(query_positions), len(key_positions), dtype=torch.bool).triu()
+
+
+@causal_mask.mistake(hint=1)
+def rows_and_columns_above_the_diagonal(query_positions, key_positions):
+    """This compares row and column numbers, and is True where looking is not allowed: compare the given positions, key
+    ≤ query."""
+    return torch.ones(len(query_positions), len(key_positions), dtype=torch.bool).triu(1)
+
+
+@causal_mask.mistake(hint=1)
+def cut_with_tril(query_positions, key_positions):
+    """The comparison is right, and tril cuts off its upper right as well, where positions may be allowed: leave out
+    tril."""
+    return (key_positions[None, :] <= query_positions[:, None]).tril()
+
+
+@causal_mask.mistake(hint=2)
+def one_row_for_all(query_positions, key_positions):
+    """There is one row for all queries, up to the last of them: compare the keys with each query's own position."""
+    return key_positions <= query_positions.max()
+
+
+@causal_mask.mistake(hint=2)
+def axes_not_separated_queries_first(query_positions, key_positions):
+    """The two vectors are compared element by element, and T is not S: give each an axis of its own,
+    query_positions[:, None], so that every query meets every key."""
+    return query_positions >= key_positions
+
+
+@causal_mask.mistake(hint=2)
+def both_as_columns(query_positions, key_positions):
+    """Both are columns here, and are compared element by element: one has to be a row, key_positions[None, :]."""
+    return key_positions[:, None] <= query_positions[:, None]
+
+
+@causal_mask.mistake(hint=2)
+def both_as_rows(query_positions, key_positions):
+    """Both are rows here, and are compared element by element: one has to be a column, query_positions[:, None]."""
+    return key_positions[None, :] <= query_positions[None, :]
+
+
+@causal_mask.mistake(hint=3)
+def differences(query_positions, key_positions):
+    """These are the distances of queries and keys: compare them with 0."""
+    return query_positions[:, None] - key_positions[None, :]
+
+
+@causal_mask.mistake
+def several_back_at_most(query_positions, key_positions):
+    """A query sees the last four positions alone: all earlier ones are allowed."""
+    distance = query_positions[:, None] - key_positions[None, :]
+    return (distance >= 0) & (distance < 4)
+
+
+@causal_mask.mistake(hint=1)
+def square_of_the_queries(query_positions, key_positions):
+    """This is T by T: a row for each query and a column for each key, (T, S)."""
+    return torch.ones(len(query_positions), len(query_positions), dtype=torch.bool).tril()
+
+
+@causal_mask.mistake(hint=1)
+def square_of_the_keys(query_positions, key_positions):
+    """This is S by S: a row for each query and a column for each key, (T, S)."""
+    return torch.ones(len(key_positions), len(key_positions), dtype=torch.bool).tril()
 
 
 @causal_mask.finished

@@ -157,6 +157,102 @@ def plus_infinity(scores, mask):
     return torch.softmax(scores.masked_fill(~mask, torch.inf), dim=-1)
 
 
+@masked_softmax.mistake(hint=2)
+def upside_down_with_nan(scores, mask):
+    """The allowed keys are hidden and the hidden ones allowed: the mask is True where attention is allowed, so fill
+    where it is False, with ~mask."""
+    return torch.softmax(scores.masked_fill(mask, -torch.inf), dim=-1)
+
+
+@masked_softmax.mistake(hint=2)
+def over_the_first_axis(scores, mask):
+    """The softmax runs over the first axis: each query's weights over the keys, the last axis, sum to 1."""
+    return torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=0).nan_to_num()
+
+
+@masked_softmax.mistake(hint=2)
+def everything_zero(scores, mask):
+    """All weights are 0: where −∞ is multiplied by 0 it gives NaN, and nan_to_num hides that. Use masked_fill."""
+    return torch.softmax(scores + (~mask).float() * -torch.inf, dim=-1).nan_to_num()
+
+
+@masked_softmax.mistake
+def overflow_made_zero(scores, mask):
+    """The exp of a large score overflows, and nan_to_num makes 0 of the NaN: subtract the largest allowed score of the
+    row first."""
+    raised = scores.exp() * mask
+    return (raised / raised.sum(-1, keepdim=True)).nan_to_num()
+
+
+@masked_softmax.mistake
+def logsumexp_subtracted(scores, mask):
+    """The logarithm of the sum is rounded: near −20,000, float32 has steps of 0.002, so the weights are off by 0.1 %.
+    Subtract the largest score first, as softmax does."""
+    hidden = scores.masked_fill(~mask, -torch.inf)
+    return (hidden - hidden.logsumexp(-1, keepdim=True)).exp().nan_to_num()
+
+
+@masked_softmax.mistake(hint=2)
+def ones_where_nothing_is_allowed(scores, mask):
+    """A row with nothing allowed gets ones: such a row gets zeros."""
+    return torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1).nan_to_num(1.0)
+
+
+@masked_softmax.mistake(hint=2)
+def all_or_nothing(scores, mask):
+    """One row with nothing allowed makes all rows zeros here: ask each row, mask.any(-1, keepdim=True)."""
+    weights = torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1)
+    return weights if mask.any(-1).all() else torch.zeros_like(weights)
+
+
+@masked_softmax.mistake
+def logarithms(scores, mask):
+    """These are the logarithms of the weights: return the weights."""
+    return torch.log_softmax(scores.masked_fill(~mask, -torch.inf), dim=-1).nan_to_num()
+
+
+@masked_softmax.mistake
+def sigmoids(scores, mask):
+    """These are sigmoids, which look at each score alone: take the softmax, so that each row sums to 1."""
+    return scores.sigmoid() * mask
+
+
+@masked_softmax.mistake(hint=1)
+def a_causal_mask_instead(scores, mask):
+    """A causal mask is made inside and the given one is not used: take `mask`."""
+    return right_softmax(scores, torch.ones_like(scores, dtype=torch.bool).tril())
+
+
+@masked_softmax.mistake(hint=1)
+def allowed_scores_alone(scores, mask):
+    """Indexing with a mask gives one long row of the allowed scores: hide the others with −∞, and the shape stays."""
+    return scores[mask].softmax(-1)
+
+
+@masked_softmax.mistake(hint=2)
+def minus_a_mask(scores, mask):
+    """The minus sign does not turn a boolean mask around (RuntimeError): `~mask` does."""
+    return torch.softmax(scores.masked_fill(-mask, -torch.inf), dim=-1)
+
+
+@masked_softmax.mistake(hint=2)
+def one_minus_a_mask(scores, mask):
+    """Nothing is subtracted from 1 with a boolean mask (RuntimeError): `~mask` turns it around."""
+    return torch.softmax(scores.masked_fill(1 - mask, -torch.inf), dim=-1)
+
+
+@masked_softmax.mistake(hint=2)
+def not_of_a_mask(scores, mask):
+    """The word `not` asks for one truth value, and a mask has many (RuntimeError): `~mask` turns each around."""
+    return torch.softmax(scores.masked_fill(not mask, -torch.inf), dim=-1)
+
+
+@masked_softmax.mistake
+def scores_clipped(scores, mask):
+    """The scores are clipped to keep exp finite, which makes all large scores equal: torch.softmax needs no help."""
+    return right_softmax(scores.clamp(-80, 80), mask)
+
+
 @masked_softmax.finished
 def softmax_then_zeros(scores, mask):
     weights = torch.softmax(scores.masked_fill(mask.logical_not(), float("-inf")), dim=-1)

@@ -158,6 +158,69 @@ def of_the_second_order(weights):
     return -weights.square().sum(-1).log()
 
 
+@entropy.mistake(hint=2)
+def one_for_each_zero(weights):
+    """Each weight of 0 adds −1, because the 1 stands for the whole term: it is the logarithm's argument that becomes 1,
+    and the term 0."""
+    return -torch.where(weights > 0, weights * weights.log(), 1.0).sum(-1)
+
+
+@entropy.mistake(hint=3)
+def logarithms_averaged(weights):
+    """This is the mean of the logarithms, each of which counts the same: multiply each by its weight, and add up."""
+    return -torch.where(weights > 0, weights, 1.0).log().mean(-1)
+
+
+@entropy.mistake(hint=2)
+def mean_of_all_terms(weights):
+    """This is one number, the mean of all terms: each row has an entropy of its own, the sum of its terms."""
+    return torch.special.entr(weights).mean()
+
+
+@entropy.mistake(hint=3)
+def exponential_for_logarithm(weights):
+    """This takes exp of the weights for their logarithm: the term is −p ln p."""
+    return -(weights * weights.exp()).sum(-1)
+
+
+@entropy.mistake(hint=3)
+def logarithm_of_the_sum(weights):
+    """Every entropy is 0, because the logarithm is that of 1: of the sum, or of a `where` with its condition turned
+    around. Take it of each weight that is not 0."""
+    return -weights.sum(-1).log()
+
+
+@entropy.mistake(hint=3)
+def of_each_weight_alone(weights):
+    """The terms of 1 − p are added, as for a coin: here the weights of a row share one sum, −Σ p ln p."""
+    return (torch.special.entr(weights) + torch.special.entr(1 - weights)).sum(-1)
+
+
+@entropy.mistake(hint=3)
+def against_the_largest(weights):
+    """This is −ln of the largest weight alone: the entropy adds up all terms −p ln p."""
+    return -weights.amax(-1).log()
+
+
+@entropy.mistake(hint=2)
+def mean_of_the_terms_that_are_not_nan(weights):
+    """The terms are averaged, and those that are NaN left out: add them up, with nansum."""
+    return -(weights * weights.log()).nanmean(-1)
+
+
+@entropy.mistake
+def cross_entropy_with_a_softmax(weights):
+    """The loss F.cross_entropy takes scores and has a softmax in it: write −Σ p ln p with the weights as they are."""
+    return -(weights * weights.log_softmax(-1)).sum(-1)
+
+
+@entropy.mistake(hint=2)
+def all_in_one_with_nan(weights):
+    """This adds up everything to one number, and a weight of 0 makes NaN: each row of weights has an entropy of its
+    own, in which such a weight adds nothing."""
+    return -(weights * weights.log()).sum()
+
+
 @entropy.finished
 def entropy_with_where(weights):
     logarithms = torch.where(weights > 0, weights, 1.0).log()

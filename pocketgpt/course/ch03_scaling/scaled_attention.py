@@ -261,6 +261,95 @@ def queries_added(q, k, v, mask, scale=None):
     return output + q, weights
 
 
+@scaled_attention.mistake(hint=2)
+def scale_from_the_batch(q, k, v, mask, scale=None):
+    """The scale is made from len(q), the number of texts: d_head is the last axis of q."""
+    return _attend(q, k, v, mask, len(q) ** -0.5 if scale is None else scale)
+
+
+@scaled_attention.mistake
+def division_by_a_scale_of_zero(q, k, v, mask, scale=None):
+    """The scores are divided by a given scale, and 0.0 raises ZeroDivisionError: multiply them by it."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else 1 / scale)
+
+
+@scaled_attention.mistake
+def output_scaled_too(q, k, v, mask, scale=None):
+    """The weights are right, and the output is scaled once more: the scale belongs to the scores alone."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    output, weights = _attend(q, k, v, mask, scale)
+    return output * scale, weights
+
+
+@scaled_attention.mistake(hint=3)
+def over_the_queries_with_nan(q, k, v, mask, scale=None):
+    """The softmax runs over the queries, dim=-2: each query's weights over the keys, the last axis, sum to 1."""
+    scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(-2)
+    return weights @ v, weights
+
+
+@scaled_attention.mistake(hint=2)
+def hidden_before_the_scale(q, k, v, mask, scale=None):
+    """The hidden scores are a large negative number that is scaled as well: a scale of 0 shows them, and a negative one
+    makes them the largest. Scale first, then hide."""
+    scores = (q @ k.mT).masked_fill(~mask, -1e9) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    weights = torch.softmax(scores, dim=-1)
+    return weights @ v, weights
+
+
+@scaled_attention.mistake(hint=3)
+def whole_numbers_only(q, k, v, mask, scale=None):
+    """The scale is rounded to a whole number, and 0.7 becomes 0: leave out int()."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else int(scale))
+
+
+@scaled_attention.mistake(hint=3)
+def scaled_upside_down(q, k, v, mask, scale=None):
+    """The allowed keys are hidden and the hidden ones allowed: the mask is True where looking is allowed, so hide where
+    it is False, with ~mask."""
+    scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT
+    weights = scores.masked_fill(mask, -torch.inf).softmax(-1)
+    return weights @ v, weights
+
+
+@scaled_attention.mistake(hint=3)
+def scaled_output_alone(q, k, v, mask, scale=None):
+    """Only the output is returned: return two tensors, (output, weights)."""
+    return _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else scale)[0]
+
+
+@scaled_attention.mistake(hint=2)
+def values_turned_here(q, k, v, mask, scale=None):
+    """The values are transposed: (…, T, S) @ (…, S, d_head) needs them as they are."""
+    weights = _attend(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else scale)[1]
+    return weights @ v.mT, weights
+
+
+@scaled_attention.mistake(hint=2)
+def keys_turned_around(q, k, v, mask, scale=None):
+    """Here `k.T` turns all four axes around: swap the last two, with k.transpose(-2, -1)."""
+    scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.T
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+    return weights @ v, weights
+
+
+@scaled_attention.mistake(hint=2)
+def length_and_heads_swapped(q, k, v, mask, scale=None):
+    """With transpose(1, 2) the heads and the keys change places: swap the last two axes, with transpose(-2, -1)."""
+    scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(1, 2)
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+    return weights @ v, weights
+
+
+@scaled_attention.mistake
+def scores_clipped_here(q, k, v, mask, scale=None):
+    """The scores are clipped, which makes all large ones equal: scale the queries first, and nothing overflows."""
+    scores = ((q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT).clamp(-80, 80)
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+    return weights @ v, weights
+
+
 @scaled_attention.finished
 def queries_scaled_first(q, k, v, mask, scale=None):
     if scale is None:

@@ -187,6 +187,117 @@ def without_a_square(q, k):
     return scores.square().mean() - scores.mean()
 
 
+@score_variance.mistake(hint=3)
+def distances_not_squared(q, k):
+    """The distances from the mean are not squared, and they add up to 0: square them before you take their mean."""
+    scores = q @ k.mT
+    return (scores - scores.mean()).mean()
+
+
+@score_variance.mistake(hint=3)
+def divided_by_the_queries(q, k):
+    """The squared distances are divided by the number of queries, as len(scores) gives it: there are T · S scores."""
+    scores = q @ k.mT
+    return (scores - scores.mean()).square().sum() / len(scores)
+
+
+@score_variance.mistake(hint=3)
+def divided_by_the_keys(q, k):
+    """The squared distances are divided by the number of keys: there are T · S scores."""
+    scores = q @ k.mT
+    return (scores - scores.mean()).square().sum() / len(k)
+
+
+@score_variance.mistake(hint=3)
+def divided_by_the_width(q, k):
+    """The squared distances are divided by d_head: there are T · S scores."""
+    scores = q @ k.mT
+    return (scores - scores.mean()).square().sum() / q.shape[-1]
+
+
+@score_variance.mistake(hint=3)
+def divided_by_queries_and_keys(q, k):
+    """The squared distances are divided by T + S: there are T · S scores."""
+    scores = q @ k.mT
+    return (scores - scores.mean()).square().sum() / (len(q) + len(k))
+
+
+@score_variance.mistake
+def scaled_and_divided_by_one_less(q, k):
+    """The scores are scaled by 1/√d_head, and the variance is divided by n − 1: measure the bare dot products, and
+    divide by n."""
+    return (q @ k.mT / q.shape[-1] ** 0.5).var()
+
+
+@score_variance.mistake
+def product_of_the_variances(q, k):
+    """This is the variance of q times that of k, for one product in the theory: measure it, on the scores."""
+    return q.var(correction=0) * k.var(correction=0)
+
+
+@score_variance.mistake(hint=1)
+def row_by_row(q, k):
+    """A query meets the key of its own row alone, with zip: take every query with every key."""
+    return torch.stack([query @ key for query, key in zip(q, k, strict=False)]).var(correction=0)
+
+
+@score_variance.mistake
+def of_the_cosines(q, k):
+    """This is the variance of the cosines: the lengths of the vectors count, so take the dot products as they are."""
+    return (q / q.norm(dim=-1, keepdim=True) @ (k / k.norm(dim=-1, keepdim=True)).mT).var(correction=0)
+
+
+@score_variance.mistake(hint=3)
+def squares_added(q, k):
+    """The square of the mean is added: subtract it from the mean of the squares."""
+    scores = q @ k.mT
+    return scores.square().mean() + scores.mean().square()
+
+
+@score_variance.mistake(hint=3)
+def from_the_median(q, k):
+    """The distances are those from the median: take them from the mean."""
+    scores = q @ k.mT
+    return (scores - scores.median()).square().mean()
+
+
+@score_variance.mistake(hint=3)
+def the_range(q, k):
+    """This is the largest score minus the smallest: the variance is the mean of the squared distances from the mean."""
+    scores = q @ k.mT
+    return scores.max() - scores.min()
+
+
+@score_variance.mistake(hint=1)
+def each_side_around_its_mean(q, k):
+    """The means of q and of k are subtracted before the product: subtract the mean of the scores, after it."""
+    return ((q - q.mean(0)) @ (k - k.mean(0)).mT).var(correction=0)
+
+
+@score_variance.mistake(hint=3)
+def with_the_mean(q, k):
+    """The call var_mean gives two tensors, variance and mean: return the first."""
+    return torch.var_mean(q @ k.mT, correction=0)
+
+
+@score_variance.mistake(hint=3)
+def covariances(q, k):
+    """This is a matrix of covariances: return one number, the variance of all scores."""
+    return torch.cov(q @ k.mT)
+
+
+@score_variance.mistake(hint=2)
+def as_a_float(q, k):
+    """This is a Python number: return the tensor without axes, without .item() or float()."""
+    return float((q @ k.mT).var(correction=0))
+
+
+@score_variance.mistake(hint=2)
+def axes_kept(q, k):
+    """The axes are still there, with size 1: return a tensor without axes."""
+    return (q @ k.mT).var(correction=0)[None, None]
+
+
 @score_variance.finished
 def variance_of_the_product(q, k):
     return (q @ k.mT).var(correction=0)

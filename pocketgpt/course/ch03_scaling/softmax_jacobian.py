@@ -170,6 +170,62 @@ def summed_over_the_columns(weights):
     return (torch.diag_embed(weights) - _outer(weights)).sum(-1)
 
 
+@softmax_jacobian.mistake(hint=2)
+def row_taken_from_the_diagonal(weights):
+    """The weights themselves are subtracted, not their products: it is diag(p) − p pᵀ, a column times a row."""
+    return torch.diag_embed(weights) - weights
+
+
+@softmax_jacobian.mistake(hint=3)
+def diagonal_times_outer(weights):
+    """The matrices diag(p) and p pᵀ are multiplied: subtract the second from the first."""
+    return torch.diag_embed(weights) * _outer(weights)
+
+
+@softmax_jacobian.mistake(hint=3)
+def outer_twice(weights):
+    """Twice p pᵀ is subtracted: subtract it once."""
+    return torch.diag_embed(weights) - 2 * _outer(weights)
+
+
+@softmax_jacobian.mistake(hint=3)
+def positive_off_the_diagonal(weights):
+    """The sign off the diagonal is wrong: it is −pᵢpⱼ there, because the other weights fall when one score rises."""
+    return (torch.diag_embed(weights) - _outer(weights)).abs()
+
+
+@softmax_jacobian.mistake(hint=2)
+def column_minus_outer(weights):
+    """Each row has pⱼ − pᵢpⱼ: the p stands on the diagonal alone, torch.diag_embed(weights)."""
+    return weights[..., None, :] - _outer(weights)
+
+
+@softmax_jacobian.mistake(hint=3)
+def root_of_the_products(weights):
+    """Off the diagonal this has −√(pᵢpⱼ): it is the product itself, −pᵢpⱼ."""
+    return torch.diag_embed(weights) - _outer(weights).sqrt()
+
+
+@softmax_jacobian.mistake(hint=2)
+def mt_of_a_vector(weights):
+    """One row is a vector, which has no rows and columns to transpose, so .mT raises RuntimeError: multiply
+    weights[..., :, None] * weights[..., None, :]."""
+    return torch.diag_embed(weights) - weights.mT @ weights
+
+
+@softmax_jacobian.mistake(hint=2)
+def outer_of_one_row(weights):
+    """The product torch.outer takes single rows alone: weights[..., :, None] * weights[..., None, :] takes any axes in
+    front."""
+    return torch.diag_embed(weights) - torch.outer(weights, weights)
+
+
+@softmax_jacobian.mistake(hint=2)
+def an_axis_in_front(weights):
+    """There is an axis too many in front: (…, S) → (…, S, S)."""
+    return (torch.diag_embed(weights) - _outer(weights))[None]
+
+
 @softmax_jacobian.finished
 def diagonal_minus_outer(weights):
     return torch.diag_embed(weights) - weights[..., :, None] * weights[..., None, :]

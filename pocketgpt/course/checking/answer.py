@@ -62,12 +62,12 @@ def misbehaved(exercise: Exercise, each: Run) -> str | None:
         return "Your function returns `...`: write your answer in its place."
     if each.called:
         return f"Your function calls {each.called}, which does the whole exercise. Write it without."
-    if each.changed is not None and not each.error:
+    if each.changed is not None and each.error is None:
         changed = exercise.parameters[each.changed]
         return (
             f"Your function changes its input `{changed}` in place. Whoever called it still needs it: make a new one."
         )
-    if each.value is None and not each.error:
+    if each.value is None and each.error is None:
         return "Your function returns None. Is the return line missing, or inside a loop?"
     return None
 

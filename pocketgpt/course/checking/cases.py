@@ -134,6 +134,8 @@ def _plans(axes: dict[str, Axes], sizes: Mapping[str, Sequence[int]], plain: boo
         if name.isidentifier() and 1 in sizes.get(name, (1,)):
             yield Plan(one=name)
             yield Plan(one=name, leading=(2, 7) if leading else ())
+    if leading:
+        yield Plan(leading=(5,))
     if plain and not axes:
         for pool in POOLS:
             yield Plan(pool=pool)

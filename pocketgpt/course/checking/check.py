@@ -167,12 +167,13 @@ def inherited(exercise: Exercise) -> list[Mistake]:
 
 def compared(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
     """The first difference between two runs; a part that can be drawn comes first."""
-    if mine.error or other.error:
+    if mine.error is not None or other.error is not None:
         if isinstance(mine.error, exercise.raises) and isinstance(other.error, exercise.raises):
             return None
-        if type(mine.error) is type(other.error) and said_by(mine.error) == said_by(other.error):
+        if type(mine.error) is type(other.error) and _reason(mine.error) == _reason(other.error):
             return None
-        happened = f"raised {blame(mine.error)}" if mine.error else f"did not raise {type(other.error).__name__}."
+        missing = f"did not raise {type(other.error).__name__}."
+        happened = missing if mine.error is None else f"raised {blame(mine.error)}"
         return Difference(f"Your function {happened}", "error")
     names = exercise.returns
     if len(names) == 1:
@@ -188,6 +189,11 @@ def compared(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
     found = (difference(got, wanted, tolerance=exercise.tolerance, name=name) for name, got, wanted in parts)
     wrong = [each for each in found if each]
     return min(wrong, key=lambda each: each.name != exercise.picture, default=None)
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says, without the name that a learner gave to a variable."""
+    return "" if isinstance(error, UnboundLocalError) else said_by(error)
 
 
 def _has_parts(each: Run, names: tuple[str, ...]) -> bool:

@@ -5,7 +5,9 @@ A relation has to hold in every case, also in those in which the answer is right
 holds in one by chance says nothing.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations, permutations
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from pocketgpt.course.checking.compare import difference
 from pocketgpt.course.checking.exercise import Exercise
 from pocketgpt.course.checking.run import Run
 from pocketgpt.course.checking.tendencies import tendency
-from pocketgpt.course.checking.traits import of_inputs, sizes_of
+from pocketgpt.course.checking.traits import of_inputs, sizes_of, wrong_within
 from pocketgpt.course.checking.transforms import changed_input, changed_result
 
 Pairs = list[tuple[Any, Any]]
@@ -31,10 +33,17 @@ def relation(
     """A sentence about how the values of the wrong cases, given by their indices, differ from the targets."""
     if len(wrong) < min(2, len(runs)):
         return None
-    said = None if any(each.error for each in runs) else _of_values(exercise, runs, targets)
+    said = None if any(each.error is not None for each in runs) else _of_values(exercise, runs, targets)
     equal = lambda mine, other: compared(exercise, mine, other) is None  # noqa: E731
-    said = said or changed_input(exercise, runs, equal) or of_inputs(exercise, runs, targets, wrong)
-    return said or (None if any(each.error for each in runs) else _of_values(exercise, runs, targets, (tendency,)))
+    undemanded = any(each.error is not None and not isinstance(each.error, exercise.raises) for each in runs)
+    said = (
+        said
+        or (None if undemanded else changed_input(exercise, runs, equal))
+        or of_inputs(exercise, runs, targets, wrong)
+    )
+    if not (said or any(each.error is not None for each in runs)):
+        said = _of_values(exercise, runs, targets, (_up_to_a_factor, tendency))
+    return said or wrong_within(exercise, runs, wrong)
 
 
 def _of_values(
@@ -61,6 +70,8 @@ def _of_values(
 
 
 def _of_one(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
+    if all(isinstance(got, Tensor) and isinstance(wanted, Tensor) for got, wanted in pairs) and _zeros(pairs):
+        return f"Every value of your `{name}` is 0."
     telling = [i for i, pair in enumerate(pairs) if not (_is_small(pair[1]) and _all_equal(exercise, [pair]))]
     pairs, runs = [pairs[i] for i in telling], [runs[i] for i in telling]
     if all(isinstance(got, Tensor) and isinstance(wanted, Tensor) for got, wanted in pairs):
@@ -108,30 +119,64 @@ def _factor(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str
     if all(got.dtype == wanted.dtype == torch.bool for got, wanted in pairs):
         turned = _all_equal(exercise, [(~got, wanted) for got, wanted in pairs])
         return f"True and False are exchanged in your `{name}`." if turned else None
-    if not _enough(pairs):
+    factors = _factors(exercise, pairs)
+    if not factors:
         return None
-    if not all(wanted.any() for _, wanted in pairs):
+    if _constant(factors):
+        turned = f"Every sign of your `{name}` is turned."
+        times = f"Your `{name}` is {factors[0]:.4g} times what it should be, everywhere."
+        return turned if abs(factors[0] + 1) < 1e-3 else times
+    sizes = [sizes_of(exercise, each.inputs) for each in runs]
+    for words, product in _products(list(sizes[0])):
+        if all(
+            each.keys() == sizes[0].keys() and abs(c / product(each) - 1) < 1e-3
+            for each, c in zip(sizes, factors, strict=True)
+        ):
+            return f"Your `{name}` is {words} times what it should be, everywhere."
+    return None
+
+
+def _up_to_a_factor(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
+    """Another factor in each case, so that three cases at least have to have several numbers."""
+    telling = [pair for pair in pairs if not (isinstance(pair[1], Tensor) and _is_small(pair[1]))]
+    if not all(isinstance(x, Tensor) for pair in telling for x in pair):
+        return None
+    if not all(_same_shape(*pair) for pair in telling) or all(_only_the_dtype(*pair) for pair in telling):
+        return None
+    if not _factors(exercise, telling):
+        return None
+    if sum(wanted.numel() > 2 for _, wanted in telling) < 3:
+        return None
+    return f"Your `{name}` is right up to a factor that changes with the inputs: is a scale made of a wrong size?"
+
+
+def _factors(exercise: Exercise, pairs: Pairs) -> list[float] | None:
+    """In each case the factor by which all numbers are too large; None if it is 0, which is true of all zeros."""
+    if not _enough(pairs) or not all(wanted.any() for _, wanted in pairs):
         return None
     factors = []
     for got, wanted in pairs:
         largest = wanted.abs().argmax()
         factors.append(float(got.flatten()[largest]) / float(wanted.flatten()[largest]))
-    if not _all_equal(exercise, [(got.double(), wanted.double() * c) for (got, wanted), c in zip(pairs, factors)]):  # noqa: B905
-        return None
-    if _constant(factors):
-        if abs(factors[0]) < 1e-6:
-            return f"Every value of your `{name}` is 0."
-        turned = f"Every sign of your `{name}` is turned."
-        times = f"Your `{name}` is {factors[0]:.4g} times what it should be, everywhere."
-        return turned if abs(factors[0] + 1) < 1e-3 else times
-    for size in sizes_of(exercise, runs[0].inputs):
-        sizes = [sizes_of(exercise, each.inputs).get(size, 0) for each in runs]
-        for words, power in ((f"√{size}", 0.5), (f"1/√{size}", -0.5), (size, 1.0), (f"1/{size}", -1.0)):
-            if all(n and abs(c / n**power - 1) < 1e-3 for n, c in zip(sizes, factors, strict=True)):
-                return f"Your `{name}` is {words} times what it should be, everywhere."
-    if sum(wanted.numel() > 2 for _, wanted in pairs) > 2:
-        return f"Your `{name}` is right up to a factor that changes with the inputs: is a scale made of a wrong size?"
-    return None
+    scaled = [(got.double(), wanted.double() * c) for (got, wanted), c in zip(pairs, factors, strict=True)]
+    return factors if _all_equal(exercise, scaled) and min(map(abs, factors)) > 1e-6 else None
+
+
+def _products(sizes: list[str]) -> Iterator[tuple[str, Callable[[Mapping[str, int]], float]]]:
+    """One size or its root, above or below the line, and then quotients of two and of three sizes."""
+    for size in sizes:
+        yield f"√{size}", lambda n, a=size: n[a] ** 0.5
+        yield f"1/√{size}", lambda n, a=size: n[a] ** -0.5
+        yield size, lambda n, a=size: n[a]
+        yield f"1/{size}", lambda n, a=size: 1 / n[a]
+    for a, b in permutations(sizes, 2):
+        yield f"{a}/{b}", lambda n, a=a, b=b: n[a] / n[b]
+        yield f"√({a}/{b})", lambda n, a=a, b=b: (n[a] / n[b]) ** 0.5
+    for a, b in combinations(sizes, 2):
+        yield f"{a} · {b}", lambda n, a=a, b=b: n[a] * n[b]
+        for c in sizes:
+            if c not in (a, b):
+                yield f"{a} · {b}/{c}", lambda n, a=a, b=b, c=c: n[a] * n[b] / n[c]
 
 
 def _offset(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
@@ -198,6 +243,14 @@ def _plain(pair: tuple[Any, Any]) -> tuple[Any, Any]:
     return (tuple(got), wanted) if isinstance(wanted, tuple) and isinstance(got, list) else (got, wanted)
 
 
+def _zeros(pairs: Pairs) -> bool:
+    """True if all numbers are 0, which should not be so in two cases at least."""
+    plain = all(_same_shape(got, wanted) and got.dtype != torch.bool for got, wanted in pairs)
+    if not plain or not all((got.double().abs() < 1e-6).all() for got, _ in pairs):
+        return False
+    return sum(bool((wanted.double().abs() > 1e-3).any()) for _, wanted in pairs) >= 2
+
+
 def _is_small(wanted: Any) -> bool:
     """One number or element, or none, or zeros: many relations hold there and say nothing."""
     if isinstance(wanted, Tensor):
@@ -230,4 +283,4 @@ def _enough(pairs: Pairs) -> bool:
 
 
 def _constant(numbers: list[float]) -> bool:
-    return max(numbers) - min(numbers) <= 1e-3 * max(map(abs, numbers))
+    return all(map(math.isfinite, numbers)) and max(numbers) - min(numbers) <= 1e-3 * max(map(abs, numbers))

@@ -149,7 +149,7 @@ def blamed(error: BaseException) -> traceback.FrameSummary:
 
 
 def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(BaseException.__traceback__.__get__(error))  # its class may hide it
     return [frame for frame in frames if not frame.filename.startswith((*_LIBRARIES, _PACKAGE, "<"))] or frames[-1:]
 
 

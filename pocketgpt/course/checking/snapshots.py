@@ -1,27 +1,28 @@
 """Copies of returned values that nobody can change later, made of types that are safe to compare.
 
-A class of the learner's own may equal everything or raise in a comparison, so no object of one is in a copy.
+A class of the learner's own, or of tensors that are not ordinary ones, may equal everything or raise in a comparison,
+so no object of one is in a copy.
 """
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _TRUSTED = ("builtins", "collections", "numpy", "pocketgpt", "torch")  # modules whose classes do as they say
 
 
 def snapshot(value: object) -> object:
-    """A copy without gradients. Lists, tuples and dictionaries become ordinary ones; an object of any other class that
-    the learner defined, an empty object of a class of the same name."""
+    """A copy without gradients. Lists, tuples and dictionaries become ordinary ones; a tensor of a subclass, and an
+    object of any other class that the learner defined, an empty object of a class of the same name."""
     kind = type(value)
+    if issubclass(kind, Tensor):  # comparisons of a MaskedTensor raise, as may those of any other subclass
+        return value.detach().clone() if kind in (Tensor, nn.Parameter) else type(kind.__name__, (), {})()
     if issubclass(kind, dict):
         return {snapshot(key): snapshot(part) for key, part in value.items()}
     if issubclass(kind, list | tuple):
         return (tuple if issubclass(kind, tuple) else list)(snapshot(part) for part in value)
     if kind.__module__.split(".")[0] not in _TRUSTED:
         return type(kind.__name__, (), {})()
-    if issubclass(kind, Tensor):
-        return value.detach().clone()
     return value.copy() if issubclass(kind, np.ndarray | bytearray | set) else value
 
 

@@ -5,6 +5,7 @@ depend on the values of the inputs.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from pocketgpt.course.checking.exercise import Exercise
 from pocketgpt.course.checking.run import Run
 
 Pairs = list[tuple[Any, Any]]
-NOT_ZERO = "where it should not be 0"
 
 
 def tendency(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
@@ -33,8 +33,22 @@ def tendency(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> st
         )
     for kind, tendencies in ((list, _LISTS), (str, _TEXTS), (Mapping, _COUNTS)):
         if all(isinstance(x, kind) for pair in pairs for x in pair):
-            return _said(name, tendencies, pairs)
+            return (_kinds(name, pairs) if kind is Mapping else None) or _said(name, tendencies, pairs)
     return None
+
+
+def _kinds(name: str, pairs: Pairs) -> str | None:
+    """The one kind that all keys are of, if it is not that of the right ones."""
+    mine, right = ({_in_words(key) for pair in pairs for key in pair[i]} for i in (0, 1))
+    if len(mine) == len(right) == 1 and mine != right:
+        return f"Each key of your `{name}` is {mine.pop()}: it should be {right.pop()}."
+    return None
+
+
+def _in_words(key: Any) -> str:
+    if isinstance(key, tuple):
+        return f"a tuple of {' and '.join(_in_words(part) for part in key)}"
+    return {bytes: "bytes", str: "a string", int: "a whole number"}.get(type(key), f"of type {type(key).__name__}")
 
 
 def _kind(x: Tensor) -> tuple[bool, bool]:
@@ -95,24 +109,38 @@ _COUNTS: list[tuple[str, Callable[[Any, Any], bool]]] = [
     ("has keys that do not belong, and the others are right.", lambda got, wanted: got.items() >= wanted.items()),
     ("counts too little, and nowhere too much.", _below),
     ("counts too much, and nowhere too little.", lambda got, wanted: _below(wanted, got)),
+    ("has the right keys, and some of their values are wrong.", lambda got, wanted: got.keys() == wanted.keys()),
 ]  # fmt: skip
 
 
 def _of_sizes(name: str, pairs: Pairs, runs: list[Run]) -> str | None:
     """The same result for all inputs of the same sizes, where it should not be."""
+    if not all(got.isfinite().all() for got, _ in pairs):
+        return None
     groups: dict[tuple, list[int]] = {}
     for i, each in enumerate(runs):
         groups.setdefault(tuple(getattr(x, "shape", x) for x in each.inputs), []).append(i)
-    again = [(group[0], i) for group in groups.values() for i in group[1:]]
-    if not any(not torch.equal(pairs[i][1], pairs[j][1]) for i, j in again):
+    again = [(i, j) for group in groups.values() for i, j in combinations(group, 2) if _all_other(runs[i], runs[j])]
+    if sum(not torch.equal(pairs[i][1], pairs[j][1]) for i, j in again) < 2:
         return None
     if not all(torch.equal(pairs[i][0], pairs[j][0]) for i, j in again):
         return None
     return f"Your `{name}` follows from the sizes of the inputs alone: it depends on their values, too."
 
 
+def _all_other(one: Run, other: Run) -> bool:
+    """True if every tensor among the inputs has other values."""
+    tensors = [(x, y) for x, y in zip(one.inputs, other.inputs, strict=True) if isinstance(x, Tensor)]
+    return bool(tensors) and not any(torch.equal(x, y) for x, y in tensors)
+
+
 def _nearly(name: str, pairs: Pairs) -> str | None:
-    """Differences of about 1 % at most."""
+    """Differences of about 1 % at most, or those of a dtype with fewer digits."""
+    dtypes = {got.dtype for got, _ in pairs}
+    if dtypes <= {torch.float16, torch.bfloat16} and len(dtypes) == 1:
+        (dtype,) = dtypes
+        if all(torch.allclose(got.float(), wanted.to(dtype).float(), rtol=1e-2, atol=1e-3) for got, wanted in pairs):
+            return f"The values of your `{name}` are right, and rounded: its dtype is {dtype}, keep that of the inputs."
     if not all(torch.allclose(got.double(), wanted.double(), rtol=1e-2, atol=1e-3) for got, wanted in pairs):
         return None
     return f"Your `{name}` is nearly right, to about 1 %: is something rounded, or a constant added?"
@@ -125,7 +153,10 @@ def _one_sided(name: str, pairs: Pairs) -> str | None:
     gaps = torch.cat(each)
     if len(gaps) < 5 or gaps.isnan().any() or not (gaps.max() <= 1e-5 or gaps.min() >= -1e-5):
         return None
-    return f"Your `{name}` is {'too large' if gaps.max() > 1e-5 else 'too small'} wherever it is wrong."
+    size, other = ("too large", "too small") if gaps.max() > 1e-5 else ("too small", "too large")
+    if all(not wanted.ndim for _, wanted in pairs):
+        return f"Your `{name}` is {size} for most inputs, and {other} for none."
+    return f"Your `{name}` is {size} wherever it is wrong."
 
 
 def _sums(exercise: Exercise, name: str, pairs: Pairs, runs: list[Run]) -> str | None:
@@ -160,14 +191,21 @@ def _regions(exercise: Exercise, name: str, pairs: Pairs) -> str | None:
     ]
     for words, region in _places(pairs):
         inside = [region(wanted) for _, wanted in pairs]
-        right = sum(int((within & ~each).sum()) for each, within in zip(wrong, inside, strict=True))
-        if words == NOT_ZERO and 10 * right < sum(int(within.sum()) for within in inside):
-            continue  # hardly anything but zeros is right, which says nothing
         if all((~each | within).all() for each, within in zip(wrong, inside, strict=True)):
             seen = [each for each, within in zip(wrong, inside, strict=True) if each.any() and not within.all()]
             if len(seen) >= 3:
                 return f"Your `{name}` is right, except {words}."
-    return None
+    return _same_zeros(name, pairs)
+
+
+def _same_zeros(name: str, pairs: Pairs) -> str | None:
+    """0 exactly where it should be, at a fifth of all places and in three cases at least."""
+    if not all(torch.equal(got == 0, wanted == 0) for got, wanted in pairs):
+        return None
+    zeros = [int((wanted == 0).sum()) for _, wanted in pairs]
+    if sum(n > 0 for n in zeros) < 3 or sum(zeros) * 5 < sum(wanted.numel() for _, wanted in pairs):
+        return None
+    return f"Your `{name}` is 0 at the right places, and its other values are wrong."
 
 
 def _places(pairs: Pairs) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
@@ -180,9 +218,10 @@ def _places(pairs: Pairs) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
         yield "off its diagonal", lambda x: ~(everywhere(x).tril() & everywhere(x).triu())
     yield "where it should be 0", lambda x: x == 0
     yield "where it should be −∞", lambda x: x == -torch.inf
-    yield "where it should be negative", lambda x: x < 0
     if any(not wanted.is_floating_point() for _, wanted in pairs):
-        return  # of an id or a place, "not 0" and "positive" say nothing
-    if sum(int((wanted == 0).sum()) for _, wanted in pairs) * 5 > sum(wanted.numel() for _, wanted in pairs):
-        yield NOT_ZERO, lambda x: x != 0  # a few zeros that are right say nothing
-    yield "where it should be positive", lambda x: x > 0
+        return  # of an id or a place, "positive" says nothing
+    negative, positive = (sum(int((sign * wanted > 0).sum()) for _, wanted in pairs) for sign in (-1, 1))
+    if positive > negative / 4:  # a few numbers that are right say nothing
+        yield "where it should be negative", lambda x: x < 0
+    if negative > positive / 4:
+        yield "where it should be positive", lambda x: x > 0

@@ -20,14 +20,14 @@ def of_inputs(exercise: Exercise, runs: list[Run], targets: list[Run], wrong: li
     """
     if all(_is_empty(targets[i].value) for i in range(len(runs)) if i not in wrong):
         return None
-    each = [dict.fromkeys(traits(exercise, run.inputs)) for run in runs]
-    for trait in dict.fromkeys(trait for traits in each for trait in traits):
-        having = [i for i, traits in enumerate(each) if trait in traits]
+    seen = _seen(exercise, runs)
+    for trait, having in seen.items():
         if len(having) < 2:
             continue
-        if having == wrong and len(having) < len(runs):
+        only_rest = trait.endswith(" is positive") and trait.replace("positive", "negative") not in seen
+        if having == wrong and len(having) < len(runs) and not only_rest:  # what is not positive is 0
             return f"This is right, except where {trait}."
-        trivial = trait.endswith(("is empty", "has one element", "has size 1"))
+        trivial = trait.endswith(("is empty", "has one element", "has size 1", " is 0"))
         if sorted([*having, *wrong]) == list(range(len(runs))) and not trivial:
             return f"This is right only where {trait}."
     return None
@@ -40,6 +40,30 @@ def _is_empty(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(isinstance(each, list | tuple | Tensor) and _is_empty(each) for each in value)
     return False
+
+
+_FORMS = ("axis", "axes", "memory", "size 1", "element", "empty", "left out")  # special values come in few of them
+
+
+def wrong_within(exercise: Exercise, runs: list[Run], wrong: list[int]) -> str | None:
+    """The answer is wrong for half of the inputs at least that have a property of their values, and these are at most a
+    third of all inputs."""
+    fitting = [
+        (len(having), trait)
+        for trait, having in _seen(exercise, runs).items()
+        if not trait.endswith(_FORMS) and len(wrong) >= 2 and set(wrong) <= set(having)
+        if len(having) <= min(2 * len(wrong), len(runs) / 3)
+    ]
+    return f"Wherever this is wrong, {min(fitting)[1]}." if fitting else None
+
+
+def _seen(exercise: Exercise, runs: list[Run]) -> dict[str, list[int]]:
+    """For each property the indices of the runs whose inputs have it."""
+    seen: dict[str, list[int]] = {}
+    for i, run in enumerate(runs):
+        for trait in dict.fromkeys(traits(exercise, run.inputs)):
+            seen.setdefault(trait, []).append(i)
+    return seen
 
 
 def traits(exercise: Exercise, inputs: tuple) -> Iterator[str]:

@@ -176,7 +176,7 @@ _IF_DICTIONARY: Changes = [
 def changed_result(exercise: Exercise, name: str, pairs: list[tuple[Any, Any]], runs: list[Run]) -> str | None:
     """A sentence about the one thing that was done to the target in every case."""
     for words, change in _of(pairs[-1][1]):
-        if all(_is(exercise, got, change, wanted) for got, wanted in pairs):
+        if all(_is(exercise, got, change, wanted) for got, wanted in pairs) and _tells(exercise, change, pairs):
             tensor = isinstance(pairs[0][1], Tensor)
             return f"Your `{name}` is {words} what it should be." if tensor else f"Your `{name}` is right, but {words}."
     return None
@@ -201,6 +201,17 @@ def _is(exercise: Exercise, got: Any, change: Callable, wanted: Any) -> bool:
         return False
 
 
+def _tells(exercise: Exercise, change: Callable, pairs: list[tuple[Any, Any]]) -> bool:
+    """True if the change is seen in two cases, or in all of fewer: 0/0 alone could come from anywhere."""
+    return sum(_seen(exercise, change(wanted), wanted) for _, wanted in pairs) >= min(2, len(pairs))
+
+
+def _seen(exercise: Exercise, changed: Any, wanted: Any) -> bool:
+    if isinstance(changed, Tensor) and isinstance(wanted, Tensor) and changed.shape == wanted.shape:
+        changed = torch.where(changed.isfinite(), changed, wanted.to(changed.dtype))
+    return difference(changed, wanted, tolerance=exercise.tolerance) is not None
+
+
 def changed_input(exercise: Exercise, runs: list[Run], equal: Callable[[Run, Run], bool]) -> str | None:
     """A sentence about the one change of an input with which the results would be right in every case."""
     for i, name in enumerate(exercise.parameters):
@@ -211,13 +222,17 @@ def changed_input(exercise: Exercise, runs: list[Run], equal: Callable[[Run, Run
     return None
 
 
+class _NotAllowed(Exception):
+    """An input does not allow a change; no error of an answer is of this class."""
+
+
 def _run_changed(exercise: Exercise, inputs: tuple, i: int, change: Callable) -> Run:
     if i >= len(inputs) or inputs[i] is None:
         return run_ours(exercise.reference, inputs)
     try:
         value = change(inputs) if change.__name__ == "other" else change(inputs[i])
-    except Exception as problem:  # a change that this value does not allow
-        return Run(inputs, error=problem)
+    except Exception:  # a change that this value does not allow
+        return Run(inputs, error=_NotAllowed())
     return run_ours(exercise.reference, (*inputs[:i], value, *inputs[i + 1 :]))
 
 

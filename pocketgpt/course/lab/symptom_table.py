@@ -30,11 +30,11 @@ Row = tuple[float | None, int | None]
 """Loss, or None if it is not a number; earlier positions that change, or None if the model stops with an error."""
 
 
-def symptoms(*exercises: str, without: Collection[str] = ()) -> None:
+def symptoms(*exercises: str, without: Collection[str] = (), only: Collection[str] = ()) -> None:
     """Print the measured symptoms of the known mistakes of these exercises, sorted by loss.
 
     Mistakes that stop the model with an error are only counted: nobody overlooks them. Those named in `without` are
-    left out, such as a `view` that does in the model what a `reshape` does.
+    left out, such as a `view` that does in the model what a `reshape` does; with `only`, all but those named in it.
     """
     stored = json.loads(asset(FILE).read_text(encoding="utf-8"))
     print("  loss  leaks  mistake")
@@ -43,7 +43,9 @@ def symptoms(*exercises: str, without: Collection[str] = ()) -> None:
     for name in exercises:
         sentences = {mistake.name: f"{name}: {mistake.sentence}" for mistake in find_exercise(name).mistakes}
         rows += [
-            (*row, sentences[mistake]) for mistake, row in stored[name].items() if mistake not in (RIGHT, *without)
+            (*row, sentences[mistake])
+            for mistake, row in stored[name].items()
+            if mistake not in (RIGHT, *without) and (not only or mistake in only)
         ]
     for loss, leaks, sentence in sorted(rows, key=lambda row: (row[0] is None, row[0] or 0.0)):
         if leaks is not None:

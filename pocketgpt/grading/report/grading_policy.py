@@ -162,8 +162,9 @@ def _points(table: Any, chapter: str, where: str) -> dict[str, int | float]:
     for name, value in table.items():
         _known(name, names, f"{where}, points: there is no exercise")
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_POINTS:
+            written = repr(value)[:40]
             raise PocketError(
-                f"{where}: {name} = {repr(value)[:40]} is not a valid number of points. Write a number from 0 to {MOST_POINTS}."
+                f"{where}: {name} = {written} is not a valid number of points. Write a number from 0 to {MOST_POINTS}."
             )
     return table
 

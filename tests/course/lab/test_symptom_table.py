@@ -49,6 +49,12 @@ def test_rows_are_printed_by_loss_with_the_right_function_first(capsys):
     assert others == ["NaN"] * (len(others) - 1) + ["error"]
 
 
+def test_some_mistakes_alone_can_be_shown(capsys):
+    symptoms("softmax", only=("not_normalized", "exp_overflows"))
+    printed = capsys.readouterr().out
+    assert printed.count("softmax:") == 2 and "are not divided by their sum" in printed
+
+
 def test_a_mistake_can_be_left_out(capsys):
     symptoms("split_heads")
     whole = capsys.readouterr().out
