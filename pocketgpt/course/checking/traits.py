@@ -33,6 +33,8 @@ def of_inputs(exercise: Exercise, runs: list[Run], wrong: list[int]) -> str | No
 def traits(exercise: Exercise, inputs: tuple) -> Iterator[str]:
     """Properties of the arguments of a case, in words."""
     sizes, parameters = sizes_of(exercise, inputs), exercise.parameters
+    if exercise.own_traits:
+        yield from exercise.own_traits(*inputs)
     for name, value in zip(parameters, inputs, strict=False):
         if isinstance(value, Tensor):
             yield f"`{name}` has {value.ndim} ax{'i' if value.ndim == 1 else 'e'}s"
