@@ -1,9 +1,14 @@
+import functools
 import os
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +44,16 @@ def message_of(capsys, *argv):
     assert (code, out) == (2, "")
     assert "Traceback" not in err
     return " ".join(err.replace("│", " ").split())
+
+
+def test_every_command_that_a_notebook_quotes_can_be_read():
+    sources = sorted((Path(__file__).parents[1] / "solutions").glob("*.py"))
+    quoted = [each for file in sources for each in re.findall(r"`pocketgpt ([^`]+)`", file.read_text("utf-8"))]
+    assert quoted
+    for line in quoted:
+        name, *options = shlex.split(line)
+        without_work = functools.wraps(load(name, options))(lambda *args, **named: None)
+        tyro.cli(without_work, args=options)  # ends with an error if it cannot read them
 
 
 def test_help_names_every_command(capsys):

@@ -1,5 +1,7 @@
 """Exercise `adamw_step`: one update of one tensor by AdamW."""
 
+from types import SimpleNamespace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=3, returns=("p", "m", "v"), forbidden=("adamw", "adam"))
+@exercise(points=3, returns=("p", "m", "v"), order=("m", "v", "p"), forbidden=("adamw", "adam"))
 def adamw_step(
     p: Float[Tensor, "*shape"],
     grad: Float[Tensor, "*shape"],
@@ -77,6 +79,7 @@ def decay(rng):
 def _(rng):
     for shape in [(3,), (2, 5)]:  # the first step
         p, grad = torch.randn(2, *shape, generator=rng)
+        grad[..., 0] = 0.05  # its root is below eps
         yield p, grad, torch.zeros(shape), torch.zeros(shape), 1, 0.25, 0.7, 0.9, 0.15, 0.4
     p, grad, m, v = torch.randn(4, 3, 4, generator=rng)
     yield p, grad, m, v.square(), 3, 0.3, 0.6, 0.85, 0.12, 0.0  # no decay
@@ -282,6 +285,338 @@ def update_returned(p, grad, m, v, step, lr, beta1, beta2, eps, decay):
     """The first result is the change of p: return p with the change."""
     new_p, new_m, new_v = _adamw(p, grad, m, v, step, lr, beta1, beta2, eps, decay)
     return p - new_p, new_m, new_v
+
+
+def _slip(name, hint, sentence, new_m=None, new_v=None, m_hat=None, v_hat=None, new_p=None, returned=None):
+    """A mistake in one line of an update that is right otherwise. Each line is a function of the values by name."""
+
+    def mistake(p, grad, m, v, step, lr, beta1, beta2, eps, decay):
+        x = SimpleNamespace(p=p, g=grad, m=m, v=v, step=step, lr=lr, b1=beta1, b2=beta2, eps=eps, decay=decay)
+        x.new_m = new_m(x) if new_m else x.b1 * x.m + (1 - x.b1) * x.g
+        x.new_v = new_v(x) if new_v else x.b2 * x.v + (1 - x.b2) * x.g**2
+        x.m_hat = m_hat(x) if m_hat else x.new_m / (1 - x.b1**x.step)
+        x.v_hat = v_hat(x) if v_hat else x.new_v / (1 - x.b2**x.step)
+        x.new_p = new_p(x) if new_p else x.p - x.lr * x.decay * x.p - x.lr * x.m_hat / (x.v_hat.sqrt() + x.eps)
+        return returned(x) if returned else (x.new_p, x.new_m, x.new_v)
+
+    mistake.__name__, mistake.__doc__ = name, sentence
+    adamw_step.mistake(hint=hint)(mistake)
+
+
+_slip(
+    "betas_of_the_averages_exchanged",
+    2,
+    "The betas of the averages are exchanged, those of the corrections are right: beta1 belongs to m, beta2 to v.",
+    new_m=lambda x: x.b2 * x.m + (1 - x.b2) * x.g,
+    new_v=lambda x: x.b1 * x.v + (1 - x.b1) * x.g**2,
+)
+_slip(
+    "betas_of_the_corrections_exchanged",
+    2,
+    "The betas of the corrections are exchanged: m is divided by 1 − beta1^step, v by 1 − beta2^step.",
+    m_hat=lambda x: x.new_m / (1 - x.b2**x.step),
+    v_hat=lambda x: x.new_v / (1 - x.b1**x.step),
+)
+_slip(
+    "v_averaged_with_beta1",
+    2,
+    "The average v uses beta1: its own is beta2.",
+    new_v=lambda x: x.b1 * x.v + (1 - x.b1) * x.g**2,
+)
+_slip(
+    "m_averaged_with_beta2",
+    2,
+    "The average m uses beta2: its own is beta1.",
+    new_m=lambda x: x.b2 * x.m + (1 - x.b2) * x.g,
+)
+_slip(
+    "v_corrected_with_beta1",
+    2,
+    "The correction of v uses beta1: divide v by 1 − beta2^step.",
+    v_hat=lambda x: x.new_v / (1 - x.b1**x.step),
+)
+_slip(
+    "m_corrected_with_beta2",
+    2,
+    "The correction of m uses beta2: divide m by 1 − beta1^step.",
+    m_hat=lambda x: x.new_m / (1 - x.b2**x.step),
+)
+_slip(
+    "m_of_two_betas",
+    2,
+    "In the average m, the gradient is multiplied by 1 − beta2: the two weights of m are beta1 and 1 − beta1.",
+    new_m=lambda x: x.b1 * x.m + (1 - x.b2) * x.g,
+)
+_slip(
+    "v_of_two_betas",
+    2,
+    "In the average v, the square is multiplied by 1 − beta1: the two weights of v are beta2 and 1 − beta2.",
+    new_v=lambda x: x.b2 * x.v + (1 - x.b1) * x.g**2,
+)
+_slip(
+    "m_is_a_sum",
+    2,
+    "In m the gradient is not multiplied by 1 − beta1: m then is a sum, not an average.",
+    new_m=lambda x: x.b1 * x.m + x.g,
+)
+_slip(
+    "v_is_a_sum",
+    2,
+    "In v the squared gradient is not multiplied by 1 − beta2: v then is a sum, not an average.",
+    new_v=lambda x: x.b2 * x.v + x.g**2,
+)
+_slip(
+    "weights_of_m_exchanged",
+    2,
+    "In m old and new are weighted the wrong way around: beta1 goes to the old m, 1 − beta1 to the gradient.",
+    new_m=lambda x: (1 - x.b1) * x.m + x.b1 * x.g,
+)
+_slip(
+    "weights_of_v_exchanged",
+    2,
+    "In v old and new are weighted the wrong way around: beta2 goes to the old v, 1 − beta2 to the squared gradient.",
+    new_v=lambda x: (1 - x.b2) * x.v + x.b2 * x.g**2,
+)
+_slip(
+    "factor_squared_too",
+    2,
+    "In v the factor 1 − beta2 is squared with the gradient: square the gradient alone.",
+    new_v=lambda x: x.b2 * x.v + ((1 - x.b2) * x.g) ** 2,
+)
+_slip(
+    "v_of_the_signed_gradient",
+    1,
+    "The average v is made of the gradient, which may be negative, and has no root then: it averages the square.",
+    new_v=lambda x: x.b2 * x.v + (1 - x.b2) * x.g,
+)
+_slip(
+    "v_of_the_size",
+    1,
+    "The average v is made of the gradient's absolute value: it averages the gradient's square.",
+    new_v=lambda x: x.b2 * x.v + (1 - x.b2) * x.g.abs(),
+)
+_slip(
+    "v_of_the_sum_of_squares",
+    1,
+    "The average v takes the sum of all squares of the tensor: every number has its own.",
+    new_v=lambda x: x.b2 * x.v + (1 - x.b2) * x.g.square().sum(),
+)
+_slip(
+    "v_of_the_last_axis",
+    1,
+    "The average v takes the sum of squares along the last axis: every number has its own.",
+    new_v=lambda x: x.b2 * x.v + (1 - x.b2) * x.g.square().sum(-1, keepdim=True),
+)
+_slip(
+    "v_of_the_mean_of_the_last_axis",
+    1,
+    "The average v takes the mean square along the last axis: every number has its own.",
+    new_v=lambda x: x.b2 * x.v + (1 - x.b2) * x.g.square().mean(-1, keepdim=True),
+)
+_slip(
+    "m_without_the_gradient",
+    1,
+    "The average m does not take in the gradient: add (1 − beta1) · grad.",
+    new_m=lambda x: x.b1 * x.m,
+)
+_slip(
+    "v_without_the_gradient",
+    1,
+    "The average v does not take in the gradient: add (1 − beta2) · its square.",
+    new_v=lambda x: x.b2 * x.v,
+)
+_slip(
+    "old_m_used",
+    3,
+    "The update uses the m from before this step: average the gradient in first.",
+    m_hat=lambda x: x.m / (1 - x.b1**x.step),
+)
+_slip(
+    "old_v_used",
+    3,
+    "The update uses the v from before this step: average the squared gradient in first.",
+    v_hat=lambda x: x.v / (1 - x.b2**x.step),
+)
+_slip(
+    "corrected_m_returned",
+    2,
+    "The corrected m is returned: the next step needs m without the correction.",
+    returned=lambda x: (x.new_p, x.m_hat, x.new_v),
+)
+_slip(
+    "corrected_v_returned",
+    2,
+    "The corrected v is returned: the next step needs v without the correction.",
+    returned=lambda x: (x.new_p, x.new_m, x.v_hat),
+)
+_slip("v_before_m", 3, "The averages are exchanged: return (p, m, v).", returned=lambda x: (x.new_p, x.new_v, x.new_m))
+_slip("p_at_the_end", 3, "The new p comes last: return (p, m, v).", returned=lambda x: (x.new_m, x.new_v, x.new_p))
+_slip(
+    "gradient_returned_as_m",
+    3,
+    "The second result is the gradient: return the new m.",
+    returned=lambda x: (x.new_p, x.g.clone(), x.new_v),
+)
+_slip(
+    "old_p_returned",
+    3,
+    "The first result is p as it was: return the new p.",
+    returned=lambda x: (x.p.clone(), x.new_m, x.new_v),
+)
+_slip(
+    "change_returned",
+    3,
+    "The first result is the change, without p itself: return p with the change.",
+    returned=lambda x: (x.new_p - x.p, x.new_m, x.new_v),
+)
+_slip(
+    "corrected_first",
+    3,
+    "Both averages are corrected before they take in the gradient: average first, and correct under new names then.",
+    new_m=lambda x: x.b1 * x.m / (1 - x.b1**x.step) + (1 - x.b1) * x.g,
+    new_v=lambda x: x.b2 * x.v / (1 - x.b2**x.step) + (1 - x.b2) * x.g**2,
+    m_hat=lambda x: x.new_m,
+    v_hat=lambda x: x.new_v,
+)
+_slip(
+    "step_less_one",
+    2,
+    "The correction uses step − 1, which makes the first one a division by 0: `step` is 1 at the first update.",
+    m_hat=lambda x: x.new_m / (1 - x.b1 ** (x.step - 1)),
+    v_hat=lambda x: x.new_v / (1 - x.b2 ** (x.step - 1)),
+)
+_slip(
+    "correction_multiplied",
+    2,
+    "Both averages are multiplied by their corrections: divide by 1 − beta^step.",
+    m_hat=lambda x: x.new_m * (1 - x.b1**x.step),
+    v_hat=lambda x: x.new_v * (1 - x.b2**x.step),
+)
+_slip(
+    "correction_of_m_multiplied",
+    2,
+    "The average m is multiplied by its correction: divide by 1 − beta1^step.",
+    m_hat=lambda x: x.new_m * (1 - x.b1**x.step),
+)
+_slip(
+    "correction_of_v_multiplied",
+    2,
+    "The average v is multiplied by its correction: divide by 1 − beta2^step.",
+    v_hat=lambda x: x.new_v * (1 - x.b2**x.step),
+)
+_slip(
+    "corrections_step_in_the_base",
+    2,
+    "The correction is (1 − beta) to the power of the step: it is 1 − beta^step, so the power goes with beta alone.",
+    m_hat=lambda x: x.new_m / (1 - x.b1) ** x.step,
+    v_hat=lambda x: x.new_v / (1 - x.b2) ** x.step,
+)
+_slip(
+    "corrected_at_the_first_step_alone",
+    2,
+    "Only the first step is corrected: the correction belongs to every step, and comes near 1 by itself.",
+    m_hat=lambda x: x.new_m / (1 - x.b1) if x.step == 1 else x.new_m,
+    v_hat=lambda x: x.new_v / (1 - x.b2) if x.step == 1 else x.new_v,
+)
+_slip(
+    "root_before_the_correction",
+    2,
+    "The root of v is divided by 1 − beta2^step: correct v first, and take the root then.",
+    new_p=lambda x: x.p * (1 - x.lr * x.decay) - x.lr * x.m_hat / (x.new_v.sqrt() / (1 - x.b2**x.step) + x.eps),
+)
+_slip(
+    "later_step_for_v",
+    2,
+    "The correction of v uses step + 1: `step` is 1 at the first update already.",
+    v_hat=lambda x: x.new_v / (1 - x.b2 ** (x.step + 1)),
+)
+_slip(
+    "later_step_for_m",
+    2,
+    "The correction of m uses step + 1: `step` is 1 at the first update already.",
+    m_hat=lambda x: x.new_m / (1 - x.b1 ** (x.step + 1)),
+)
+_slip(
+    "eps_after_the_division",
+    2,
+    "The eps is added after the division: put parentheses around the root plus eps.",
+    new_p=lambda x: x.p - x.lr * x.decay * x.p - x.lr * (x.m_hat / x.v_hat.sqrt() + x.eps),
+)
+_slip(
+    "eps_after_everything",
+    2,
+    "The eps is added to p at the end: put parentheses around the root plus eps.",
+    new_p=lambda x: x.p - x.lr * x.decay * x.p - x.lr * x.m_hat / x.v_hat.sqrt() + x.eps,
+)
+_slip(
+    "eps_twice",
+    2,
+    "The eps is added twice, inside the root and outside: add it to the root alone.",
+    v_hat=lambda x: x.new_v / (1 - x.b2**x.step) + x.eps,
+)
+_slip(
+    "eps_as_the_smallest",
+    2,
+    "The root is replaced by eps where it is smaller: add eps to the root.",
+    new_p=lambda x: x.p - x.lr * x.decay * x.p - x.lr * x.m_hat / x.v_hat.sqrt().clamp(min=x.eps),
+)
+_slip(
+    "multiplied_by_the_root",
+    2,
+    "The corrected m is multiplied by the root plus eps: divide by it.",
+    new_p=lambda x: x.p - x.lr * x.decay * x.p - x.lr * x.m_hat * (x.v_hat.sqrt() + x.eps),
+)
+_slip(
+    "sign_of_m",
+    1,
+    "The update is the sign of m alone: it is corrected m, divided by the root of corrected v plus eps.",
+    new_p=lambda x: x.p - x.lr * x.decay * x.p - x.lr * x.m_hat.sign(),
+)
+_slip(
+    "rate_forgotten",
+    2,
+    "The update is not multiplied by lr, only the decay is: both are.",
+    new_p=lambda x: x.p - x.lr * x.decay * x.p - x.m_hat / (x.v_hat.sqrt() + x.eps),
+)
+_slip(
+    "rate_forgotten_twice",
+    2,
+    "Neither update nor decay is multiplied by lr: both are.",
+    new_p=lambda x: x.p - x.decay * x.p - x.m_hat / (x.v_hat.sqrt() + x.eps),
+)
+_slip(
+    "decay_divided_by_the_root",
+    2,
+    "The decay is added to corrected m and divided by the root with it: p shrinks by itself, by lr · decay · p.",
+    new_p=lambda x: x.p - x.lr * (x.m_hat + x.decay * x.p) / (x.v_hat.sqrt() + x.eps),
+)
+_slip(
+    "decay_without_p",
+    2,
+    "The decay is not multiplied by p: p shrinks by lr · decay · p.",
+    new_p=lambda x: x.p - x.lr * x.decay - x.lr * x.m_hat / (x.v_hat.sqrt() + x.eps),
+)
+_slip(
+    "decay_twice",
+    2,
+    "The decay is subtracted twice: once is enough.",
+    new_p=lambda x: x.p - 2 * x.lr * x.decay * x.p - x.lr * x.m_hat / (x.v_hat.sqrt() + x.eps),
+)
+_slip(
+    "betas_of_the_chapter",
+    2,
+    "The betas are 0.9 and 0.95, whatever is passed: use beta1 and beta2.",
+    new_m=lambda x: 0.9 * x.m + 0.1 * x.g,
+    new_v=lambda x: 0.95 * x.v + 0.05 * x.g**2,
+    m_hat=lambda x: x.new_m / (1 - 0.9**x.step),
+    v_hat=lambda x: x.new_v / (1 - 0.95**x.step),
+)
+_slip(
+    "decay_of_the_chapter",
+    2,
+    "The decay is 0.1, whatever is passed: use `decay`.",
+    new_p=lambda x: x.p - x.lr * 0.1 * x.p - x.lr * x.m_hat / (x.v_hat.sqrt() + x.eps),
+)
 
 
 @adamw_step.finished

@@ -26,6 +26,7 @@ def _(rng):
         ([(4,)], (6.0,), 1.5),
         ([(2, 3), (5,)], (0.3, 0.2), 1.0),  # short enough
         ([(3,), (2, 4)], (0.5, 1.2), 2.5),
+        ([(2,), (3, 2), (4,)], (1.0, 1.0, 1.0), 1.35),  # each alone is short enough, and all together are not
     ]:
         grads = [torch.randn(shape, generator=rng) for shape in shapes]
         size = 1 + 0.3 * torch.rand((), generator=rng)
@@ -179,6 +180,139 @@ def clipped_twice(grads, limit):
     norm = _norm(grads)
     factor = (limit / norm) ** 2 if norm > limit else 1.0
     return [grad * factor for grad in grads], norm
+
+
+@clip_gradients.mistake(hint=1)
+def decided_for_each_tensor(grads, limit):
+    """Each tensor is shortened only if its own norm is above the limit: the norm over all tensors decides for all."""
+    norm = _norm(grads)
+    return [grad * (limit / norm) if grad.norm() > limit else grad for grad in grads], norm
+
+
+@clip_gradients.mistake(hint=1)
+def each_made_as_long_as_the_limit(grads, limit):
+    """Each tensor is made as long as the limit by its own norm: all are multiplied by one factor, limit/norm."""
+    norm = _norm(grads)
+    return [grad * (limit / grad.norm()) if norm > limit else grad for grad in grads], norm
+
+
+@clip_gradients.mistake(hint=1)
+def zeros_divided_by_zero(grads, limit):
+    """Every gradient is multiplied by limit/norm, which makes short ones longer and NaN of zeros: leave a gradient as
+    it is if its norm is not above the limit."""
+    norm = _norm(grads)
+    return [grad * (limit / norm) for grad in grads], norm
+
+
+@clip_gradients.mistake(hint=1)
+def all_made_one_long(grads, limit):
+    """Every gradient is divided by its norm, which makes NaN of zeros: multiply by limit/norm, and only if the norm is
+    above the limit."""
+    norm = _norm(grads)
+    return [grad / norm for grad in grads], norm
+
+
+@clip_gradients.mistake(hint=1)
+def comparison_turned(grads, limit):
+    """The comparison is the wrong way around, so that short gradients are made longer, and zeros NaN: a gradient is
+    shortened if its norm is above the limit."""
+    norm = _norm(grads)
+    return [grad * (limit / norm) if norm < limit else grad for grad in grads], norm
+
+
+@clip_gradients.mistake(hint=1)
+def limit_taken_as_one(grads, limit):
+    """The gradients are clipped at the norm 1, whatever the limit is: compare with `limit`, and multiply by it."""
+    return _scaled(grads, 1.0, _norm(grads))
+
+
+@clip_gradients.mistake(hint=1)
+def short_ones_dropped(grads, limit):
+    """A gradient that is shorter than the limit is set to 0: leave it as it is."""
+    norm = _norm(grads)
+    return [grad * (limit / norm) if norm > limit else torch.zeros_like(grad) for grad in grads], norm
+
+
+@clip_gradients.mistake(hint=3)
+def only_the_first_clipped(grads, limit):
+    """Only the first tensor is multiplied: multiply all of them by the factor."""
+    clipped, norm = _scaled(grads, limit, _norm(grads))
+    return clipped[:1] + list(grads[1:]), norm
+
+
+@clip_gradients.mistake(hint=3)
+def only_the_last_clipped(grads, limit):
+    """Only the last tensor is multiplied: multiply all of them by the factor."""
+    clipped, norm = _scaled(grads, limit, _norm(grads))
+    return list(grads[:-1]) + clipped[-1:], norm
+
+
+@clip_gradients.mistake(hint=2)
+def summed_before_squaring(grads, limit):
+    """The numbers of a tensor are added up before they are squared: square each, and add up then."""
+    return _scaled(grads, limit, torch.stack([grad.sum().square() for grad in grads]).sum().sqrt())
+
+
+@clip_gradients.mistake(hint=2)
+def mean_squares_added_up(grads, limit):
+    """This adds up the mean squares of the tensors: add up their sums of squares, so that every number counts alike."""
+    return _scaled(grads, limit, torch.stack([grad.square().mean() for grad in grads]).sum().sqrt())
+
+
+@clip_gradients.mistake(hint=2)
+def root_of_each_sum(grads, limit):
+    """The square of the sum of all norms is not the sum of their squares: here the root of the added norms is taken.
+    Square each norm before you add."""
+    return _scaled(grads, limit, torch.stack([grad.norm() for grad in grads]).sum().sqrt())
+
+
+@clip_gradients.mistake(hint=2)
+def spectral_norm(grads, limit):
+    """Of a matrix this takes the largest singular value: the norm here is the root of the sum of its squares."""
+    norms = [torch.linalg.matrix_norm(grad, 2) if grad.ndim == 2 else grad.norm() for grad in grads]
+    return _scaled(grads, limit, torch.stack(norms).norm())
+
+
+@clip_gradients.mistake(hint=2)
+def squared_norm_returned(grads, limit):
+    """The second result is the square of the norm: return its root."""
+    norm = _norm(grads)
+    return _scaled(grads, limit, norm, returned=norm.square())
+
+
+@clip_gradients.mistake(hint=2)
+def divided_by_the_square(grads, limit):
+    """The factor is limit/norm², since the norm's root is missing there: multiply by limit/norm."""
+    norm = _norm(grads)
+    return [grad * (limit / norm**2) if norm > limit else grad for grad in grads], norm
+
+
+@clip_gradients.mistake(hint=2)
+def root_of_the_factor(grads, limit):
+    """The factor is the root of limit/norm: multiply by limit/norm itself."""
+    norm = _norm(grads)
+    return [grad * (limit / norm).sqrt() if norm > limit else grad for grad in grads], norm
+
+
+@clip_gradients.mistake(hint=1)
+def limit_shared_out(grads, limit):
+    """The limit is divided by the number of tensors: it is that of all together."""
+    norm = _norm(grads)
+    return [grad * (limit / norm / len(grads)) if norm > limit else grad for grad in grads], norm
+
+
+@clip_gradients.mistake(hint=1)
+def limit_shared_out_by_root(grads, limit):
+    """The limit is divided by the root of the number of tensors: it is that of all together."""
+    norm = _norm(grads)
+    return [grad * (limit / norm / len(grads) ** 0.5) if norm > limit else grad for grad in grads], norm
+
+
+@clip_gradients.mistake(hint=1)
+def excess_subtracted(grads, limit):
+    """The excess of the norm is subtracted from every number: multiply by limit/norm, which keeps the direction."""
+    norm = _norm(grads)
+    return [grad - (norm - limit) if norm > limit else grad for grad in grads], norm
 
 
 @clip_gradients.finished

@@ -48,6 +48,19 @@ def _(rng):
         yield far + torch.randn(batch, seq, vocab, generator=rng), targets
     for offset in (1000.0, -1000.0):  # far from 0, and near each other
         yield offset + 3 * torch.randn(2, 5, 9, generator=rng), torch.randint(9, (2, 5), generator=rng)
+    for batch, seq, vocab in [(2, 5, 7), (3, 4, 6)]:  # rows far from each other, and first places without a target
+        offsets = torch.tensor([-1000.0, 0.0, 1000.0])[torch.arange(batch * seq) % 3].view(batch, seq, 1)
+        targets = torch.randint(vocab, (batch, seq), generator=rng)
+        targets[:, 0] = -100
+        yield offsets + 3 * torch.randn(batch, seq, vocab, generator=rng), targets
+
+
+@cross_entropy.traits
+def _(logits, targets):
+    if (logits.amax(-1) - logits.amin(-1)).gt(80).any():
+        yield "two logits of a row are more than 80 apart"
+    if (targets == -100).any():
+        yield "a target is −100"
 
 
 def _each(logits, targets):
@@ -218,6 +231,144 @@ def not_averaged(logits, targets):
 def perplexity_of_it(logits, targets):
     """This is the perplexity, e to the loss: return the loss itself."""
     return _mean(logits, targets).exp()
+
+
+@cross_entropy.mistake(hint=1)
+def one_maximum_for_all(logits, targets):
+    """The largest logit of all rows is subtracted, so that every exponential of a row far below it is 0: each row has
+    its own largest logit, `x.amax(-1, keepdim=True)`."""
+    return _by_hand(logits, targets, lambda x: (x - x.max()).exp().sum(-1).log() + x.max())
+
+
+@cross_entropy.mistake(hint=1)
+def maximum_over_the_positions(logits, targets):
+    """The largest logit over the positions is subtracted: take it over the vocabulary, the last axis."""
+    largest = logits.amax(1, keepdim=True)
+    log_p = logits - largest - (logits - largest).exp().sum(-1, keepdim=True).log()
+    return -log_p.gather(-1, targets.clamp(min=0)[..., None])[..., 0][targets != -100].mean()
+
+
+@cross_entropy.mistake(hint=1)
+def normalizer_of_the_whole_batch(logits, targets):
+    """The logsumexp runs over all axes: each row of the vocabulary has its own."""
+    return _by_hand(logits, targets, lambda x: x.logsumexp((0, 1, 2)))
+
+
+@cross_entropy.mistake(hint=1)
+def cut_off_far_down(logits, targets):
+    """Probabilities are clamped to a tiny number before the logarithm, so that no loss is above its own: compute the
+    logarithm of the softmax in one step, with `log_softmax`."""
+    chosen = logits.softmax(-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+    return -chosen.clamp(min=1e-30)[targets != -100].log().mean()
+
+
+@cross_entropy.mistake(hint=1)
+def no_logarithm(logits, targets):
+    """This is minus the mean probability of the targets: take the logarithm of each, with `log_softmax`."""
+    chosen = logits.softmax(-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+    return -chosen[targets != -100].mean()
+
+
+@cross_entropy.mistake(hint=1)
+def sigmoid_for_softmax(logits, targets):
+    """Each logit goes through a sigmoid of its own: the probabilities of a row sum to 1, so it is a softmax."""
+    chosen = F.logsigmoid(logits).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+    return -chosen[targets != -100].mean()
+
+
+@cross_entropy.mistake(hint=1)
+def most_probable_token(logits, targets):
+    """This is the surprise at the most probable token of each place: take that at its target."""
+    return -logits.log_softmax(-1).amax(-1)[targets != -100].mean()
+
+
+@cross_entropy.mistake(hint=1)
+def entropy_of_the_prediction(logits, targets):
+    """This is the entropy of the predictions, which does not look at the targets: take −log p at each target."""
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)[targets != -100].mean()
+
+
+@cross_entropy.mistake(hint=2)
+def all_tokens_of_the_vocabulary(logits, targets):
+    """The mean runs over all tokens of the vocabulary: only the one at the target counts, so gather it."""
+    return -logits.log_softmax(-1).mean()
+
+
+@cross_entropy.mistake(hint=1)
+def place_minus_100(logits, targets):
+    """The target −100 is taken for a place in the vocabulary: replace it by any token before you gather, and leave the
+    result out afterwards."""
+    return -logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0][targets != -100].mean()
+
+
+@cross_entropy.mistake(hint=1)
+def counted_as_the_last_token(logits, targets):
+    """Places with the target −100 count as if it were the last token: leave them out, in the sum and in the number."""
+    ids = torch.where(targets == -100, logits.shape[-1] - 1, targets)
+    return -logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0].mean()
+
+
+@cross_entropy.mistake(hint=1)
+def counted_modulo_the_vocabulary(logits, targets):
+    """The target −100 is taken modulo the size of the vocabulary, and counts as the token there: leave these
+    places out."""
+    return -logits.log_softmax(-1).gather(-1, (targets % logits.shape[-1])[..., None])[..., 0].mean()
+
+
+@cross_entropy.mistake(hint=3)
+def token_0_left_out(logits, targets):
+    """Targets of token 0 are left out: it is a token like any other, only −100 does not count."""
+    surprise, _ = _each(logits, targets)
+    return surprise[targets > 0].mean()
+
+
+@cross_entropy.mistake(hint=3)
+def token_0_left_out_instead(logits, targets):
+    """Token 0 is left out, and −100 is not: it is the other way around."""
+    surprise, _ = _each(logits, targets)
+    return surprise[targets != 0].mean()
+
+
+@cross_entropy.mistake(hint=3)
+def only_the_first_text_decides(logits, targets):
+    """Which places count is read off the first text: each text has its own."""
+    surprise, counts = _each(logits, targets)
+    return surprise[:, counts[0]].mean()
+
+
+@cross_entropy.mistake(hint=2)
+def last_position_only(logits, targets):
+    """Only the last position counts: each position has a target."""
+    return _mean(logits[:, -1:], targets[:, -1:])
+
+
+@cross_entropy.mistake(hint=2)
+def shifted_the_other_way(logits, targets):
+    """The logits are shifted against their targets: the logits at t belong to the target at t."""
+    return _mean(logits[:, 1:], targets[:, :-1])
+
+
+@cross_entropy.mistake(hint=3)
+def chosen_not_averaged(logits, targets):
+    """These are the surprises at the targets that count: return their mean, one number."""
+    surprise, counts = _each(logits, targets)
+    return surprise[counts]
+
+
+@cross_entropy.mistake(hint=3)
+def mean_over_zeros(logits, targets):
+    """The mean runs over the whole vocabulary, where all but the target are 0, and over places that do not count: add
+    up, and divide by the number of targets that count."""
+    surprise, counts = _each(logits, targets)
+    return (surprise * counts).sum() / logits.numel()
+
+
+@cross_entropy.mistake(hint=3)
+def one_target_too_many(logits, targets):
+    """The sum is divided by one target too many: divide by the number of targets that count."""
+    surprise, counts = _each(logits, targets)
+    return surprise[counts].sum() / (counts.sum() + 1)
 
 
 @cross_entropy.finished

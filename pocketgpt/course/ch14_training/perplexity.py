@@ -31,6 +31,7 @@ def _(rng):
     yield [2.0, 4.0], [10, 10]
     yield [2.0, 4.0], [30, 10]
     yield [1.5], [7]
+    yield [4.0, 5.0, 6.0], [1024, 1024, 300]  # e to the sum over all tokens is too large for a float
 
 
 def _mean(losses, counts):
@@ -66,7 +67,7 @@ def losses_taken_for_sums(losses, counts):
 @perplexity.mistake(hint=2)
 def divided_by_the_batches(losses, counts):
     """The sum over tokens is divided by the number of batches: divide by the number of tokens."""
-    return math.exp(min(700.0, sum(loss * n for loss, n in zip(losses, counts, strict=True)) / len(losses)))
+    return math.exp(sum(loss * n for loss, n in zip(losses, counts, strict=True)) / len(losses))
 
 
 @perplexity.mistake(hint=2)
@@ -128,6 +129,93 @@ def last_batch_left_out(losses, counts):
 def counts_exchanged(losses, counts):
     """The losses are divided by their numbers of tokens: multiply them, and divide the sum by all tokens."""
     return math.exp(sum(loss / n for loss, n in zip(losses, counts, strict=True)))
+
+
+@perplexity.mistake(hint=1)
+def exp_before_the_root(losses, counts):
+    """The exponential of the sum over all tokens overflows: divide by the number of tokens first, and take e to the
+    power of that."""
+    total = sum(loss * n for loss, n in zip(losses, counts, strict=True))
+    return math.exp(total) ** (1 / sum(counts))
+
+
+@perplexity.mistake(hint=1)
+def product_before_the_root(losses, counts):
+    """The product over all tokens overflows: take the mean of the losses first, and e to the power of that."""
+    return math.prod(math.exp(loss) ** n for loss, n in zip(losses, counts, strict=True)) ** (1 / sum(counts))
+
+
+@perplexity.mistake(hint=2)
+def exp_of_the_sum_over_tokens(losses, counts):
+    """This is e to the sum over all tokens: divide the sum by their number first."""
+    return math.exp(sum(loss * n for loss, n in zip(losses, counts, strict=True)))
+
+
+@perplexity.mistake(hint=2)
+def exp_divided(losses, counts):
+    """The division comes after e to the power: divide the sum by the number of tokens first."""
+    return math.exp(sum(loss * n for loss, n in zip(losses, counts, strict=True))) / sum(counts)
+
+
+@perplexity.mistake(hint=2)
+def perplexities_over_batches(losses, counts):
+    """The perplexities are multiplied by their numbers of tokens, added up and divided by the number of batches: take
+    the mean of the losses over tokens, and e to the power of that."""
+    return sum(math.exp(loss) * n for loss, n in zip(losses, counts, strict=True)) / len(losses)
+
+
+@perplexity.mistake(hint=3)
+def first_count_for_all(losses, counts):
+    """Every loss is multiplied by the first count: each batch has its own."""
+    return math.exp(sum(losses) * counts[0] / sum(counts))
+
+
+@perplexity.mistake(hint=3)
+def all_batches_full(losses, counts):
+    """The sum is divided as if all batches were as large as the largest: divide by the sum of the counts."""
+    return math.exp(sum(loss * n for loss, n in zip(losses, counts, strict=True)) / (max(counts) * len(counts)))
+
+
+@perplexity.mistake(hint=3)
+def weighted_upside_down(losses, counts):
+    """A batch weighs less the more tokens it has: multiply each loss by its count."""
+    return math.exp(_mean(losses, [1 / n for n in counts]))
+
+
+@perplexity.mistake(hint=3)
+def counts_in_reverse(losses, counts):
+    """The counts go with the losses in reverse order: the first count belongs to the first loss."""
+    return math.exp(_mean(losses, counts[::-1]))
+
+
+@perplexity.mistake(hint=2)
+def power_of_ten(losses, counts):
+    """This is 10 to the loss: the losses are in nats, so it is e to the loss."""
+    return 10 ** _mean(losses, counts)
+
+
+@perplexity.mistake(hint=2)
+def logarithm(losses, counts):
+    """This is the logarithm of the mean loss: it is e to the loss, `math.exp`."""
+    return math.log(_mean(losses, counts))
+
+
+@perplexity.mistake
+def rounded(losses, counts):
+    """The result is rounded: return all of its digits."""
+    return round(math.exp(_mean(losses, counts)), 2)
+
+
+@perplexity.mistake
+def whole_number(losses, counts):
+    """The result is cut to a whole number: return a float, with what comes after the point."""
+    return int(math.exp(_mean(losses, counts)))
+
+
+@perplexity.mistake(hint=3)
+def middle_batch(losses, counts):
+    """This is the perplexity of the middle batch: take the mean over the tokens of all."""
+    return math.exp(sorted(losses)[len(losses) // 2])
 
 
 @perplexity.finished

@@ -120,7 +120,7 @@ def _diagnosed(exercise: Exercise, answer: Callable, cases: list[tuple], limit: 
     if mistake:
         sentence = mistake.sentence
     elif not (sentence := remembered(answer, [runs[0], runs[smallest], runs[-1]], limit)):
-        sentence = _related(exercise, runs, targets, wrong) or found[smallest].sentence
+        sentence = _related(exercise, runs, targets, wrong) or _first_wrong(exercise, found) or found[smallest].sentence
     return Diagnosis(sentence, mistake, runs[smallest].inputs, found[smallest])
 
 
@@ -188,7 +188,7 @@ def compared(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
     parts = zip(names, mine.value, other.value, strict=True)
     found = (difference(got, wanted, tolerance=exercise.tolerance, name=name) for name, got, wanted in parts)
     wrong = [each for each in found if each]
-    return min(wrong, key=lambda each: each.name != exercise.picture, default=None)
+    return min(wrong, key=lambda each: exercise.told_first(each.name), default=None)
 
 
 def _reason(error: BaseException) -> str:
@@ -207,6 +207,19 @@ def _related(exercise: Exercise, runs: list[Run], targets: list[Run], wrong: lis
         return relation(exercise, runs, targets, wrong, compared)
     except Exception:  # values too odd to be compared in this way
         return None
+
+
+def _first_wrong(exercise: Exercise, found: list[Difference | None]) -> str | None:
+    """Where values follow from each other, which of them is wrong first, and that those before it are right."""
+    wrong = {each.name for each in found if each}
+    if not wrong <= set(exercise.order):
+        return None
+    first = min(wrong, key=exercise.order.index)
+    right = [f"`{name}`" for name in exercise.order[: exercise.order.index(first)]]
+    if not right:
+        return f"Your `{first}` is wrong, and the rest follows from it: look at the line that makes it."
+    are, them = ("are", "them") if len(right) > 1 else ("is", "it")
+    return f"Your {' and '.join(right)} {are} right, and your `{first}` is wrong: look at what is done after {them}."
 
 
 def __getattr__(name: str) -> Callable[[object], None]:

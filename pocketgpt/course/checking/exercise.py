@@ -55,6 +55,8 @@ class Exercise:
     reference   a right answer, whose parameters are those the learner's function has
     hints       a name for each hint in the chapter
     returns     what the values that are returned are called in messages, such as ("output", "weights")
+    order       the returned values in the order in which they are made, where one follows from others: the first wrong
+                one is told, and that those before it are right
     picture     which of them is a matrix of queries by keys, to be drawn beside the target when it is wrong
     forbidden   names of functions that would do the whole exercise, wherever they are called from
     replaces    part of the trained model that the function can take the place of (lab/transplanting.py), if any
@@ -73,6 +75,7 @@ class Exercise:
     points: int
     hints: tuple[str, ...] = ("a nudge", "the shapes", "pseudocode")
     returns: tuple[str, ...] = ("result",)
+    order: tuple[str, ...] = ()
     picture: str | None = None
     forbidden: tuple[str, ...] = ()
     replaces: str | None = None
@@ -90,6 +93,7 @@ class Exercise:
     assemble: Callable | None = None
     draws: dict[str, Callable] = field(default_factory=dict)
     special: Callable[[torch.Generator], Iterator[tuple]] | None = None
+    own_traits: Callable[..., Iterator[str]] | None = None
     demands: list[Callable[[Callable, tuple], str | None]] = field(default_factory=list)
 
     @property
@@ -124,6 +128,16 @@ class Exercise:
             raise TypeError(f"The exercise {self.name!r} has no parameter {draw.__name__!r}.")
         self.draws[draw.__name__] = draw
         return draw
+
+    def traits(self, own: Callable) -> Callable:
+        """Decorator: a generator function that yields more properties of the arguments of a case, in words that
+        go on after "This is right, except where"."""
+        self.own_traits = own
+        return own
+
+    def told_first(self, name: str) -> int:
+        """Sort key of the names of returned values: which of several wrong ones a message tells."""
+        return self.order.index(name) if name in self.order else int(name != self.picture)
 
     def mistake(self, function: Callable | None = None, *, hint: int | None = None) -> Callable:
         """Decorator: a wrong implementation; its docstring is the sentence the learner reads."""

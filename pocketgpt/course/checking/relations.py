@@ -61,7 +61,7 @@ def _of_values(
         return None
     if len(names) == 2 and _all_equal(exercise, [(got[::-1], wanted) for got, wanted in zip(values, expected)]):  # noqa: B905
         return f"The two results are swapped: return ({names[0]}, {names[1]})."
-    for name in sorted(names, key=lambda name: name != exercise.picture):
+    for name in sorted(names, key=exercise.told_first):
         part = names.index(name)
         pairs = [(got[part], wanted[part]) for got, wanted in zip(values, expected, strict=True)]
         if not _all_equal(exercise, pairs):

@@ -69,6 +69,8 @@ def _seen(exercise: Exercise, runs: list[Run]) -> dict[str, list[int]]:
 def traits(exercise: Exercise, inputs: tuple) -> Iterator[str]:
     """Properties of the arguments of a case, in words."""
     sizes, parameters = sizes_of(exercise, inputs), exercise.parameters
+    if exercise.own_traits:
+        yield from exercise.own_traits(*inputs)
     for name, value in zip(parameters, inputs, strict=False):
         if isinstance(value, Tensor):
             yield f"`{name}` has {value.ndim} ax{'i' if value.ndim == 1 else 'e'}s"

@@ -53,7 +53,7 @@ def _card(measured: Mapping[str, Any], sample: str) -> str:
     quoted = "\n".join("    " + line for line in sample.splitlines())
     return f"""# My GPT
 
-Trained on Shakespeare with a loop of my own, for {measured["step"]:,} steps.
+Trained on Shakespeare with the loop of chapter 14, for {measured["step"]:,} steps.
 
 | | |
 |---|---|

@@ -69,10 +69,13 @@ def test_a_leak_has_a_low_loss_until_it_writes():
 
 
 def test_the_table_counts_what_it_does_not_show(capsys):
-    experiments.training_mistakes("clip_gradients")
+    experiments.training_mistakes("clip_gradients", "make_batch")
     lines = capsys.readouterr().out.splitlines()
     hidden, total = map(int, re.search(r"(\d+) of (\d+) mistakes", lines[1]).groups())
-    assert total == len(find_exercise("clip_gradients").mistakes) and len(lines) - 2 == total - hidden
+    errors, near = (int(re.search(r"(\d+) more", line)[1]) for line in lines[2:4])
+    rows = [line for line in lines[4:] if line[:8].strip()]
+    assert total == sum(len(find_exercise(name).mistakes) for name in ("clip_gradients", "make_batch"))
+    assert total == hidden + errors + near + len(rows) and len(rows) > 5
 
 
 def test_a_trained_model_is_a_checkpoint_with_a_card(tmp_path):
@@ -95,3 +98,9 @@ def test_the_progress_line_tells_rate_and_time_left(capsys):
     line = ProgressLine(total=100, tokens_per_step=64)
     line.done = 25
     assert line.text(2.345, seconds=5.0) == "step 25 of 100 · loss 2.35 · 320 tokens/s · 5 s done, 15 s left"
+
+
+def test_the_rate_is_that_of_the_steps_since_a_stop():
+    line = ProgressLine(total=100, tokens_per_step=64, done=50)
+    line.done = 75
+    assert line.text(2.345, seconds=5.0) == "step 75 of 100 · loss 2.35 · 320 tokens/s · 5 s done, 5 s left"
