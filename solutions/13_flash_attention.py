@@ -91,7 +91,7 @@ for score, value in zip(scores.tolist(), values.tolist(), strict=True):
 print(f"o / l = {o / total:.3f}, plain softmax: {(scores.softmax(0) @ values).item():.3f}")
 
 # %% [markdown]
-# This is no approximation: up to rounding the factors cancel. Without rescaling l you get 13.68, without rescaling o 27.30.
+# This *online softmax* is no approximation: up to rounding the factors cancel. Without rescaling l you get 13.68, without rescaling o 27.30.
 #
 # ## 2 · The equation
 #
@@ -539,7 +539,7 @@ for name, each in zip(("step by step", "yours"), counted, strict=True):
 # %% [markdown]
 # ### Which one ran?
 #
-# `F.scaled_dot_product_attention` is a door with several rooms behind it: FlashAttention, a memory-efficient form and cuDNN's on GPUs, a
+# `F.scaled_dot_product_attention` (SDPA) is a door with several rooms behind it: FlashAttention, a memory-efficient form and cuDNN's on GPUs, a
 # flash form for CPUs, and "math", which is step by step. Which one runs depends on the inputs, and you can ask. **Predict** which of these
 # seven calls do not get the flash form here.
 

@@ -675,7 +675,7 @@ print(f"pocketgpt train --preset llama --model.n-layers {n_layers} --seq-len 102
 # ## 8 · What to remember
 #
 # - A batch may be cut in time and across processes, if each part counts by its number of targets.
-# - The ranks take turns in one shuffled order; all of them must agree on it, and it must be another one in each epoch.
+# - The ranks take turns in one shuffled order; all must agree on it, and each epoch (pass through the texts) has another.
 # - float16 needs a scale, which halves after an overflow and doubles after many good steps. Unscale before clipping. bfloat16 needs
 #   none, and float32 weights to add small steps to.
 # - AdamW costs 16 bytes a parameter, with or without half precision. Activations depend on the batch: checkpointing trades them for one
