@@ -1,0 +1,212 @@
+"""What is on the cheat sheet, as plain data: from terms, symbols, sheet.toml, presets and measured symptoms."""
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from math import log
+from typing import Any
+
+from pocketgpt.assets import asset
+from pocketgpt.course.reference.costs import ADAMW_BYTES, MODELS, costs
+from pocketgpt.course.reference.terms import FOLDER, symbols, term
+from pocketgpt.course.syllabus import chapter_of
+from pocketgpt.models.config import ModelConfig
+
+POCKET = MODELS["pocket model"].resolved()
+GUESSING = log(POCKET.vocab_size)
+"""Loss of a model that knows nothing, in nats per token."""
+
+
+@dataclass(frozen=True)
+class Equation:
+    """A formula with its name; each line is LaTeX that matplotlib draws."""
+
+    name: str
+    lines: tuple[str, ...]
+    chapter: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step through the model: what it does, and the shape of what it returns."""
+
+    name: str
+    shape: tuple[str, ...]
+    part: str
+    chapter: int
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """A row of the symptom table."""
+
+    loss: float
+    leaks: int
+    shown: str
+    chapter: int | None  # None: nothing is wrong
+
+
+@cache
+def sheet() -> dict[str, Any]:
+    """Everything in sheet.toml."""
+    return tomllib.loads((FOLDER / "sheet.toml").read_text(encoding="utf-8"))
+
+
+def equations(group: str) -> list[Equation]:
+    """Equations of a group of sheet.toml, as the glossary has them; a \\quad after a comma begins a new line."""
+    found = [term(name) for name in sheet()[group]]
+    return [Equation(each.name, tuple(each.equation.split(", \\quad ")), each.chapter) for each in found]
+
+
+def letters() -> list[tuple[str, str, int]]:
+    """The most frequent letters: LaTeX, meaning in a few words, value in the pocket model where it has one (else 0)."""
+    values = sizes()
+    sized = {symbol.latex: symbol for symbol in reversed(symbols()) if symbol.group == "sizes"}
+    return [(latex, re.split("[:;,]", sized[latex].meaning)[0], values.get(latex, 0)) for latex in sheet()["letters"]]
+
+
+def sizes() -> dict[str, int]:
+    """Sizes of the pocket model by symbol."""
+    mixer, feedforward = POCKET.mixer, POCKET.feedforward
+    return {
+        "V": POCKET.vocab_size,
+        "L": POCKET.n_layers,
+        "H": mixer.n_heads,
+        "H_\\text{kv}": mixer.n_kv_heads,
+        "G": mixer.n_heads // mixer.n_kv_heads,
+        "d_\\text{model}": POCKET.d_model,
+        "d_\\text{head}": mixer.d_head,
+        "d_ff": feedforward.d_ff,
+    }
+
+
+def steps() -> list[Step]:
+    """The way of a text through the model, with one block in full."""
+    stream = ("B", "T", "d_\\text{model}")
+    heads = ("B", "H", "T", "d_\\text{head}")
+    shared = ("B", "H_\\text{kv}", "S", "d_\\text{head}")
+    hidden = ("B", "T", "d_ff")
+    return [
+        Step("tokens", ("B", "T"), "", 1),
+        Step("embedding: rows of E", stream, "", 1),
+        Step("norm", stream, "attention", 5),
+        Step("q_proj, split into heads, RoPE", heads, "attention", 8),
+        Step("k_proj, split, RoPE, append to cache", shared, "attention", 12),
+        Step("v_proj, split, append to cache", shared, "attention", 12),
+        Step("scores: q kᵀ / √d_head, per group", ("B", "H", "T", "S"), "attention", 3),
+        Step("causal mask, softmax over keys", ("B", "H", "T", "S"), "attention", 2),
+        Step("weights times values", heads, "attention", 2),
+        Step("merge heads, o_proj", stream, "attention", 4),
+        Step("+ add to the stream", stream, "attention", 5),
+        Step("norm", stream, "feed-forward", 5),
+        Step("gate_proj and up_proj", hidden, "feed-forward", 6),
+        Step("SiLU(gate) ⊙ up", hidden, "feed-forward", 6),
+        Step("down_proj", stream, "feed-forward", 6),
+        Step("+ add to the stream", stream, "feed-forward", 5),
+        Step("final norm", stream, "", 10),
+        Step("head: times Eᵀ (tied)", ("B", "T", "V"), "", 10),
+        Step("logits: next token, or loss", ("B", "T", "V"), "", 11),
+    ]
+
+
+def cost_table() -> list[tuple[str, ...]]:
+    """Rows of what it costs: name, formula (empty for sizes), and the number of each model."""
+    columns = [_cost_column(config.resolved()) for config in MODELS.values()]
+    return [(*row, *numbers) for row, *numbers in zip(COST_ROWS, *columns, strict=True)]
+
+
+COST_ROWS = (
+    ("blocks, L", ""),
+    ("heads, H / H_kv", ""),
+    ("d_head", ""),
+    ("d_model", ""),
+    ("d_ff", ""),
+    ("vocabulary, V", ""),
+    ("context, T", ""),
+    ("embedding", "V d_model"),
+    ("head", "V d_model; 0 if tied"),
+    ("attention, per block", "d_model d_head (2 H + 2 H_kv)"),
+    ("feed-forward, per block", "3 d_model d_ff; without a gate 2 d_model d_ff"),
+    ("norms", "(2 L + 1) d_model"),
+    ("parameters, N", "embedding + head + L blocks + norms"),
+    ("FLOPs per token, forward", "2 · weights multiplied + 4 L H d_head T"),
+    ("attention's own share", "4 L H d_head T of it"),
+    ("FLOPs per token, training", "3 · forward"),
+    ("KV cache per token, bf16", "2 L H_kv d_head · 2 bytes"),
+    ("KV cache, full context", "T times that"),
+    ("weights, bf16", "2 N bytes"),
+    ("training state, float32", "16 N bytes: weights, gradients, AdamW's m and v"),
+)
+
+
+def _cost_column(config: ModelConfig) -> list[str]:
+    count, mixer = costs(config), config.mixer
+    return [
+        str(config.n_layers),
+        f"{mixer.n_heads} / {mixer.n_kv_heads}",
+        *(f"{size:,}" for size in (mixer.d_head, config.d_model, config.feedforward.d_ff)),
+        *(f"{size:,}" for size in (config.vocab_size, config.max_seq_len)),
+        *map(with_unit, (count.embedding, count.head, count.attention, count.feed_forward, count.norms)),
+        f"{count.parameters:,}",
+        with_unit(count.flops),
+        f"{count.attention_flops / count.flops:.0%}",
+        with_unit(3 * count.flops),
+        with_bytes(count.cache_bytes),
+        with_bytes(count.cache_bytes * config.max_seq_len),
+        with_bytes(2 * count.parameters),
+        with_bytes(ADAMW_BYTES * count.parameters),
+    ]
+
+
+def with_unit(number: int) -> str:
+    """Format a count with three digits: 786432 → "786 K"."""
+    return _scaled(number, 1000, ("", " K", " M", " B", " T"))
+
+
+def with_bytes(number: int) -> str:
+    """Format bytes with three digits: 131072 → "128 KiB"."""
+    return _scaled(number, 1024, (" B", " KiB", " MiB", " GiB"))
+
+
+def _scaled(number: float, base: int, units: tuple[str, ...]) -> str:
+    power = 0
+    while number >= base and power < len(units) - 1:
+        number, power = number / base, power + 1
+    digits = max(0, 3 - len(str(int(number)))) if number != int(number) else 0
+    return f"{number:.{digits}f}{units[power]}"
+
+
+def symptoms() -> list[Symptom]:
+    """Measured symptoms, sorted by loss."""
+    measured = json.loads(asset("symptoms.json").read_text(encoding="utf-8"))
+    rows = [
+        Symptom(*measured[find["exercise"]][find["mistake"]], find["shown"], _chapter(find))
+        for find in sheet()["symptom"]
+    ]
+    return sorted(rows, key=lambda row: row.loss)
+
+
+def _chapter(symptom: dict[str, str]) -> int | None:
+    return None if symptom["mistake"] == "right" else chapter_of(symptom["exercise"]).number
+
+
+def traps() -> dict[str, list[tuple[str, int]]]:
+    """Traps by group: text and chapter."""
+    groups: dict[str, list[tuple[str, int]]] = {}
+    for trap in sheet()["trap"]:
+        groups.setdefault(trap["group"], []).append((trap["text"], trap["chapter"]))
+    return groups
+
+
+def content() -> dict[str, Any]:
+    """All of it, for the stamp that says what a drawn sheet was made from."""
+    groups = {group: equations(group) for group in ("model", "training", "pieces", "sampling")}
+    return {
+        "steps": steps(),
+        "letters": letters(),
+        "costs": cost_table(),
+        "symptoms": symptoms(),
+        "traps": traps(),
+    } | groups
