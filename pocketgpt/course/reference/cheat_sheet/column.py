@@ -11,6 +11,8 @@ from pocketgpt.course.figures.style import COLORS, INK
 from pocketgpt.errors import PocketError
 
 GRAY = "#5A5A5A"
+WITH_INDEX = 9.4
+"""Size of formulas in rows, whose indices are drawn at 0.7 of it."""
 
 
 @dataclass
@@ -93,7 +95,8 @@ class Column:
             self.axes.fill_between([self.x - 2, self.x + self.width], self.y, self.y + height, color="#F1F1EE", lw=0)
         for cell, place, side in zip(cells, places, aligned or "l" * len(cells), strict=True):
             where = {"l": "left", "r": "right"}[side]
-            self._write(self.x + place, self.y + height / 2 + size * 0.36, cell, size, ha=where, **style)
+            at = max(size, WITH_INDEX) if "$" in cell else size
+            self._write(self.x + place, self.y + height / 2 + size * 0.36, cell, at, ha=where, **style)
         self.skip(height)
 
     def chapter_number(self, y: float, chapter: int) -> None:

@@ -21,7 +21,12 @@ from pocketgpt.course.reference.cheat_sheet.content import (
 
 WIDTH, HEIGHT = 842.0, 595.0  # A4 in points
 TOP, BOTTOM = 40.0, 583.0
-RC = STYLE | {"figure.constrained_layout.use": False, "pdf.fonttype": 42, "mathtext.fontset": "dejavusans"}
+RC = STYLE | {
+    "figure.constrained_layout.use": False,
+    "pdf.fonttype": 42,
+    "mathtext.fontset": "dejavusans",
+    "text.hinting": "none",  # texts are measured at 72 dots per inch and drawn at other resolutions
+}
 EDGES = {"attention": COLORS["key"], "feed-forward": COLORS["value"]}
 
 
@@ -32,7 +37,7 @@ def draw() -> list[Figure]:
 
 
 def _first() -> Figure:
-    columns = _page("PocketGPT · cheat sheet 1 · the model", ((24, 286), (324, 264), (604, 214)), 1.08)
+    columns = _page("PocketGPT · cheat sheet 1 · the model", ((24, 296), (334, 262), (604, 214)), 1.08)
     left, middle, right = columns
     left.heading(f"One pass, with one of {sizes()['L']} blocks in full")
     _way(left)
@@ -48,7 +53,7 @@ def _first() -> Figure:
 
 
 def _second() -> Figure:
-    columns = _page("PocketGPT · cheat sheet 2 · training, running, debugging", ((24, 250), (288, 264), (566, 252)))
+    columns = _page("PocketGPT · cheat sheet 2 · training, running, debugging", ((24, 256), (292, 260), (566, 252)))
     left, middle, right = columns
     _equations(left, "Training", "training")
     left.skip(5)
@@ -85,7 +90,7 @@ def _page(title: str, places: tuple[tuple[float, float], ...], scale: float = 1.
 
 def _way(column: Column) -> None:
     """The steps of a pass beside the residual stream, with a bar for each half of the block."""
-    places = [18, 180, column.width - 15]
+    places = [18, 178, column.width - 15]
     column.row(["step", "result", "pocket model"], places, size=column.small, color=GRAY, aligned="llr")
     first, begun, part, additions, last = column.y, column.y, "", [], 0.0
     for step in steps():
