@@ -64,3 +64,70 @@ def costs(config: ModelConfig) -> Costs:
         attention_flops=4 * config.n_layers * mixer.n_heads * mixer.d_head * config.max_seq_len,
         cache_bytes=model.cache_bytes(1, 1, torch.bfloat16),
     )
+
+
+def cost_table() -> list[tuple[str, ...]]:
+    """Rows of what it costs: name, formula (empty for sizes), and the number of each model."""
+    columns = [_cost_column(config.resolved()) for config in MODELS.values()]
+    return [(*row, *numbers) for row, *numbers in zip(COST_ROWS, *columns, strict=True)]
+
+
+COST_ROWS = (
+    ("blocks, L", ""),
+    ("heads, H / H_kv", ""),
+    ("d_head", ""),
+    ("d_model", ""),
+    ("d_ff", ""),
+    ("vocabulary, V", ""),
+    ("context, T", ""),
+    ("embedding", "V d_model"),
+    ("head", "V d_model; 0 if tied"),
+    ("attention, per block", "d_model d_head (2 H + 2 H_kv)"),
+    ("feed-forward, per block", "3 d_model d_ff; without a gate 2 d_model d_ff"),
+    ("norms", "(2 L + 1) d_model"),
+    ("parameters, N", "embedding + head + L blocks + norms"),
+    ("FLOPs per token, forward", "2 · weights multiplied + 4 L H d_head T"),
+    ("attention's own share", "4 L H d_head T of it"),
+    ("FLOPs per token, training", "3 · forward"),
+    ("KV cache per token, bf16", "2 L H_kv d_head · 2 bytes"),
+    ("KV cache, full context", "T times that"),
+    ("weights, bf16", "2 N bytes"),
+    ("training state, float32", "16 N bytes: weights, gradients, AdamW's m and v"),
+)
+
+
+def _cost_column(config: ModelConfig) -> list[str]:
+    count, mixer = costs(config), config.mixer
+    return [
+        str(config.n_layers),
+        f"{mixer.n_heads} / {mixer.n_kv_heads}",
+        *(f"{size:,}" for size in (mixer.d_head, config.d_model, config.feedforward.d_ff)),
+        *(f"{size:,}" for size in (config.vocab_size, config.max_seq_len)),
+        *map(with_unit, (count.embedding, count.head, count.attention, count.feed_forward, count.norms)),
+        f"{count.parameters:,}",
+        with_unit(count.flops),
+        f"{count.attention_flops / count.flops:.0%}",
+        with_unit(3 * count.flops),
+        with_bytes(count.cache_bytes),
+        with_bytes(count.cache_bytes * config.max_seq_len),
+        with_bytes(2 * count.parameters),
+        with_bytes(ADAMW_BYTES * count.parameters),
+    ]
+
+
+def with_unit(number: int) -> str:
+    """Format a count with three digits: 786432 → "786 K"."""
+    return _scaled(number, 1000, ("", " K", " M", " B", " T"))
+
+
+def with_bytes(number: int) -> str:
+    """Format bytes with three digits: 131072 → "128 KiB"."""
+    return _scaled(number, 1024, (" B", " KiB", " MiB", " GiB"))
+
+
+def _scaled(number: float, base: int, units: tuple[str, ...]) -> str:
+    power = 0
+    while number >= base and power < len(units) - 1:
+        number, power = number / base, power + 1
+    digits = max(0, 3 - len(str(int(number)))) if number != int(number) else 0
+    return f"{number:.{digits}f}{units[power]}"

@@ -87,16 +87,6 @@ def test_shapes_have_one_number_for_each_size_that_the_pocket_model_fixes():
     assert {latex for latex, _, _ in content.letters()} <= known
 
 
-@pytest.mark.parametrize(("number", "written"), [(0, "0"), (786_432, "786 K"), (8_030_261_248, "8.03 B")])
-def test_counts_have_three_digits(number, written):
-    assert content.with_unit(number) == written
-
-
-@pytest.mark.parametrize(("number", "written"), [(1024, "1 KiB"), (131_072, "128 KiB"), (4_722_048, "4.50 MiB")])
-def test_bytes_have_three_digits(number, written):
-    assert content.with_bytes(number) == written
-
-
 def test_the_stored_files_are_those_of_the_present_sources():
     assert not files.outdated(ROOT / "chapters")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pocketgpt.course.reference.costs import MODELS, costs
+from pocketgpt.course.reference.costs import COST_ROWS, MODELS, cost_table, costs, with_bytes, with_unit
 
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -35,3 +35,18 @@ def test_llama_has_its_published_size_and_cache():
 
 def test_the_pocket_model_has_the_size_that_chapter_10_counts():
     assert costs(MODELS["pocket model"]).parameters == 2_361_024
+
+
+@pytest.mark.parametrize(("number", "written"), [(0, "0"), (786_432, "786 K"), (8_030_261_248, "8.03 B")])
+def test_counts_have_three_digits(number, written):
+    assert with_unit(number) == written
+
+
+@pytest.mark.parametrize(("number", "written"), [(1024, "1 KiB"), (131_072, "128 KiB"), (4_722_048, "4.50 MiB")])
+def test_bytes_have_three_digits(number, written):
+    assert with_bytes(number) == written
+
+
+def test_each_row_of_the_table_has_a_number_for_each_model():
+    assert [row[:2] for row in cost_table()] == list(COST_ROWS)
+    assert {len(row) for row in cost_table()} == {2 + len(MODELS)}

@@ -8,9 +8,7 @@ from pocketgpt.course.figures.style import COLORS, INK, STYLE
 from pocketgpt.course.reference.cheat_sheet.column import GRAY, Column
 from pocketgpt.course.reference.cheat_sheet.content import (
     GUESSING,
-    MODELS,
     Step,
-    cost_table,
     equations,
     letters,
     sizes,
@@ -18,6 +16,7 @@ from pocketgpt.course.reference.cheat_sheet.content import (
     symptoms,
     traps,
 )
+from pocketgpt.course.reference.costs import MODELS, cost_table
 
 WIDTH, HEIGHT = 842.0, 595.0  # A4 in points
 TOP, BOTTOM = 40.0, 583.0
