@@ -519,7 +519,7 @@ time_and_memory(lengths, times, peaks)
 
 # %% [markdown]
 # The exponents in the legends are fitted to the last three lengths. When our machine was quiet (November 2026), 4,096 tokens took 0.9 s step by step,
-# 0.25 in tiles and 0.12 in SDPA, with 558, 6 and 5 MB. The loop wins although it is Python: it skips nearly half of the tiles, and a tile of 128 × 128
+# 0.25 in tiles and 0.12 fused, with 558, 6 and 5 MB. The loop wins although it is Python: it skips nearly half of the tiles, and a tile of 128 × 128
 # numbers fits into the processor's cache, while squares of 67 MB a head do not. At 256 tokens it lost, with 2 ms to 1. On a GPU we expect a Python loop to
 # lose: every small operation is a launch of its own. FlashAttention is one kernel.
 #
