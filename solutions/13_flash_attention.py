@@ -486,7 +486,7 @@ for tile in (16, 64, 128, 256):
 # ### Time and memory
 #
 # Four heads of 64, 256 to 4,096 tokens, one thread: your Python loop with some ten small operations for each tile, a few vectorized lines, and
-# PyTorch's fused operator. **Predict** the order at 4,096 tokens, fastest first, and how often the memory of
+# PyTorch's fused operator (SDPA). **Predict** the order at 4,096 tokens, fastest first, and how often the memory of
 # each grows when the tokens double.
 #
 # The memory is measured: PyTorch's profiler notes every block that the allocator hands out and gets back, and `peak_bytes` takes the
@@ -519,7 +519,7 @@ time_and_memory(lengths, times, peaks)
 
 # %% [markdown]
 # The exponents in the legends are fitted to the last three lengths. When our machine was quiet (November 2026), 4,096 tokens took 0.9 s step by step,
-# 0.25 in tiles and 0.12 fused, with 558, 6 and 5 MB. The loop wins although it is Python: it skips nearly half of the tiles, and a tile of 128 × 128
+# 0.25 in tiles and 0.12 in SDPA, with 558, 6 and 5 MB. The loop wins although it is Python: it skips nearly half of the tiles, and a tile of 128 × 128
 # numbers fits into the processor's cache, while squares of 67 MB a head do not. At 256 tokens it lost, with 2 ms to 1. On a GPU we expect a Python loop to
 # lose: every small operation is a launch of its own. FlashAttention is one kernel.
 #
@@ -539,7 +539,7 @@ for name, each in zip(("step by step", "yours"), counted, strict=True):
 # %% [markdown]
 # ### Which one ran?
 #
-# `F.scaled_dot_product_attention` (SDPA) is a door with several rooms behind it: FlashAttention, a memory-efficient form and cuDNN's on GPUs, a
+# `F.scaled_dot_product_attention` is a door with several rooms behind it: FlashAttention, a memory-efficient form and cuDNN's on GPUs, a
 # flash form for CPUs, and "math", which is step by step. Which one runs depends on the inputs, and you can ask. **Predict** which of these
 # seven calls do not get the flash form here.
 
