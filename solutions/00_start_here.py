@@ -49,7 +49,7 @@ write("ROMEO", temperature=0.8, length=80)
 
 # %% [markdown]
 # Shakespeare did not write that. A small model that ships with this course wrote it, just now, on your machine. It
-# has read 35 of his 38 plays, over and over, and nothing else. It consists of 2.4 million numbers; the largest models
+# has read 35 of his 38 plays, over and over, and nothing else. It consists of 2.4 million numbers, its *parameters*; the largest models
 # have about a hundred thousand times as many. It is small and often wrong, and it has **every part** that is on the
 # map below.
 #
@@ -106,8 +106,8 @@ model_map(preset("pocket-shakespeare"))
 #    answer is wrong, it tells you which mistake it resembles. `check.example("softmax")` then returns the inputs that
 #    failed.
 # 5. **Hint**: three of them are folded up under each exercise. Open them one at a time, and as late as you can bear.
-# 6. **See your code in the real model**: your function takes the place of the model's own, and the model reads and
-#    writes with it. If you are right, it cannot tell the difference.
+# 6. **See your code in the real model**: your function takes the place of the model's own (a *transplant*), and the
+#    model reads and writes with it. If you are right, it cannot tell the difference.
 #
 # You can be stuck on an exercise and still continue: all later cells fall back on a finished version.
 #

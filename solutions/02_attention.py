@@ -124,8 +124,8 @@ nothing_allowed = torch.full((1, 3), -math.inf)
 print(nothing_allowed.softmax(dim=-1))
 
 # %% [markdown]
-# One NaN is enough to turn a whole model's output into NaN, layer by layer. Rows without any allowed key do occur, with
-# padding for instance. We say: such a query gets **zeros**.
+# One NaN is enough to turn a whole model's output into NaN, layer by layer. Rows without any allowed key do occur, for
+# instance with *padding*, which fills up the shorter texts of a batch. We say: such a query gets **zeros**.
 
 # %% [markdown]
 # ## 3 · Your turn

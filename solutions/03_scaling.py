@@ -136,7 +136,7 @@ print("scale, then multiply:", round(((q * scale) @ q.T).item(), -3))
 # %% [markdown]
 # One infinity in a row makes the softmax compute ∞ − ∞ = NaN. This is not an invented case: in 2024 a published 7B model,
 # run in float16 with plain attention, filled its answers with exclamation marks, because its products overflowed before
-# they were scaled. (PyTorch's operator is safe: its plain form scales q and k before they meet, its fused kernels add up in
+# they were scaled. (PyTorch's operator is safe: its plain form scales q and k before they meet, its fused operators add up in
 # float32.)
 #
 # Half precision saturates sooner, too. bfloat16 keeps two to three digits, and a weight of 0.9997 is rounded to 1:
@@ -511,7 +511,7 @@ def train(model: GPT, steps: int = 100) -> list[float]:
 
 # %% [markdown]
 # Every model runs **your** attention, once with its own scale and once with `scale=1.0`, which `partial` fixes: it makes a
-# function from another one by setting an argument. Three seeds each, 100 steps, twelve models: less than a minute.
+# function from another one by setting an argument. Three seeds (random starts) each, 100 steps, twelve models: less than a minute.
 #
 # **Predict** the loss of a typical seed at the end, for four cases: large start without and with the scale, small start
 # without and with. (0 is perfect, 2.77 is guessing.)

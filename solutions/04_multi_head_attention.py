@@ -411,7 +411,7 @@ for n_heads in (1, 6, 48):
 
 # %% [markdown]
 # Parameters and products do not depend on the number of heads at all. The weights do: each head has a square of its own.
-# The check counted on PyTorch's layer, with its own counter of FLOPs, where a multiply-add is two.
+# The check counted on PyTorch's layer, with its own counter of FLOPs (floating-point operations), where a multiply-add is two.
 
 # %% [markdown]
 # ## 4 · The same number, three ways
@@ -536,7 +536,7 @@ symptoms("split_heads", "merge_heads", without=left_out)
 
 # %% [markdown]
 # The mistakes that stop with an error are the harmless ones. Those with the right shape cost 1.0 to 2.2 nats, and the loss tells
-# them apart badly. The second column, *leaks*, sorts them better. It counts, as before, the
+# them apart badly. The second column, *leaks*, sorts them better. This *causality probe* counts, as before, the
 # earlier positions that change with the last token of 256: where tokens are mixed, the future leaks; where numbers are shuffled inside
 # a token, it does not. (The 6.31 mixes the texts of a batch, and the count reads a single text.)
 #

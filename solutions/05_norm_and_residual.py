@@ -484,7 +484,7 @@ gradients_by_depth(gradients)
 
 # %% [markdown]
 # Look at the right column. With GPT-2's start, post-norm's gradient is small, about a fifteenth of pre-norm's, but it is the
-# same in every block and at every depth. A constant factor is not vanishing, and Adam divides it away. With Xavier's start
+# same in every block and at every depth. A constant factor is not vanishing, and AdamW (chapter 14) divides it away. With Xavier's start
 # it is between 0.5 and about 4 in every block, at every depth. (Two other seeds gave the same picture.) So in **new** models
 # post-norm's gradient does not vanish.
 #
@@ -545,7 +545,7 @@ sliders(show_curves, depth=[12, 4, 8, 24])
 #
 # So it is the order *and* the start. But 100 steps of a small model at one rate cannot tell stuck from late: with 24 blocks, pre-norm from GPT-2's start is on the same plateau until step 60, and then leaves it.
 # The end of training is another question: the course's two siblings of three blocks, trained for 2,000 steps with warm-up from
-# GPT-2's start, differ in the order alone. The best of three seeds, on windows of 64 characters:
+# GPT-2's start, differ in the order alone. The best of three seeds, on windows (pieces of text) of 64 characters:
 
 # %%
 for name in ("base", "post_norm"):

@@ -560,7 +560,7 @@ hidden_histograms(
 
 # %% [markdown]
 # Training made the zeros more, though nobody asked for them. A number that is exactly 0 need not be multiplied, nor its column of
-# `down` be read, which is what sparse kernels use. GELU has about half of its numbers in one bar, most of them between −0.1 and −0.17,
+# `down` be read, which is what sparse operators use. GELU has about half of its numbers in one bar, most of them between −0.1 and −0.17,
 # near its lowest point. Can a sibling do without its small numbers, as the pocket model can?
 
 

@@ -535,7 +535,7 @@ loss_by_position({way: measured[way] for way in ways}, trained=256, size=64, tit
 
 # %% [markdown]
 # Two surprises. **Linear is worst of all, from the first token on.** The model knows every angle and has met no step so small:
-# neighbors are a quarter of a token apart. Its authors fine-tune for up to 1,000 steps; without that it is worse than nothing here.
+# neighbors are a quarter of a token apart. Its authors train further (*fine-tune*) for up to 1,000 steps; without that it is worse than nothing here.
 # And **the best way to read on is to forget.** With a window no distance is new, and the loss stays where it was.
 #
 # Between the two: plain angles hold to about 320 and have failed by 450. NTK with factor 4 gives out at about 700, not at 1,024,

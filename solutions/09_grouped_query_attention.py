@@ -400,7 +400,7 @@ guess.compare(max(at_32k, key=at_32k.get))
 # (12.6 GiB in bfloat16). Llama-2-70B, ten times the model, has 8 key/value heads for 64 query heads. Gemma-2B is an MQA. DeepSeek-V3 keeps
 # neither keys nor values but 512 + 64 numbers, from which both are made (chapter 17); we wrote these as 2 · 288.
 #
-# The numbers come from the papers at the end and the models' published configs. Two cautions. d_head is **not** d_model / n_kv_heads: Llama-3-8B has
+# The numbers come from the papers at the end and the models' published configs (chapter 10). Two cautions. d_head is **not** d_model / n_kv_heads: Llama-3-8B has
 # 4,096 / 32 = 128. And a GiB is 1,073,741,824 bytes, a GB 10⁹: 16 GiB are 17.18 GB.
 
 # %%
@@ -558,7 +558,7 @@ guess.compare(min(found, key=found.get))
 # That is the loss at once. **Uptraining** repairs it. The next experiment is stored (`experiments.py`, beside the chapter's figures): the
 # sibling with four key/value heads, trained for 2,000 steps, gets two heads or one, and 200 more steps, a tenth of its training. Three starts: the mean,
 # the first head of each group, and new random numbers; three orders of the text each. The **control** keeps its four heads and
-# takes the same steps. Even its loss rises at first, because the learning rate begins at its peak again.
+# takes the same steps. Even its loss rises at first, because the learning rate (chapter 14) begins at its peak again.
 
 # %%
 curves = {n: {} for n in (2, 1)}

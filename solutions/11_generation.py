@@ -363,7 +363,7 @@ print("10,000 draws, top-k 2:", [round(x, 1) for x in (drawn.bincount(minlength=
 # %% [markdown]
 # ### Exercise 11.5 · `write` · medium, 15 minutes
 #
-# 1. `model(tokens)` takes ids of shape (1, T) and returns logits (1, T, V). It may be in training mode, in which dropout is on: call
+# 1. `model(tokens)` takes ids of shape (1, T) and returns logits (1, T, V). It may be in training mode, in which *dropout* (random zeros, against memorizing) is on: call
 #    `model.eval()` first.
 # 2. `prompt` is a list of ids. At each step the model reads prompt and new tokens, but only the **last** `context` of them.
 # 3. `choose` takes the logits (1, V) of the last position and returns a tensor (1,): the next id. Call it once at

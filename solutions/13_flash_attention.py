@@ -91,7 +91,7 @@ for score, value in zip(scores.tolist(), values.tolist(), strict=True):
 print(f"o / l = {o / total:.3f}, plain softmax: {(scores.softmax(0) @ values).item():.3f}")
 
 # %% [markdown]
-# This is no approximation: up to rounding the factors cancel. Without rescaling l you get 13.68, without rescaling o 27.30.
+# This *online softmax* is no approximation: up to rounding the factors cancel. Without rescaling l you get 13.68, without rescaling o 27.30.
 #
 # ## 2 · The equation
 #
@@ -490,7 +490,7 @@ for tile in (16, 64, 128, 256):
 # ### Time and memory
 #
 # Four heads of 64, 256 to 4,096 tokens, one thread: your Python loop with some ten small operations for each tile, a few vectorized lines, and
-# PyTorch's fused operator. **Predict** the order at 4,096 tokens, fastest first, and by what factor the
+# PyTorch's fused operator (SDPA). **Predict** the order at 4,096 tokens, fastest first, and by what factor the
 # memory of each grows when the tokens double.
 #
 # The memory is measured: PyTorch's profiler notes every block that the allocator hands out and gets back, and `peak_bytes` takes the

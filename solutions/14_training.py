@@ -612,7 +612,7 @@ experiments.training_mistakes("make_batch", "cross_entropy", "learning_rate")
 #
 # ### Kill it in the middle
 #
-# A training of 40 steps stops after step 27: the machine went off. On the disk is the state after 20 steps. It is resumed in three ways:
+# A training of 40 steps stops after step 27: the machine went off. On the disk is the state after 20 steps, a *checkpoint*. It is resumed in three ways:
 # (a) with the whole state, (b) with the weights alone, so that m, v and step are 0 again, (c) with weights and step, but m and v at 0.
 # **Predict** for each: are its losses **equal** to those of the training that never stopped, to the last bit?
 

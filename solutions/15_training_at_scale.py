@@ -676,7 +676,7 @@ print(f"pocketgpt train --preset llama --model.n-layers {n_layers} --seq-len 102
 # ## 8 · What to remember
 #
 # - A batch may be cut in time and across processes, if each part counts by its number of targets.
-# - The ranks take turns in one shuffled order, and all of them must agree on it.
+# - The ranks take turns in one shuffled order, and all must agree on it. The library draws another for each epoch (pass through the texts).
 # - float16 needs a scale, which halves after an overflow and doubles after many good steps. Unscale before clipping. bfloat16 needs
 #   none, and float32 weights to add small steps to.
 # - AdamW costs 16 bytes a parameter, in float32 and in half precision with a master copy. Activations depend on the batch: checkpointing

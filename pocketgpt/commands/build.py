@@ -1,4 +1,4 @@
-"""`pocketgpt build`: make the notebooks of the course."""
+"""`pocketgpt build`: make the notebooks of the course, and the pages beside them."""
 
 from tyro.conf import Positional
 
@@ -6,11 +6,11 @@ from pocketgpt.errors import PocketError
 
 
 def build(names: Positional[tuple[str, ...]] = (), *, check: bool = False, force: bool = False) -> None:
-    """Make the notebooks of the course from solutions/*.py.
+    """Make the notebooks of the course from solutions/*.py, and glossary, notation and cheat sheet.
 
     Args:
-        names: Chapters to build, such as 02_attention; by default all that changed.
-        check: Write and execute nothing; report the notebooks that are out of date.
+        names: Chapters to build, such as 02_attention; by default all that changed, and the pages beside them.
+        check: Write and execute nothing; report the files that are out of date.
         force: Execute unchanged chapters too.
     """
     try:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from pocketgpt.course.building import ROOT
 from pocketgpt.course.building.cells import BuildError, mark, without_answers
+from pocketgpt.course.building.reference import belongs_to, build_reference, differing_reference
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -38,7 +39,7 @@ class SilentOutput(OutputWidget):
 
 
 def build(names: tuple[str, ...] = (), *, check: bool = False, force: bool = False, root: Path = ROOT) -> None:
-    """Update the notebooks of the named chapters ("02_attention"), or of all, from their .py files.
+    """Update the notebooks of the named chapters ("02_attention") from their .py files, or of all and the pages beside.
 
     Executes only notebooks whose code changed, unless `force`. With `check`, writes and executes nothing.
     Raises BuildError for a mistake in a .py file, for a cell that fails, and with `check` for outdated files.
@@ -52,6 +53,7 @@ def build(names: tuple[str, ...] = (), *, check: bool = False, force: bool = Fal
             _build_one(source, force)
     if not names:
         stale += _orphans(root)
+        stale += _reference(root, [source.stem for source in sources], check)
     if stale:
         raise BuildError("\n".join(stale))
     print(f"Up to date: {', '.join(source.stem for source in sources)}.")
@@ -127,6 +129,16 @@ def _execute(notebook: NotebookNode, source: Path) -> None:
                 )
         if "outputs" in cell:
             cell.outputs = [output for output in outputs if WIDGET not in output.get("data", {})]
+
+
+def _reference(root: Path, chapters: list[str], check: bool) -> list[str]:
+    """Write or compare glossary, notation and cheat sheet, where there are chapters of the course."""
+    if not belongs_to(chapters):
+        return []
+    if check:
+        return differing_reference(root / "chapters", chapters)
+    build_reference(root / "chapters", chapters)
+    return []
 
 
 def _sources(root: Path, names: tuple[str, ...]) -> list[Path]:

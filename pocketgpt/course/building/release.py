@@ -17,6 +17,8 @@ from nbformat import NotebookNode
 from pocketgpt.course.building import ROOT
 from pocketgpt.course.building.build import build
 from pocketgpt.course.building.cells import BEGIN, END, STUB, BuildError
+from pocketgpt.course.building.reference import TITLES, belongs_to, texts
+from pocketgpt.course.reference.cheat_sheet import files as cheat_sheet
 from pocketgpt.course.syllabus import chapter_of, exercise_names
 from pocketgpt.errors import PocketError
 from pocketgpt.files import replacing
@@ -56,11 +58,23 @@ def _members(root: Path, chapters: list[Path]) -> dict[str, bytes]:
     for path in chapters:
         # Students write into the first; `pocketgpt grade` starts from the second.
         members[f"chapters/{path.name}"] = members[f"assets/chapters/{path.name}"] = path.read_bytes()
+    titles |= _reference(root, chapters, members)
     listed = "\n".join(f"- [{title}](chapters/{name})" for name, title in titles.items())
     readme = Template(README.read_text(encoding="utf-8"))
     members["README.md"] = readme.substitute(folder=FOLDER, chapters=listed, first=chapters[0].name).encode()
     members["pyproject.toml"] = _installing((root / "pyproject.toml").read_text(encoding="utf-8")).encode()
     return members
+
+
+def _reference(root: Path, chapters: list[Path], members: dict[str, bytes]) -> dict[str, str]:
+    """Add glossary, notation and cheat sheet, with links to the released chapters only; return their titles by name."""
+    names = [path.stem for path in chapters]
+    if not belongs_to(names):
+        return {}
+    pages = {name: text.encode() for name, text in texts(names).items()}
+    pages |= {name: (root / "chapters" / name).read_bytes() for name in cheat_sheet.NAMES}
+    members |= {f"chapters/{name}": page for name, page in pages.items()}
+    return TITLES
 
 
 def _rooms(root: Path) -> set[Path]:

@@ -222,8 +222,19 @@ def test_every_file_and_folder_that_the_readme_names_exists(everything):
     found = contents(everything)
     readme = found["README.md"].decode()
     assert "$" not in readme
-    for path in re.findall(r"chapters/\w+\.ipynb", readme):
+    for path in re.findall(r"chapters/\w+\.\w+", readme):
         assert path in found
+
+
+@pytest.mark.parametrize("chapters", [("02_attention",), ("00_start_here", "08_rope"), ()])
+def test_glossary_notation_and_cheat_sheet_are_in_it_without_dead_links(tmp_path, chapters):
+    found = contents(release(tmp_path / "course.zip", chapters))
+    assert {"chapters/cheat_sheet.pdf", "chapters/cheat_sheet_1.png", "chapters/cheat_sheet_2.png"} <= set(found)
+    for page in ("glossary.md", "notation.md"):
+        assert f"(chapters/{page})" in found["README.md"].decode()
+        links = set(re.findall(r"\]\(([^)]+)\)", found[f"chapters/{page}"].decode()))
+        assert len(links) >= 2  # the other page and a chapter
+        assert not [link for link in links if f"chapters/{link}" not in found]
 
 
 @pytest.mark.parametrize(("chapters", "rooms"), [(("02_attention",), {"ch02_attention"}), ((), None)])
