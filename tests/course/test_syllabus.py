@@ -37,8 +37,8 @@ def source_of(chapter) -> str:
 
 
 def test_chapters_are_numbered_from_zero_without_gaps():
-    assert [chapter.number for chapter in CHAPTERS] == list(range(24))
-    assert len({chapter.topic for chapter in CHAPTERS}) == 24
+    assert [chapter.number for chapter in CHAPTERS] == list(range(25))
+    assert len({chapter.topic for chapter in CHAPTERS}) == 25
 
 
 @pytest.mark.parametrize(("folder", "ending"), [("solutions", ".py"), ("solutions", ".ipynb"), ("chapters", ".ipynb")])
