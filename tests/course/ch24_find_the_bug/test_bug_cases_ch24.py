@@ -126,7 +126,7 @@ MALFORMED = {
     "six": (["no_scale"] * 6, "yours are 6"),
     "a typing error": (["no_scales"] * 5, "There is no cause 'no_scales' in the list. The closest is `no_scale`."),
     "an invention": (["qqqq"] * 5, r"causes\('model'\) prints it"),
-    "another part": (["uphill"] * 5, "`uphill` is a cause of the part 'training': case 1 belongs to 'model'."),
+    "another part": (["uphill"] * 5, "Case 1 belongs to the part 'model', and `uphill` is a cause of 'training'."),
 }
 
 
