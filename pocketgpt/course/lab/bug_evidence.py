@@ -111,7 +111,8 @@ FEATURES = {
             "with it, {there:.0f} earlier positions would see the last token, and here {here:.0f} do.", one_is_zero
         ),
         "first_rate": Feature(
-            "with it, the learning rate would begin at {there:.1e}, and here at {here:.1e}.", differ_by_factor(2.0, 1e-6)
+            "with it, the learning rate would begin at {there:.1e}, and here at {here:.1e}.",
+            differ_by_factor(2.0, 1e-6),
         ),
         "lowest_rate": Feature(
             "with it, the lowest learning rate would be {there:.1e}, and here it is {here:.1e}.",
