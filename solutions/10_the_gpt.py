@@ -745,14 +745,14 @@ prompt = torch.tensor([pocket_tokenizer().encode("ROMEO:\n")])
 print(pocket_tokenizer().decode(mine.write(prompt, weights, config, new_tokens=40)[0].tolist()))
 
 # %% [markdown]
-# It always takes the most probable token, so it writes the same text each time. Chapter 11 is about choosing. Later chapters find this file
-# with `my_gpt()` of the lab.
+# It always takes the most probable token, so it writes the same text each time. Later chapters find this file with
+# `my_gpt()` of the lab.
 #
 # ## 7 · What to remember
 #
 # - A model is a config and a dictionary of tensors. The same lines run GPT-2, LLaMA and the pocket model.
 # - A block adds twice to the stream, each time read through a norm of its own. After the last block: a norm, and the head.
-# - The logits at t predict token t + 1. A loss above ln V means a bug, such as a wrong shift.
+# - The logits at t predict token t + 1. A loss above ln V means a bug.
 # - A new model has a loss near ln V, if its embedding is drawn with 0.02. Tied, it starts as a copier.
 # - Small models with large vocabularies are mostly embedding. 2N FLOPs per token leaves attention out.
 #
@@ -791,4 +791,5 @@ print(pocket_tokenizer().decode(mine.write(prompt, weights, config, new_tokens=4
 # - nostalgebraist 2020, *interpreting GPT: the logit lens*; Belrose et al. 2023, *Eliciting Latent Predictions from Transformers with the Tuned
 #   Lens*, [arXiv 2303.08112](https://arxiv.org/abs/2303.08112): what the plain lens misses.
 #
-# **Next**: chapter 11 lets the model write, and asks how to choose the next token.
+# **Next**: chapter 11 lets the model write, and asks how to choose the next token. Before that, find the bug: chapter 24,
+# sections 1 to 3.

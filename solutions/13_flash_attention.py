@@ -65,7 +65,7 @@ recall(13)
 # %% [markdown]
 # ## 1 · The smallest example: a softmax that sees one score at a time
 #
-# The softmax needs the whole row: its largest score, and the sum to divide by. So all scores must be there first, it seems. They need not.
+# The softmax needs the largest score of the row, and the sum to divide by. It seems that all scores must be there first. They need not.
 #
 # Scores 1, 3, 2 arrive one by one, with the values 10, 20, 30. Carry three numbers: m, the largest score so far; l, the sum
 # of exp(score − m); and o, the sum of exp(score − m) · value.
@@ -424,8 +424,7 @@ guess.compare(f"{naive / 2**30:.1f} GiB, {tiled / 2**20:.0f} MiB")
 # %% [markdown]
 # ## 4 · The same number, three ways
 #
-# Yours in tiles that fit and that do not; the formula step by step; and PyTorch's fused operator. The log-sum-exp has
-# `torch.logsumexp` as its witness.
+# Yours in tiles that fit and that do not; the formula step by step; PyTorch's fused operator; and `torch.logsumexp`.
 
 
 # %%
@@ -449,7 +448,7 @@ scores = (q @ k.mT / math.sqrt(32)).masked_fill(torch.ones(100, 100).triu(1) > 0
 print("log-sum-exp:", torch.allclose(log_sum_exp, scores.logsumexp(-1), atol=1e-5))
 
 # %% [markdown]
-# With a right answer they differ by less than 10⁻⁶, as any two orders of adding do. FlashAttention is exact.
+# With a right answer they differ by less than 10⁻⁶: FlashAttention is exact.
 
 # %% [markdown]
 # ## 5 · Predict, then run
@@ -471,7 +470,7 @@ both = (7 * product + rescaling) / (6 * product)
 guess.compare(f"forward {forward - 1:+.1%}, forward and backward {both - 1:+.0%}")
 
 # %% [markdown]
-# More, not less. (Skipping hidden tiles does save up to half of the products; that is the mask's gift.) What tiles save is **traffic**: numbers that
+# More, not less. What tiles save is **traffic**: numbers that
 # travel between the large, slow memory and the small, fast one beside the processor. Step by step, every square goes out and comes back: scores written, read, weights written, read. In tiles, each is used where
 # it was made; but k and v are read again for each row of tiles. Counted, without skipping, if a tile and its state fit into the fast memory:
 
@@ -494,7 +493,7 @@ for tile in (16, 64, 128, 256):
 # memory of each grows when the tokens double.
 #
 # The memory is measured: PyTorch's profiler notes every block that the allocator hands out and gets back, and `peak_bytes` takes the
-# largest sum held at once. The time is the best of three calls.
+# largest sum held at once.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -522,15 +521,14 @@ guess.compare(f"{', '.join(sorted(forms, key=lambda name: times[name][-1]))}; {g
 time_and_memory(lengths, times, peaks)
 
 # %% [markdown]
-# The exponents in the legends are fitted to the last three lengths. When our machine was quiet (November 2026), 4,096 tokens took 0.9 s step by step,
-# 0.25 in tiles and 0.12 in SDPA, with 558, 6 and 5 MB. The loop wins although it is Python. It skips nearly half of the tiles; the rest, we
-# think, is the cache: a tile of 128 × 128 numbers fits into it, a square of 67 MB a head does not. That may also be why step by step grows
-# faster than the square. At 256 tokens the loop lost, with 2 ms to 1. On a GPU we expect it to
-# lose: every small operation is a launch of its own. FlashAttention is one kernel.
+# The exponents in the legends are fitted to the last three lengths. On a quiet machine (November 2026), 4,096 tokens took 0.9 s step by step,
+# 0.25 in tiles and 0.12 in SDPA, with 558, 6 and 5 MB. The loop wins although it is Python: it skips nearly half of the tiles, and a tile
+# fits into the processor's cache, which we think is the rest. At 256 tokens it lost, with 2 ms to 1. On a GPU we expect it to lose: every
+# small operation is a launch of its own. FlashAttention is one kernel.
 #
 # **"Linear"** is the memory (below 2 times here, because the tile's own share stays as it is). The time has the square in it.
 #
-# What is said of memory and of tiles is tested here:
+# Tested:
 
 # %%
 most = {name: peaks[name][-1] for name in forms}
@@ -611,8 +609,7 @@ for seq in (256, 2048):
     print(f"{seq:5} tokens: memory step by step, divided by yours: {whole / yours_there:.0f}")
 
 # %% [markdown]
-# At 256 tokens it hardly matters. At 2,048 the squares of one layer's six heads decide. What is left with tiles is mostly the logits: 2,048 ·
-# 4,096 numbers, 34 MB.
+# At 256 tokens it hardly matters. At 2,048 the squares of one layer's six heads decide. What is left is mostly the logits: 34 MB.
 #
 # ### What the model notices, and what not
 #
@@ -718,10 +715,10 @@ for name, one, other in zip(("dq", "dk", "dv"), mine, by_autograd, strict=True):
 #
 # - A softmax can be computed in pieces: carry the maximum, the sum and the weighted sum, and rescale by exp(old m − new m).
 # - So attention in tiles is exact, and no T × T tensor exists. Its memory grows with T, its time still with T².
-# - It does not multiply less. It moves less between slow and fast memory, and taller tiles move less.
+# - It multiplies no less. It moves less between slow and fast memory.
 # - A causal mask hides whole tiles; skipping them is a gain of its own, up to one half.
 # - The log-sum-exp is all that the backward pass needs to make the weights again: more computing for less memory.
-# - "SDPA" is several programs. Ask which one ran.
+# - SDPA is several programs: ask which ran.
 #
 # ### Three questions
 #
@@ -738,14 +735,13 @@ for name, one, other in zip(("dq", "dk", "dv"), mine, by_autograd, strict=True):
 # </details>
 # <details><summary>3. Why does decoding with a cache gain little from tiles over the queries?</summary>
 #
-# There is one query: S scores, not T · S. Keys and values are read once whatever one does. (Splitting the **keys** over many processors and merging their
-# states does help.)
+# There is one query: S scores, not T · S. Keys and values are read once whatever one does.
 #
 # </details>
 #
 # ### Where the finished code lives
 #
-# `pocketgpt/layers/attention_backends.py`: `fused_attention`, which the model runs, and a table of which backend wins when. `model.use_attention(...)` swaps them.
+# `pocketgpt/layers/attention_backends.py`: `fused_attention`, which the model runs, and a table of which backend wins when.
 #
 # ### Papers
 #
@@ -754,4 +750,5 @@ for name, one, other in zip(("dq", "dk", "dv"), mine, by_autograd, strict=True):
 # - Dao et al. 2022, *FlashAttention*, [arXiv 2205.14135](https://arxiv.org/abs/2205.14135): tiles chosen for the fast memory, and the backward pass.
 # - Dao 2023, *FlashAttention-2*, [arXiv 2307.08691](https://arxiv.org/abs/2307.08691): the order of loops that you wrote, and one division at the end.
 #
-# **Next**: chapter 14 trains a model, with every piece that you have.
+# **Next**: chapter 14 trains a model, with every piece that you have. Before that, find the bug: chapter 24,
+# section 4.

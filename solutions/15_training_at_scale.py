@@ -166,7 +166,7 @@ check.part_weights(part_weights)
 #    7, ….
 # 4. A step begins where all ranks together have stopped in the step before.
 # 5. At its end the order starts over: place N is place 0 again, N + 1 is place 1. `batch` indices come back, always. (The library draws a
-#    new order each epoch; here the old one is enough.)
+#    new order for each epoch, a pass through the texts; here the old one is enough.)
 #
 # `torch.arange(start, end, step)` makes a row of places; `%` gives a remainder, also of tensors.
 #
@@ -676,7 +676,7 @@ print(f"pocketgpt train --preset llama --model.n-layers {n_layers} --seq-len 102
 # ## 8 · What to remember
 #
 # - A batch may be cut in time and across processes, if each part counts by its number of targets.
-# - The ranks take turns in one shuffled order, and all must agree on it. The library draws another for each epoch (pass through the texts).
+# - The ranks take turns in one shuffled order, and all must agree on it.
 # - float16 needs a scale, which halves after an overflow and doubles after many good steps. Unscale before clipping. bfloat16 needs
 #   none, and float32 weights to add small steps to.
 # - AdamW costs 16 bytes a parameter, in float32 and in half precision with a master copy. Activations depend on the batch: checkpointing
@@ -721,6 +721,5 @@ print(f"pocketgpt train --preset llama --model.n-layers {n_layers} --seq-len 102
 # - The mean of means: [transformers #34191](https://github.com/huggingface/transformers/pull/34191),
 #   [torchtune #1875](https://github.com/pytorch/torchtune/pull/1875).
 #
-# Now part III of [24 · Find the bug](24_find_the_bug.ipynb) is open to you.
-#
-# **Next**: chapter 16 makes texts long, where attention is most of the FLOPs.
+# **Next**: chapter 16 makes texts long, where attention is most of the FLOPs. Before that, find the bug: chapter 24,
+# section 5.
