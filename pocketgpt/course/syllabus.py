@@ -21,6 +21,7 @@ class Chapter:
     needs      numbers of the chapters it builds on
     exercises  names in the order of the notebook; empty while it is planned
     on_map     whether the model map shows a part with its number
+    hints      whether its exercises have hints: those of an exam have none
     """
 
     number: int
@@ -30,6 +31,7 @@ class Chapter:
     needs: tuple[int, ...] = ()
     exercises: tuple[str, ...] = ()
     on_map: bool = False
+    hints: bool = True
 
     @property
     def name(self) -> str:
@@ -200,6 +202,17 @@ CHAPTERS = (
     Chapter(21, "encoders", "Encoders"),
     Chapter(22, "a_real_llm", "A real LLM"),
     Chapter(23, "shipping", "Shipping"),
+    # At the end of the parts
+    Chapter(24, "find_the_bug", "Find the bug"),
+    Chapter(
+        25,
+        "exam",
+        "Exam",
+        90,
+        (5, 8, 9, 10, 15),
+        ("window_attention", "parallel_block", "model_size", "serving_plan", "training_plan"),
+        hints=False,
+    ),
 )
 
 

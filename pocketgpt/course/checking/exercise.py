@@ -53,7 +53,7 @@ class Exercise:
 
     number      "2.3": the third exercise of chapter 02, as the syllabus says when it is imported from there
     reference   a right answer, whose parameters are those the learner's function has
-    hints       a name for each hint in the chapter
+    hints       a name for each hint in the chapter; none in an exam
     returns     what the values that are returned are called in messages, such as ("output", "weights")
     picture     which of them is a matrix of queries by keys, to be drawn beside the target when it is wrong
     forbidden   names of functions that would do the whole exercise, wherever they are called from
@@ -133,6 +133,10 @@ class Exercise:
         if not sentence:
             raise TypeError(
                 f"The mistake {function.__name__!r} of {self.name!r} needs a docstring: what was done wrong."
+            )
+        if hint is not None and not 0 < hint <= len(self.hints):
+            raise TypeError(
+                f"The mistake {function.__name__!r} of {self.name!r} names hint {hint}, which there is not."
             )
         self.mistakes.append(Mistake(function.__name__, " ".join(sentence.split()), function, hint))
         return function
