@@ -229,7 +229,7 @@ def never_float32(n_params, config, gpu, context):
 @serving_plan.mistake
 def one_text_too_many(n_params, config, gpu, context):
     """The number of texts is rounded up: the last one does not fit."""
-    width, texts = _plan(n_params, config, gpu, context)
+    width, _ = _plan(n_params, config, gpu, context)
     left = (gpu["gib"] - gpu["reserved_gib"]) * 2**30 - width * n_params
     return width, -(-left // _cache(config, context)) if width else 0
 

@@ -228,8 +228,8 @@ def without_itself_and_nan(*inputs):
 
 @window_attention.mistake
 def blocks(*inputs):
-    """The text is cut into pieces of `window` tokens, and each token sees its own piece: the window slides, one position
-    with each token."""
+    """The text is cut into pieces of `window` tokens, and each token sees its own piece: the window slides with the
+    token."""
 
     def mask(seq, window):
         piece = torch.arange(seq) // window
@@ -385,7 +385,7 @@ def fused(
 
 @window_attention.accepted
 def step_by_step(q, k, v, q_weight, k_weight, rope, window, eps):
-    seq, d_head = q.shape[2:]
+    seq = q.shape[2]
     scores = _weights(q, k, q_weight, k_weight, rope, eps)
     hidden = torch.ones(seq, seq).triu(1).bool() | torch.ones(seq, seq).tril(-window).bool()
     weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
