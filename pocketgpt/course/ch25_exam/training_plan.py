@@ -59,10 +59,12 @@ def _(rng):
     ]:
         gpu = {"gib": drawn(rng, 24, 80, 8), "reserved_gib": drawn(rng, 1, 4), "tflops": drawn(rng, 90, 990)}
         usable = (gpu["gib"] - gpu["reserved_gib"]) * 2**30
+        config = drawn_budget_config(rng, tied=gpus % 2 == 1)
+        seq = config.mixer.window + drawn(rng, -60, 60) if gpus == 7 else config.mixer.window + drawn(rng, 100, 900)
         run = {
             "text_gb": drawn(rng, 5, 60),
             "bytes_per_token": drawn(rng, 30, 50) / 10,
-            "seq": drawn(rng, 300, 900, 4),
+            "seq": seq,
             "gpus": gpus,
             "mfu": drawn(rng, 25, 45) / 100,
             "bf16": bf16,
@@ -70,7 +72,7 @@ def _(rng):
         }
         n_params = usable * drawn(rng, 10 * low, 10 * high) // 1000 // 16
         n_params += 1 - n_params % gpus  # no multiple of the number of GPUs
-        yield n_params, drawn_budget_config(rng, tied=gpus % 2 == 1), gpu, run
+        yield n_params, config, gpu, run
 
 
 def _plan(
