@@ -38,7 +38,7 @@ class Diagnosis:
     def shown(self, exercise: Exercise) -> str:
         """The sentence, and below it the case with yours and the target side by side."""
         lines = [f"✗ {exercise.number} {exercise.name}", self.sentence]
-        if self.inputs is not None:
+        if self.inputs:
             lines += ["", f"with {inputs_line(exercise.parameters, self.inputs)}"]
         if self.found:
             lines.append(side_by_side(self.found))
@@ -78,7 +78,7 @@ def check(exercise: Exercise, answer: object) -> None:
     hint = diagnosis.mistake.hint if diagnosis.mistake else None
     if hint:
         message.append(f"Hint {hint} · {exercise.hints[hint - 1]} helps here.")
-    if diagnosis.inputs is not None:
+    if diagnosis.inputs:
         _examples[exercise.name] = diagnosis.inputs
         message.append(f'check.example("{exercise.name}") returns these inputs.')
     raise CheckFailed(message[0] + ("\n\n" + "\n".join(message[1:]) if message[1:] else ""))
@@ -119,6 +119,8 @@ def _diagnosed(exercise: Exercise, answer: Callable, cases: list[tuple], limit: 
     mistake = named(exercise, runs)
     if mistake:
         sentence = mistake.sentence
+    elif exercise.judge:
+        sentence = found[smallest].sentence
     elif not (sentence := remembered(answer, [runs[0], runs[smallest], runs[-1]], limit)):
         sentence = _related(exercise, runs, targets, wrong) or found[smallest].sentence
     return Diagnosis(sentence, mistake, runs[smallest].inputs, found[smallest])
@@ -175,6 +177,8 @@ def compared(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
         happened = f"raised {blame(mine.error)}" if mine.error else f"did not raise {type(other.error).__name__}."
         return Difference(f"Your function {happened}", "error")
     names = exercise.returns
+    if exercise.judge:
+        return _judged(exercise, mine.value, other.value)
     if len(names) == 1:
         return difference(mine.value, other.value, tolerance=exercise.tolerance, name=names[0])
     if not (_has_parts(mine, names) and _has_parts(other, names)):
@@ -188,6 +192,15 @@ def compared(exercise: Exercise, mine: Run, other: Run) -> Difference | None:
     found = (difference(got, wanted, tolerance=exercise.tolerance, name=name) for name, got, wanted in parts)
     wrong = [each for each in found if each]
     return min(wrong, key=lambda each: each.name != exercise.picture, default=None)
+
+
+def _judged(exercise: Exercise, mine: object, other: object) -> Difference | None:
+    """None if both values are right, or the same; otherwise what is wrong with one of them. The right value of one
+    question may be another one, so none is shown."""
+    if repr(mine) == repr(other):
+        return None
+    problem = exercise.judge(mine) or exercise.judge(other)
+    return Difference(problem, "") if problem else None
 
 
 def _has_parts(each: Run, names: tuple[str, ...]) -> bool:

@@ -66,6 +66,8 @@ class Exercise:
     raises      errors that some inputs demand, whatever their text; any of them counts
     dtype       dtype of the result, where it is not that of the inputs
     seconds     time limit of a call, where it is not the usual one
+    judge       instead of a comparison with the reference: a sentence about what is wrong with a returned value, None
+                if it is right. For answers that say themselves which question they answer, such as a seed and names
     """
 
     number: str
@@ -84,6 +86,7 @@ class Exercise:
     raises: tuple[type[Exception], ...] = ()
     dtype: torch.dtype | None = None
     seconds: float | None = None
+    judge: Callable[[object], str | None] | None = None
     mistakes: list[Mistake] = field(default_factory=list)
     accepted_answers: list[Callable] = field(default_factory=list)
     finished_answer: Callable | None = None
