@@ -4,12 +4,14 @@
 # **At the end** you know what you can do without help: find a mistake from its symptoms, write a block that you have never seen from its
 # equation, and say beforehand what a model will cost.
 #
-# **Time**: about 90 minutes. **You need**: chapters 0 to 15; above all chapter 5, chapter 8, chapter 9, chapter 10 and chapter 15.
+# **Time**: about 90 minutes. **You need**: chapters 0 to 15; above all chapter 5, chapter 8, chapter 9, chapter 10 and
+# chapter 15; and chapter 24 for part 1.
 #
 # | part | exercises | points | minutes |
 # |---|---|---|---|
-# | 2 · a block from its equation | 25.1, 25.2 | 8 | 35 |
-# | 3 · a budget | 25.3 to 25.5 | 8 | 30 |
+# | 1 · five cases | 25.1, 25.2 | 9 | 30 |
+# | 2 · a block from its equation | 25.3, 25.4 | 8 | 35 |
+# | 3 · a budget | 25.5 to 25.7 | 8 | 25 |
 #
 # **The rules.**
 #
@@ -26,14 +28,98 @@ import torch.nn.functional as F
 
 from pocketgpt.course.ch25_exam.experiments import means, reach, small_config, train
 from pocketgpt.course.ch25_exam.figures import reach_map, two_blocks
+from pocketgpt.course.ch25_exam.signing import my_cases
 from pocketgpt.course.lab import check, earlier, yours
+from pocketgpt.course.lab.bug_cases import causes
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.models.presets import preset
 
 torch.set_num_threads(1)
 
 # %% [markdown]
-# Functions of earlier chapters, as you saved them, or finished ones. They take what they took there: `rms_norm(x, weight, eps)`,
+# ## Part 1 · Five cases
+#
+# Five models or trainings, each with one planted mistake, as in chapter 24, which explains the figures. Your cases follow from your name, so
+# your neighbor has others. Put your name in the place of hers and run the cells of this part.
+
+# %%
+cases = my_cases("Ada Lovelace")
+for case in cases:
+    print(f"Case {case.number}: choose from causes({case.part!r})")
+
+# %%
+cases[0].show()
+
+# %%
+cases[1].show()
+
+# %%
+cases[2].show()
+
+# %%
+cases[3].show()
+
+# %%
+cases[4].show()
+
+# %%
+causes("model")
+
+# %%
+causes("running")
+
+# %%
+causes("training")
+
+# %% [markdown]
+# ### Exercise 25.1 · `most_cases` · medium, 25 minutes · 5 points
+#
+# 1. Return two things: your name, and a list of five keys, the causes of your cases 1 to 5 in this order.
+# 2. The name is written as a text in the answer, as in the cell above (capitals and spaces do not matter): the grader draws your cases from it,
+#    and compares it with who handed in.
+# 3. At least three of the five are right. The check does not say which.
+#
+# A name with five keys looks like this: `return "Ada Lovelace", ["loss_in_bits", "wrong_rope_layout", "leaking_mask", "no_warm_up", "cache_forgets_all"]`.
+
+
+# %%
+def most_cases() -> tuple[str, list[str]]:
+    """Returns your name, and five keys of causes."""
+    ### BEGIN SOLUTION
+    return "Ada Lovelace", [
+        "loss_in_bits",
+        "wrong_rope_layout",
+        "leaking_mask",
+        "no_warm_up",
+        "cache_forgets_all",
+    ]
+    ### END SOLUTION
+
+
+# %%
+check.most_cases(most_cases)
+
+# %% [markdown]
+# ### Exercise 25.2 · `all_cases` · hard, 5 minutes · 4 points
+#
+# The same, and all five are right. If you have nothing to change, `return most_cases()` is enough.
+
+
+# %%
+def all_cases() -> tuple[str, list[str]]:
+    """Returns your name, and five keys of causes, all of them right."""
+    ### BEGIN SOLUTION
+    return most_cases()
+    ### END SOLUTION
+
+
+# %%
+check.all_cases(all_cases)
+
+# %% [markdown]
+# ## Part 2 · A block from its equation
+#
+# For parts 2 and 3: functions of earlier chapters, as you saved them, or finished ones. They take what they took there: `rms_norm(x, weight, eps)`,
 # `swiglu(x, gate, up, down)`, `apply_rope(x, cos, sin)`, `split_heads(x, n_heads)`, `merge_heads(x)`,
 # `causal_mask(query_positions, key_positions)`, `grouped_attention(q, k, v, mask)`.
 
@@ -45,8 +131,6 @@ split_heads, merge_heads, causal_mask, grouped_attention = earlier(
 )
 
 # %% [markdown]
-# ## Part 2 · A block from its equation
-#
 # Three published changes of the block, in one:
 #
 # - **Parallel**: attention and feed-forward read the same norm, at the same time (GPT-J, PaLM).
@@ -87,7 +171,7 @@ two_blocks()
 # · · ■ ■ ■
 # ```
 #
-# ### Exercise 25.1 · `window_attention` · medium, 20 minutes · 4 points
+# ### Exercise 25.3 · `window_attention` · medium, 20 minutes · 4 points
 #
 # 1. `q` has shape (B, n_heads, T, d_head), `k` and `v` have (B, n_kv_heads, T, d_head): projected and split. n_heads is a multiple of
 #    n_kv_heads, and neighboring query heads share a key/value head, as in chapter 9. Return the $o_t$, (B, n_heads, T, d_head).
@@ -127,7 +211,7 @@ check.window_attention(window_attention)
 window_attention = yours("window_attention")
 
 # %% [markdown]
-# ### Exercise 25.2 · `parallel_block` · medium, 15 minutes · 4 points
+# ### Exercise 25.4 · `parallel_block` · medium, 15 minutes · 4 points
 #
 # 1. `x` has shape (B, T, d_model). Return $y$, same shape and dtype; leave `x` as it is.
 # 2. `weights` is a dictionary; matrices are stored as (out, in), and there are no biases:
@@ -186,7 +270,7 @@ check.parallel_block(parallel_block)
 #
 # Of the memory `reserved_gib` is taken (by the driver, the framework, the kernels). All the rest can be filled, to the last byte.
 #
-# ### Exercise 25.3 · `model_size` · easy, 8 minutes · 2 points
+# ### Exercise 25.5 · `model_size` · easy, 6 minutes · 2 points
 #
 # 1. The model: an embedding, `config.n_layers` of your parallel blocks, one RMSNorm with a weight, and a head (vocab_size, d_model).
 # 2. If `config.tie_embeddings` is True, the head is the embedding matrix; else it has a matrix of its own.
@@ -211,7 +295,7 @@ def model_size(config) -> int:
 check.model_size(model_size)
 
 # %% [markdown]
-# ### Exercise 25.4 · `serving_plan` · medium, 10 minutes · 3 points
+# ### Exercise 25.6 · `serving_plan` · medium, 8 minutes · 3 points
 #
 # One GPU serves texts, all of the same length. What is the widest form of the weights that fits, and how many texts fit beside it?
 #
@@ -242,7 +326,7 @@ def serving_plan(n_params: int, config, gpu: dict, context: int) -> tuple[int, i
 check.serving_plan(serving_plan)
 
 # %% [markdown]
-# ### Exercise 25.5 · `training_plan` · hard, 12 minutes · 3 points
+# ### Exercise 25.7 · `training_plan` · hard, 11 minutes · 3 points
 #
 # The training of `n_params` parameters with AdamW. How many texts does each GPU hold at once, and how many hours does the run take? `run` is a
 # dictionary with `"text_gb"`, `"bytes_per_token"`, `"seq"`, `"gpus"`, `"mfu"`, `"bf16"` and `"sharded"`.
@@ -262,7 +346,7 @@ check.serving_plan(serving_plan)
 #
 # 5. The text has `text_gb` GB and is read once; a token has `bytes_per_token` bytes on average.
 # 6. FLOPs per token are those of chapter 15: forward and backward pass, the products with weights (projections, feed-forward, head) and
-#    attention's own two, over the whole square of seq · seq, although a window hides most of it. The model is that of exercise 25.3, of
+#    attention's own two, over the whole square of seq · seq, although a window hides most of it. The model is that of exercise 25.5, of
 #    this `config`. What is computed a second time does not count.
 # 7. All GPUs together reach the share `mfu` of their peak.
 # 8. Return (texts, hours), hours as a float. If not even one text fits, return (0, inf); `float("inf")` makes one.
@@ -319,7 +403,8 @@ print("loss below 2.7 after 60 steps:", losses[-1] < 2.7)
 # %% [markdown]
 # A model that knows nothing has ln 77 = 4.34. (One page is soon known by heart: this shows that gradients arrive, not that the model is good.)
 #
-# And your budget, for a model in the shape of Llama 3 8B with your blocks and a window of 4,096:
+# And your budget, for a model in the shape of Llama 3 8B with your blocks and a window of 4,096. Without the window a text of 32,768 tokens would
+# keep eight times as much.
 
 # %%
 model_size, serving_plan = yours("model_size"), yours("serving_plan")
@@ -342,21 +427,25 @@ for sharded in (False, True):
     print(f"sharded: {sharded!s:5}  texts on each GPU: {texts:2}  hours: {hours:.0f}")
 
 # %% [markdown]
+# With DDP every GPU would need 16 bytes for each of 8 billion parameters, 128 GB, so no text fits, and no number of such GPUs helps. FSDP shares
+# them.
+#
 # ### What to repeat
 #
 # | you missed | look at |
 # |---|---|
-# | 25.1, the norms of queries and keys | chapter 5, `rms_norm`: over which axis, with which weight |
-# | 25.1, the rotation | chapter 8, `apply_rope`: both sides, and its layouts |
-# | 25.1, the mask | chapter 2, `causal_mask`; chapter 12, `decode_attention` with its window |
-# | 25.1, shared heads or the scale | chapter 9, `grouped_attention`; chapter 3 |
-# | 25.2, the sum and the norm | chapter 5, `pre_norm`; chapter 10, `transformer_block` |
-# | 25.2, heads | chapter 4, `split_heads` and `merge_heads` |
-# | 25.2, the feed-forward | chapter 6, `swiglu` |
-# | 25.3 | chapter 10, `count_parameters` |
-# | 25.4, the cache | chapter 9, `cache_bytes`; chapter 12, the ring |
-# | 25.5, memory | chapter 15, `training_bytes`, and FSDP in section 2 |
-# | 25.5, time | chapter 15, `training_flops`, and MFU in section 7 |
+# | 25.1, 25.2 | chapter 24: other cases of that part, with another seed, and its table of symptoms |
+# | 25.3, the norms of queries and keys | chapter 5, `rms_norm`: over which axis, with which weight |
+# | 25.3, the rotation | chapter 8, `apply_rope`: both sides, and its layouts |
+# | 25.3, the mask | chapter 2, `causal_mask`; chapter 12, `decode_attention` with its window |
+# | 25.3, shared heads or the scale | chapter 9, `grouped_attention`; chapter 3 |
+# | 25.4, the sum and the norm | chapter 5, `pre_norm`; chapter 10, `transformer_block` |
+# | 25.4, heads | chapter 4, `split_heads` and `merge_heads` |
+# | 25.4, the feed-forward | chapter 6, `swiglu` |
+# | 25.5 | chapter 10, `count_parameters` |
+# | 25.6, the cache | chapter 9, `cache_bytes`; chapter 12, the ring |
+# | 25.7, memory | chapter 15, `training_bytes`, and FSDP in section 2 |
+# | 25.7, time | chapter 15, `training_flops`, and MFU in section 7 |
 #
 # `pocketgpt progress` lists the mistakes that your checks have met, by name.
 #

@@ -209,8 +209,16 @@ CHAPTERS = (
         "exam",
         "Exam",
         90,
-        (5, 8, 9, 10, 15),
-        ("window_attention", "parallel_block", "model_size", "serving_plan", "training_plan"),
+        (5, 8, 9, 10, 15, 24),
+        (
+            "most_cases",
+            "all_cases",
+            "window_attention",
+            "parallel_block",
+            "model_size",
+            "serving_plan",
+            "training_plan",
+        ),
         hints=False,
     ),
 )

@@ -2,8 +2,11 @@
 
 import hashlib
 import unicodedata
+from collections.abc import Callable
+from functools import partial
 
-from pocketgpt.course.lab.bug_cases import CASES, Case, draw_cases, malformed, right_names
+from pocketgpt.course.checking.exercise import Exercise, Mistake
+from pocketgpt.course.lab.bug_cases import CASES, CAUSES, Case, draw_cases, malformed, right_names
 
 TERM = "2026"  # another text gives everybody other cases
 PART = "all"
@@ -20,11 +23,22 @@ def my_cases(name: str) -> tuple[Case, ...]:
     return draw_cases(PART, seed_of(name))
 
 
-def problem_in(value: object, needed: int) -> str | None:
-    """None if an answer, (name, keys), has as many right names of causes as are needed; otherwise a sentence."""
+def right_answer(name: str) -> tuple[str, list[str]]:
+    """The name, and the causes of its cases."""
+    return name, [case._cause for case in my_cases(name)]
+
+
+def judge_of(needed: int) -> Callable[[object], str | None]:
+    """A judge of (name, keys): None if so many of the causes are right; otherwise a sentence."""
+    return partial(_judged, needed)
+
+
+def _judged(needed: int, value: object) -> str | None:
     if not isinstance(value, tuple | list) or len(value) != 2:
-        return f"Return two things: your name, and the list of {CASES} keys."
+        return f"Return two things: your name, and the list of {CASES} keys. Yours is a {type(value).__name__}."
     name, keys = value
+    if isinstance(name, tuple | list):
+        return "Your name comes first, and then the list of keys."
     if type(name) is not str or not name.strip(" ."):
         return "The first value should be your name, a text: your cases follow from it."
     if problem := malformed(my_cases(name), keys):
@@ -34,3 +48,32 @@ def problem_in(value: object, needed: int) -> str | None:
         return None
     which = "Not all" if needed == CASES else f"Fewer than {needed}"
     return f"{which} of the {CASES} causes are right for the cases of {name}."
+
+
+def add_wrong_answers(exercise: Exercise, needed: int) -> None:
+    """Add to the catalogue what is wrong in its form, and names that do not fit; the judge says what is wrong."""
+    ada, keys = right_answer("Ada Lovelace")
+    alan, alans = right_answer("Alan Turing")
+    wrong = [_another(case) for case in my_cases(alan)]
+    answers = {
+        "name_forgotten": keys,
+        "keys_first": (keys, ada),
+        "no_name": ("...", keys),
+        "four_keys": (ada, keys[:-1]),
+        "six_keys": (ada, [*keys, keys[0]]),
+        "one_text": (ada, ", ".join(keys)),
+        "numbers": (ada, list(range(1, CASES + 1))),
+        "sentences": (ada, [CAUSES[case.part][case._cause] for case in my_cases(ada)]),
+        "too_few_right": (alan, alans[: needed - 1] + wrong[needed - 1 :]),
+    }
+    for name, value in answers.items():
+        exercise.mistakes.append(Mistake(name, exercise.judge(value), partial(_plain, value)))
+
+
+def _another(case: Case) -> str:
+    """A key of the case's part that is not its cause."""
+    return next(key for key in CAUSES[case.part] if key != case._cause)
+
+
+def _plain(value: object) -> object:
+    return value

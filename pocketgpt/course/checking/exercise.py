@@ -66,6 +66,7 @@ class Exercise:
     raises      errors that some inputs demand, whatever their text; any of them counts
     dtype       dtype of the result, where it is not that of the inputs
     seconds     time limit of a call, where it is not the usual one
+    signed      True if an answer begins with its student's name, which the grader compares with the path
     judge       instead of a comparison with the reference: a sentence about what is wrong with a returned value, None
                 if it is right. For answers that say themselves which question they answer, such as a seed and names
     """
@@ -86,6 +87,7 @@ class Exercise:
     raises: tuple[type[Exception], ...] = ()
     dtype: torch.dtype | None = None
     seconds: float | None = None
+    signed: bool = False
     judge: Callable[[object], str | None] | None = None
     mistakes: list[Mistake] = field(default_factory=list)
     accepted_answers: list[Callable] = field(default_factory=list)
