@@ -202,8 +202,15 @@ CHAPTERS = (
     Chapter(21, "encoders", "Encoders"),
     Chapter(22, "a_real_llm", "A real LLM"),
     Chapter(23, "shipping", "Shipping"),
-    # At the end of the parts
-    Chapter(24, "find_the_bug", "Find the bug"),
+    # Beside the parts: one section after each of the first three
+    Chapter(
+        24,
+        "find_the_bug",
+        "Find the bug",
+        75,
+        (10, 13, 15),
+        ("model_bugs", "running_bugs", "training_bugs"),
+    ),
     Chapter(
         25,
         "exam",

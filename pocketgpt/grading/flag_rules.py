@@ -68,6 +68,7 @@ ATTRIBUTES = {
         ),
         INSIDES,
     ),
+    "_cause": "reads the answer of a case",
     **dict.fromkeys(words("input_transformers_post ast_transformers set_custom_exc run_cell user_ns"), NOTEBOOK),
 }
 SETTINGS = ("torch.backends.", "matplotlib.", "numpy.random.")  # meant to be assigned

@@ -29,6 +29,8 @@ every_mistake = pytest.mark.parametrize(
     ("exercise", "mistake"),
     [pytest.param(e, m, id=f"{e.name}-{m.name}") for e in ALL for m in e.mistakes[:: 3 if len(MANY_SEEDS) == 1 else 1]],
 )
+# An answer without inputs says itself what it is an answer to, such as cases of a seed (`Exercise.judge`).
+every_with_inputs = pytest.mark.parametrize("exercise", [e for e in ALL if e.parameters], ids=lambda e: e.name)
 every_composed = pytest.mark.parametrize("exercise", [e for e in ALL if e.assemble], ids=lambda e: e.name)
 every_variant = pytest.mark.parametrize(
     ("exercise", "variant"),
@@ -144,12 +146,12 @@ def test_success_prints_exactly_one_line(exercise, capsys):
     assert printed.err == ""
 
 
-@every_exercise
+@every_with_inputs
 def test_inputs_are_fresh_at_each_check(exercise):
     assert difference(exercise.cases(), exercise.cases(), tolerance=0.0) is not None
 
 
-@every_exercise
+@every_with_inputs
 def test_an_answer_that_remembers_what_was_right_for_other_inputs_fails(exercise):
     remembered = itertools.cycle([run(exercise.reference, case).value for case in exercise.cases(seed=0)])
     assert diagnose(exercise, lambda *inputs: next(remembered), seed=1) is not None

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from pocketgpt.assets import asset
 from pocketgpt.course.ch14_training import experiments
-from pocketgpt.course.lab.bug_cases import PLANTS, RIGHT
+from pocketgpt.course.lab.bug_causes import PLANTS, RIGHT
 from pocketgpt.course.lab.bug_plants import mistake
 from pocketgpt.course.lab.reporting import earlier_changes
 from pocketgpt.course.siblings.family import character_tokenizer
@@ -64,7 +64,9 @@ def _noted(function: Callable, into: list[float]) -> Callable:
 
 
 def _norm(model: GPT) -> float:
-    return math.sqrt(sum(float(each.detach().square().sum()) for each in model.parameters()))
+    """The norm of all weights that decay: the matrices, without the embedding."""
+    decaying = [each for name, each in model.named_parameters() if each.ndim == 2 and "embedding" not in name]
+    return math.sqrt(sum(float(each.detach().square().sum()) for each in decaying))
 
 
 def _rounded(numbers: Any) -> list[float | None]:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from pocketgpt.course.checking.exercise import Exercise, Mistake
-from pocketgpt.course.lab.bug_cases import CASES, CAUSES, Case, draw_cases, malformed, right_names
+from pocketgpt.course.lab.bug_cases import CASES, Case, draw_cases, malformed, right_names
+from pocketgpt.course.lab.bug_causes import CAUSES
 
 TERM = "2026"  # another text gives everybody other cases
 PART = "all"

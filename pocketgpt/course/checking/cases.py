@@ -61,8 +61,12 @@ def derived(
     choices: Mapping[str, Sequence],
     rng: torch.Generator,
 ) -> Iterator[tuple]:
-    """Yield the arguments of each case; nothing if a parameter can only be given by hand."""
+    """Yield the arguments of each case; nothing if a parameter can only be given by hand, and one empty case if there
+    is no parameter."""
     parameters = inspect.signature(reference).parameters
+    if not parameters:
+        yield ()
+        return
     axes = axes_of(reference)
     options = {
         name: [*choices.get(name, ()), *([OMITTED] if each.default is not inspect.Parameter.empty else [])]

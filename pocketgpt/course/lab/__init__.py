@@ -8,6 +8,7 @@ from importlib import import_module
 
 _REPORTING = "pocketgpt.course.lab.reporting"
 _TRANSPLANTING = "pocketgpt.course.lab.transplanting"
+_BUG_CASES = "pocketgpt.course.lab.bug_cases"
 _OWN_MODEL = "pocketgpt.course.lab.own_model"
 _SIBLINGS = "pocketgpt.course.siblings.family"
 _MODULES = {
@@ -27,6 +28,9 @@ _MODULES = {
     "sibling_losses": _SIBLINGS,
     "character_tokenizer": _SIBLINGS,
     "model_map": "pocketgpt.course.figures.model_map",
+    "draw_cases": _BUG_CASES,
+    "worked_case": _BUG_CASES,
+    "causes": _BUG_CASES,
     "attention_weights": _TRANSPLANTING,
     "before_and_after": _REPORTING,
     "earlier_changes": _REPORTING,

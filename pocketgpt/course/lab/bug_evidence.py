@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pocketgpt.assets import asset
 from pocketgpt.course.lab import bug_plants
-from pocketgpt.course.lab.bug_cases import PLANTS, RIGHT
+from pocketgpt.course.lab.bug_causes import PLANTS, RIGHT
 from pocketgpt.course.lab.bug_plants import PROMPTS, Setting
 from pocketgpt.course.lab.reporting import trained
 from pocketgpt.errors import PocketError
@@ -33,8 +33,8 @@ def one_is_zero(a: float, b: float) -> bool:
     return (abs(a) < 1e-3) != (abs(b) < 1e-3)
 
 
-def differ_by_factor(factor: float) -> Callable[[float, float], bool]:
-    return lambda a, b: max(a, b) > factor * max(min(a, b), 1e-2)
+def differ_by_factor(factor: float, smallest: float = 1e-2) -> Callable[[float, float], bool]:
+    return lambda a, b: max(a, b) > factor * max(min(a, b), smallest)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ FEATURES = {
             "with it, {there:.0f} earlier positions would see the last token, and here {here:.0f} do.", one_is_zero
         ),
         "first_rate": Feature(
-            "with it, the learning rate would begin at {there:.1e}, and here at {here:.1e}.", differ_by_factor(2)
+            "with it, the learning rate would begin at {there:.1e}, and here at {here:.1e}.", differ_by_factor(2, 1e-6)
         ),
         "lowest_rate": Feature(
             "with it, the lowest learning rate would be {there:.1e}, and here it is {here:.1e}.",
