@@ -29,8 +29,7 @@ import torch.nn.functional as F
 from pocketgpt.course.ch25_exam.experiments import means, reach, small_config, train
 from pocketgpt.course.ch25_exam.figures import reach_map, two_blocks
 from pocketgpt.course.ch25_exam.signing import my_cases
-from pocketgpt.course.lab import check, earlier, yours
-from pocketgpt.course.lab.bug_cases import causes
+from pocketgpt.course.lab import causes, check, earlier, yours
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.models.presets import preset
 
@@ -79,7 +78,7 @@ causes("training")
 #    and compares it with who handed in.
 # 3. At least three of the five are right. The check does not say which.
 #
-# A name with five keys looks like this: `return "Ada Lovelace", ["loss_in_bits", "wrong_rope_layout", "leaking_mask", "no_warm_up", "cache_forgets_all"]`.
+# A name with five keys looks like this: `return "Ada Lovelace", ["uphill", "no_scale", "uphill", "uphill", "always_the_largest"]`.
 
 
 # %%

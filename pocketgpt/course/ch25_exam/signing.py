@@ -36,7 +36,8 @@ def judge_of(needed: int) -> Callable[[object], str | None]:
 
 def _judged(needed: int, value: object) -> str | None:
     if not isinstance(value, tuple | list) or len(value) != 2:
-        return f"Return two things: your name, and the list of {CASES} keys. Yours is a {type(value).__name__}."
+        returned = f"yours returns a {type(value).__name__}"
+        return f"The function should return two things, your name and a list of {CASES} keys; {returned}."
     name, keys = value
     if isinstance(name, tuple | list):
         return "Your name comes first, and then the list of keys."
