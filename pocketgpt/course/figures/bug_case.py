@@ -20,7 +20,7 @@ def bug_case(case: Any, right: Any, title: str) -> None:
 
 
 def _of_model(case: Any, right: Any) -> plt.Figure:
-    figure, axes = canvas(4, 2, width=9.6, height=5.2, height_ratios=(1, 1.35))
+    figure, axes = canvas(4, 2, width=9.6, height=5.9, height_ratios=(1, 1.6))
     _bars(axes[0, 0], "loss, nats per token", right.features["loss"], case.features["loss"], "{:.2f}")
     _bars(axes[0, 1], "positions that see the last token", right.features["probe"], case.features["probe"], "{:.0f}")
     axes[0, 1].set_xlim(0, 256)
@@ -145,11 +145,7 @@ def _one_text(panel: Axes, case: str, right: str, width: int = 62) -> None:
     panel.axis("off")
     for y, whose, sample, color in ((1.0, "the case", case, CASE), (0.47, "the right one", right, "#555555")):
         for down, shown, options in (
-            (
-                0.0,
-                f"the {whose} writes" if whose == "case" else "the right one writes",
-                {"color": color, "fontsize": 9},
-            ),
+            (0.0, f"{whose} writes", {"color": color, "fontsize": 9}),
             (0.11, _wrapped(sample, width, 4), {"fontsize": 8, "family": "monospace"}),
         ):
             text = panel.text(0, y - down, shown, transform=panel.transAxes, va="top", **options)

@@ -49,7 +49,7 @@ class Case:
         """Draw the evidence, beside that of the right model."""
         from pocketgpt.course.figures.bug_case import bug_case
 
-        bug_case(self.evidence, self.with_cause(RIGHT), f"Case {self.number}")
+        bug_case(self.evidence, self.with_cause(RIGHT), f"Case {self.number}" if self.number else "A worked case")
 
 
 def draw_cases(part: str, seed: int, count: int = CASES) -> tuple[Case, ...]:
