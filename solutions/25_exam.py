@@ -16,8 +16,8 @@
 # **The rules.**
 #
 # - There are no hints. A check says what is wrong, as always, and shows a case; no hint follows.
-# - A check may be run as often as you like. Only the last answer counts.
-# - Your own notebooks, your own functions and PyTorch's documentation are allowed. All of PyTorch's functions are allowed in answers.
+# - A check may be run as often as you like.
+# - Your notebooks and PyTorch's documentation are allowed, and in answers your earlier functions and all of PyTorch's.
 # - The exercises do not depend on each other: where one is missing, later cells take a finished version.
 #
 # `pocketgpt grade chapters/25_exam.ipynb` prints your points.
@@ -38,8 +38,8 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## Part 1 · Five cases
 #
-# Five models or trainings, each with one planted mistake, as in chapter 24, which explains the figures. Your cases follow from your name, so
-# your neighbor has others. Put your name in the place of hers and run the cells of this part.
+# Five models or trainings, each with one planted mistake. Chapter 24 explains the figures. Your cases follow from your name, so your neighbor
+# has others: write it in the place of Ada Lovelace's, and run the cells of this part.
 
 # %%
 cases = my_cases("Ada Lovelace")
@@ -74,11 +74,11 @@ causes("training")
 # ### Exercise 25.1 · `most_cases` · medium, 25 minutes · 5 points
 #
 # 1. Return two things: your name, and a list of five keys, the causes of your cases 1 to 5 in this order.
-# 2. The name is written as a text in the answer, as in the cell above (capitals and spaces do not matter): the grader draws your cases from it,
-#    and compares it with who handed in.
+# 2. Write the name as a text into the answer, too: the grader draws your cases from it, and compares it with who handed in. Capitals and
+#    additional spaces do not matter.
 # 3. At least three of the five are right. The check does not say which.
 #
-# A name with five keys looks like this: `return "Ada Lovelace", ["uphill", "no_scale", "uphill", "uphill", "always_the_largest"]`.
+# The form: `return "Ada Lovelace", ["uphill", "no_scale", "uphill", "uphill", "always_the_largest"]`.
 
 
 # %%
@@ -258,8 +258,7 @@ check.parallel_block(parallel_block)
 # %% [markdown]
 # ## Part 3 · A budget
 #
-# A model of your blocks: how large is it, how many readers does a GPU serve, and how long does the training take? All numbers follow from
-# the config. These are the units:
+# A model of your blocks: how large is it, how many texts does a GPU serve, and how long does the training take? The units:
 #
 # | unit | is | of what |
 # |---|---|---|
@@ -298,7 +297,8 @@ check.model_size(model_size)
 #
 # One GPU serves texts, all of the same length. What is the widest form of the weights that fits, and how many texts fit beside it?
 #
-# 1. `n_params` weights take 4, 2 or 1 bytes each (float32, bf16, int8). They are in memory once, however many texts there are.
+# 1. `n_params` weights take 4, 2 or 1 bytes each (float32, bf16, int8), once, however many texts there are. (The number is given; it need not
+#    be the size of this config's model.)
 # 2. Every text of `context` tokens has a cache of its own: a key and a value for each token, in each layer, for each of `n_kv_heads`
 #    heads, `d_head` numbers each. A number of the cache takes 2 bytes, whatever the weights take.
 # 3. The cache is a ring, as in chapter 12: a layer keeps at most `config.mixer.window` tokens of a text.
@@ -327,12 +327,12 @@ check.serving_plan(serving_plan)
 # %% [markdown]
 # ### Exercise 25.7 · `training_plan` · hard, 11 minutes · 3 points
 #
-# The training of `n_params` parameters with AdamW. How many texts does each GPU hold at once, and how many hours does the run take? `run` is a
-# dictionary with `"text_gb"`, `"bytes_per_token"`, `"seq"`, `"gpus"`, `"mfu"`, `"bf16"` and `"sharded"`.
+# A training with AdamW. How many texts does each GPU hold at once, and how many hours does the run take? `run` is a dictionary with
+# `"text_gb"`, `"bytes_per_token"`, `"seq"`, `"gpus"`, `"mfu"`, `"bf16"` and `"sharded"`.
 #
 # **Memory** of each GPU:
 #
-# 1. For each parameter that it holds: the weight, its gradient, two buffers of AdamW, and with `run["bf16"]` a master copy. Their widths are
+# 1. For each of the `n_params` parameters that it holds: the weight, its gradient, two buffers of AdamW, and with `run["bf16"]` a master copy. Their widths are
 #    those of chapter 15: without bf16 all are float32; with it weights and gradients are bf16, master copy and buffers are float32.
 # 2. With `run["sharded"]` (FSDP) each of the `run["gpus"]` GPUs holds n_params divided by their number, rounded up; without it (DDP) each holds
 #    all.
@@ -345,8 +345,8 @@ check.serving_plan(serving_plan)
 #
 # 5. The text has `text_gb` GB and is read once; a token has `bytes_per_token` bytes on average.
 # 6. FLOPs per token are those of chapter 15: forward and backward pass, the products with weights (projections, feed-forward, head) and
-#    attention's own two, over the whole square of seq · seq, although a window hides most of it. The model is that of exercise 25.5, of
-#    this `config`. What is computed a second time does not count.
+#    attention's own two, over the whole square of seq · seq, although a window hides most of it. They follow from `config`, for the model of
+#    exercise 25.5, and not from `n_params`. What is computed a second time does not count.
 # 7. All GPUs together reach the share `mfu` of their peak.
 # 8. Return (texts, hours), hours as a float. If not even one text fits, return (0, inf); `float("inf")` makes one.
 
@@ -377,8 +377,8 @@ check.training_plan(training_plan)
 # %% [markdown]
 # ## After the exam
 #
-# The rest earns no points. First your block. One token is replaced by another one, in a model of three blocks with random weights. How far does
-# the change travel?
+# The rest earns no points. Three of your blocks with random weights read a text, and a second time with another token in one place. How far
+# does the change travel?
 
 # %%
 parallel_block = yours("parallel_block")
@@ -390,10 +390,10 @@ print("nothing before it changes: ", not changes[:, :4].any())
 reach_map(changes, changed=4, window=5)
 
 # %% [markdown]
-# A window of 5 does not limit a model to five tokens: each block hands information window − 1 positions on, 12 with three blocks. What is read
-# through many blocks arrives weakly, as the colors show.
+# A window of 5 does not limit a model to five tokens: each block hands information 4 positions on, three blocks 12. The farther, the weaker,
+# as the colors show.
 #
-# Does a model of such blocks learn? Two blocks, one token a character, one page of Shakespeare, 60 steps of AdamW, a few seconds:
+# Do such blocks learn? Two of them, a token a character, one page of Shakespeare, 60 steps of AdamW:
 
 # %%
 losses = means(train(parallel_block, small_config(), steps=60), 3)
@@ -402,8 +402,7 @@ print("loss below 2.7 after 60 steps:", losses[-1] < 2.7)
 # %% [markdown]
 # A model that knows nothing has ln 77 = 4.34. (One page is soon known by heart: this shows that gradients arrive, not that the model is good.)
 #
-# And your budget, for a model in the shape of Llama 3 8B with your blocks and a window of 4,096. Without the window a text of 32,768 tokens would
-# keep eight times as much.
+# And your budget, for the shape of Llama 3 8B with your blocks and a window of 4,096:
 
 # %%
 model_size, serving_plan = yours("model_size"), yours("serving_plan")
@@ -416,7 +415,7 @@ size = model_size(large)
 print(f"{size:,} parameters")
 for gib in (16, 24, 48, 80):
     width, texts = serving_plan(size, large, {"gib": gib, "reserved_gib": 1}, context=32_768)
-    print(f"{gib} GiB: {width} bytes a weight, {texts} texts of 32,768 tokens")
+    print(f"{gib} GiB: weights of {width} bytes, {texts} texts of 32,768 tokens")
 
 # %%
 gpu = {"gib": 80, "reserved_gib": 4, "tflops": 989}
@@ -426,35 +425,27 @@ for sharded in (False, True):
     print(f"sharded: {sharded!s:5}  texts on each GPU: {texts:2}  hours: {hours:.0f}")
 
 # %% [markdown]
-# With DDP every GPU would need 16 bytes for each of 8 billion parameters, 128 GB, so no text fits, and no number of such GPUs helps. FSDP shares
-# them.
+# Without the window a text would take eight times as much memory. With DDP each GPU needs 16 bytes for each of 8 billion parameters, 128 GB,
+# and no number of such GPUs helps; FSDP divides them.
 #
 # ### What to repeat
 #
 # | you missed | look at |
 # |---|---|
-# | 25.1, 25.2 | chapter 24: other cases of that part, with another seed, and its table of symptoms |
-# | 25.3, the norms of queries and keys | chapter 5, `rms_norm`: over which axis, with which weight |
-# | 25.3, the rotation | chapter 8, `apply_rope`: both sides, and its layouts |
-# | 25.3, the mask | chapter 2, `causal_mask`; chapter 12, `decode_attention` with its window |
-# | 25.3, shared heads or the scale | chapter 9, `grouped_attention`; chapter 3 |
-# | 25.4, the sum and the norm | chapter 5, `pre_norm`; chapter 10, `transformer_block` |
-# | 25.4, heads | chapter 4, `split_heads` and `merge_heads` |
-# | 25.4, the feed-forward | chapter 6, `swiglu` |
+# | 25.1, 25.2 | chapter 24, with another seed |
+# | 25.3 | chapter 5, `rms_norm`; chapter 8, `apply_rope`; chapter 9, `grouped_attention`; chapter 12, the window of `decode_attention` |
+# | 25.4 | chapter 4, `split_heads`; chapter 6, `swiglu`; chapter 10, `transformer_block` |
 # | 25.5 | chapter 10, `count_parameters` |
-# | 25.6, the cache | chapter 9, `cache_bytes`; chapter 12, the ring |
-# | 25.7, memory | chapter 15, `training_bytes`, and FSDP in section 2 |
-# | 25.7, time | chapter 15, `training_flops`, and MFU in section 7 |
+# | 25.6 | chapter 9, `cache_bytes`; chapter 12, the ring |
+# | 25.7 | chapter 15, `training_bytes` and FSDP; `training_flops` and MFU |
 #
 # `pocketgpt progress` lists the mistakes that your checks have met, by name.
 #
 # ### Where the finished code lives
 #
-# `pocketgpt/layers/attention.py` has QK-norm and the window; the library's blocks are not parallel. `pocketgpt/models/stack.py` adds up
-# parameters, FLOPs and cache bytes of any model. `pocketgpt/inference/kv_cache.py` has the ring.
-#
-# The attention of part 2 agrees with `Qwen3Attention` of transformers, and the block with its `Cohere2DecoderLayer`, which is parallel, when
-# that is given Qwen 3's attention, norm and feed-forward.
+# `pocketgpt/layers/attention.py` has QK-norm and the window (the library's blocks are not parallel), `pocketgpt/models/stack.py` the sums,
+# `pocketgpt/inference/kv_cache.py` the ring. The attention of part 2 agrees with `Qwen3Attention` of transformers, and the block with its parallel
+# `Cohere2DecoderLayer`, given Qwen 3's attention, norm and feed-forward.
 #
 # ### Papers
 #
