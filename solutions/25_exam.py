@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 25 · Exam
 #
-# **At the end** you know what you can do without help: find a mistake from its symptoms, write a block that you have never seen from its
-# equation, and say beforehand what a model will cost.
+# **At the end** you know what you can do without help: find a bug from its symptoms, write an unknown block from its equation, and say
+# beforehand what a model costs.
 #
 # **Time**: about 90 minutes. **You need**: chapters 0 to 15; above all chapter 5, chapter 8, chapter 9, chapter 10 and
 # chapter 15; and chapter 24 for part 1.
@@ -266,7 +266,7 @@ check.parallel_block(parallel_block)
 # | 1 GB | 10⁹ bytes | text on a disk: `run["text_gb"]`, a whole number |
 # | 1 TFLOP/s | 10¹² FLOPs per second | a GPU's peak: `gpu["tflops"]` |
 #
-# Of the memory `reserved_gib` is taken (by the driver, the framework, the kernels). All the rest can be filled, to the last byte.
+# Of the memory `reserved_gib` is taken. All the rest can be filled, to the last byte.
 #
 # ### Exercise 25.5 · `model_size` · easy, 6 minutes · 2 points
 #
@@ -400,7 +400,7 @@ losses = means(train(parallel_block, small_config(), steps=60), 3)
 print("loss below 2.7 after 60 steps:", losses[-1] < 2.7)
 
 # %% [markdown]
-# A model that knows nothing has ln 77 = 4.34. (One page is soon known by heart: this shows that gradients arrive, not that the model is good.)
+# A model that knows nothing has ln 77 = 4.34. (One page is soon known by heart: only the gradients are tested here.)
 #
 # And your budget, for the shape of Llama 3 8B with your blocks and a window of 4,096:
 

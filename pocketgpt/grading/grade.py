@@ -55,7 +55,8 @@ class Grader:
             master = self.masters[chapter]
             rebuilt = rebuild(cells, master)
             marked = flags(_written(cells, rebuilt), master)
-            signature = signature_note(rebuilt, submission.student)
+            known = not submission.notes and chapter not in submission.student
+            signature = signature_note(rebuilt, submission.student, known=known)
         outcome = self.outcome(rebuilt, master, stop or threading.Event())
         return replace(
             _with_notes(blank, _misnamed(submission, chapter, self.masters), *rebuilt.notes, signature, *outcome.notes),

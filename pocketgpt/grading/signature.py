@@ -13,8 +13,11 @@ from pocketgpt.course.syllabus import find_exercise
 from pocketgpt.grading.rebuild import Rebuilt
 
 
-def signature_note(rebuilt: Rebuilt, student: str) -> str:
-    """A note if a signed answer has the name of somebody else than the path; "" if it has the student's, or none."""
+def signature_note(rebuilt: Rebuilt, student: str, *, known: bool = True) -> str:
+    """A note if a signed answer has the name of somebody else than the path; "" if it has the student's, or none.
+
+    known: the path says who handed it in; otherwise the note is the name.
+    """
     answers = [
         piece
         for piece in rebuilt.pieces
@@ -23,6 +26,8 @@ def signature_note(rebuilt: Rebuilt, student: str) -> str:
     names = dict.fromkeys(name for piece in answers for name in signatures(piece.source))
     if answers and not names:
         return "The name that its cases follow from is not written in the answer: look at it."
+    if names and not known:
+        return f"It answers the cases of {', '.join(names)[:100]}."
     others = [name for name in names if not _words(name) & _words(student)]
     return f"It answers the cases of {', '.join(others)[:100]}. Is that who handed it in?" if others else ""
 

@@ -52,3 +52,8 @@ def test_an_answer_that_calls_the_other_one_has_its_signature():
     ]
     assert signature_note(Rebuilt(pieces, [], False), "ada") == ""
     assert list(signatures(pieces[1].source)) == []
+
+
+def test_where_nobody_knows_whose_it_is_the_signature_says():
+    rebuilt = Rebuilt([Piece("answer", ANSWER.format("Ada"), "most_cases", 3)], [], False)
+    assert signature_note(rebuilt, "25_exam", known=False) == "It answers the cases of Ada."
