@@ -29,7 +29,7 @@ def _of_model(case: Any, right: Any) -> plt.Figure:
         weights = evidence.maps[index]
         whose, color = ("right", "#555555") if evidence is right else ("case", CASE)
         panel = axes[1, column]
-        panel.imshow(weights, cmap=WEIGHTS, vmin=0, vmax=0.5)
+        panel.imshow(weights.numpy(), cmap=WEIGHTS, vmin=0, vmax=0.5)
         panel.set_title(f"layer {(1, 3)[index]}, {whose}", color=color, fontsize=10)
         sums = weights.sum(-1)
         future = float(weights.triu(1).sum() / weights.sum())
@@ -51,7 +51,7 @@ def _of_running(case: Any, right: Any) -> plt.Figure:
     panel = axes[0, 0]
     panel.axvspan(-0.5, 15.5, color="#EEEEEE")
     panel.axvspan(length - 8.5, length - 0.5, color="#EEEEEE")
-    panel.bar(range(length), gaps, color=CASE, width=0.9)
+    panel.bar(range(length), gaps.tolist(), color=CASE, width=0.9)
     top = max(1.0, float(gaps.max())) * 1.25
     for x, word in ((7.5, "prompt"), ((length + 7) / 2, "one token at a time"), (length - 4.5, "chunk")):
         panel.text(x, top * 0.97, word, ha="center", va="top", fontsize=8.5)

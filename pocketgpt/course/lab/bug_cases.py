@@ -147,7 +147,7 @@ def malformed(cases: tuple[Case, ...], names: object) -> str | None:
 def _unknown(case: Case, name: str) -> str:
     known = {key: part for part in PARTS for key in CAUSES[part]}
     if name in known:
-        return f"`{name}` is a cause of the part {known[name]!r}: case {case.number} belongs to {case.part!r}."
+        return f"Case {case.number} belongs to the part {case.part!r}, and `{name}` is a cause of {known[name]!r}."
     close = difflib.get_close_matches(name, CAUSES[case.part], 1)
     meant = f" The closest is `{close[0]}`." if close else f" causes({case.part!r}) prints it."
     return f"There is no cause {name[:60]!r} in the list.{meant}"

@@ -56,7 +56,7 @@ FEATURES = {
             differ_by(0.04),
         ),
         "reach": Feature(
-            "with it, {there:.0f} earlier positions would see the last token, and here {here:.0f} do.", differ_by(100)
+            "with it, {there:.0f} earlier positions would see the last token, and here {here:.0f} do.", differ_by(100.0)
         ),
         "largest_row": Feature(
             "with it, some row of the first map would sum to {there:.1f}, and here the largest sum is {here:.1f}.",
@@ -77,7 +77,7 @@ FEATURES = {
         "same_text": Feature(
             "compare the sample with that of the right model. A cause in the model would change it, and one in the "
             "loss would not.",
-            differ_by(1),
+            differ_by(1.0),
         ),
         "entropy": Feature(
             "with it, the rows of the first map would have a mean entropy of {there:.1f} nats, and here {here:.1f}.",
@@ -88,14 +88,14 @@ FEATURES = {
     "running": {
         "first": Feature(
             "with it, the first position with other logits would be {there:.0f}, and here it is {here:.0f} (−1: none).",
-            differ_by(1),
+            differ_by(1.0),
         ),
         "probe": Feature(
             "with it, {there:.0f} earlier positions would see the last token, and here {here:.0f} do.", one_is_zero
         ),
         "late": Feature(
             "with it, the logits of positions 40 to 55 would be off by {there:.1f} (median), and here by {here:.1f}.",
-            differ_by_factor(2),
+            differ_by_factor(2.0),
         ),
         "beyond": Feature(
             "with it, {there:.0%} of the drawn tokens would be beyond the top 20, and here {here:.0%} are.",
@@ -111,7 +111,8 @@ FEATURES = {
             "with it, {there:.0f} earlier positions would see the last token, and here {here:.0f} do.", one_is_zero
         ),
         "first_rate": Feature(
-            "with it, the learning rate would begin at {there:.1e}, and here at {here:.1e}.", differ_by_factor(2, 1e-6)
+            "with it, the learning rate would begin at {there:.1e}, and here at {here:.1e}.",
+            differ_by_factor(2.0, 1e-6),
         ),
         "lowest_rate": Feature(
             "with it, the lowest learning rate would be {there:.1e}, and here it is {here:.1e}.",
@@ -132,7 +133,7 @@ FEATURES = {
         ),
         "gradient": Feature(
             "with it, the norm of the gradient would end near {there:.2g}, and here near {here:.2g}.",
-            differ_by_factor(4),
+            differ_by_factor(4.0),
         ),
     },
 }
@@ -196,8 +197,8 @@ def _of_model(cause: str, setting: Setting) -> Evidence:
     changes = [0.0, 0.0] if right is None else (maps - right.maps).abs().amax((1, 2)).tolist()
     ids = bug_plants.windows(setting.start)[0, : bug_plants.MAP_TOKENS].tolist()
     features = {
-        "probe": probe,
-        "reach": probe,
+        "probe": float(probe),
+        "reach": float(probe),
         "future": float(maps[0].triu(1).sum() / maps[0].sum()),
         "largest_row": float(maps[0].sum(-1).max()),
         "smallest_row": float(maps[0].sum(-1).min()),
@@ -222,8 +223,8 @@ def _of_running(cause: str, setting: Setting) -> Evidence:
     written = bug_plants.cached_writing(in_model, sampler, setting)
     wrong = (gaps > 1e-3).nonzero().flatten().tolist()
     features = {
-        "first": wrong[0] if wrong else -1,
-        "probe": probe,
+        "first": float(wrong[0] if wrong else -1),
+        "probe": float(probe),
         "late": float(gaps[40:56].median()),
         "beyond": float((written.ranks >= bug_plants.TOP_K).float().mean()),
         "largest": float((written.ranks == 0).float().mean()),
@@ -237,7 +238,7 @@ def _of_training(cause: str, run: int) -> Evidence:
     log = json.loads(asset(FILE).read_text(encoding="utf-8"))[f"{cause} {run}"]
     numbers = {name: [math.nan if x is None else x for x in log[name]] for name in log if isinstance(log[name], list)}
     features = {
-        "probe": log["probe"],
+        "probe": float(log["probe"]),
         "first_rate": numbers["rate"][0],
         "lowest_rate": min(numbers["rate"]),
         "start": numbers["training"][0],
