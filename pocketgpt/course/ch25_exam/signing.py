@@ -1,4 +1,7 @@
-"""Cases of the exam, which follow from a name: each reader has others, and a copied answer has the name in it."""
+"""Cases of the exam, which follow from a name: each reader has others, and a copied answer has the name in it.
+
+Their causes are those of pocketgpt.course.ch24_find_the_bug, which a hand-out of the exam therefore contains.
+"""
 
 import hashlib
 import unicodedata
