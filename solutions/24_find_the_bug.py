@@ -156,7 +156,7 @@ def model_bugs() -> tuple[int, list[str]]:
     ### BEGIN SOLUTION
     # 1: the probe is 255, and half of the weight is above the diagonal: nothing is hidden.
     # 2: both maps are those of the right model, and the text breaks down: behind the attention.
-    # 3: the probe is 0. Layer 1 has changed: most rows have one bright key, so the scores are large.
+    # 3: the probe is 0. In layer 1 most rows have one bright key: the scores are too large.
     # 4: layer 1 is as it was, and layer 3 is not. A loss of 4.4 is no lost stream: feed-forward.
     # 5: the probe is 255, but nothing is above the diagonal. Rows sum to 0.03 and to 4.
     return 1, [
@@ -300,7 +300,7 @@ for case in draw_cases("training", seed=1):
 def training_bugs() -> tuple[int, list[str]]:
     """The seed of five cases of the part "training", and the key of the cause of each."""
     ### BEGIN SOLUTION
-    # 1: no loss moves and the weights do not move, though the gradient is there: it never arrives.
+    # 1: no loss moves, and the weights hardly do. The gradient is there, and never arrives.
     # 2: the norm of the matrices falls within a few steps, and the losses stop early.
     # 3: the training loss goes to 0 in 60 steps, and the held-out loss above 7: it copies.
     # 4: the training loss stops near 3, the held-out loss above it; rate and weights are right.
