@@ -5,12 +5,15 @@ import copy
 import json
 import math
 from functools import cache
+from importlib.machinery import ModuleSpec
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketgpt.course.lab import bug_cases
+from pocketgpt.course.lab.bug_cases import draw_cases
 from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading import REPLY, blind
 from pocketgpt.grading.arrays import DTYPES, decode, encode
@@ -64,6 +67,24 @@ def test_an_object_that_equals_everything_is_found_out(monkeypatch):
         __hash__ = str.__hash__
 
     assert asked(exercises()["decode"], lambda *_: Equal("no"), monkeypatch)
+
+
+@pytest.mark.parametrize("part", ["model", "running", "training"])
+def test_names_of_causes_are_judged_by_the_seed_that_comes_with_them(part, monkeypatch):
+    monkeypatch.setattr(bug_cases, "contradiction", lambda case, name: "No.")  # the evidence takes seconds
+    exercise = exercises()[f"{part}_bugs"]
+    names = {seed: [case._cause for case in draw_cases(part, seed)] for seed in (5, 6)}
+    assert asked(exercise, lambda: (5, names[5]), monkeypatch) is None
+    assert asked(exercise, lambda: (6, names[5]), monkeypatch)
+    assert asked(exercise, lambda: (5, [*names[5][1:], names[5][0]]), monkeypatch)
+
+
+def test_names_that_the_course_was_asked_for_are_none_in_a_blind_run(monkeypatch):
+    """There the package is not, and what it gives is a placeholder."""
+    module = blind._Placeholders({}).create_module(ModuleSpec("pocketgpt.course.lab.bug_cases", None))
+    cases = module.draw_cases("model", 5)
+    for answer in (lambda: (5, [case._cause for case in cases]), lambda: (5, [cases[i]._cause for i in range(5)])):
+        assert asked(exercises()["model_bugs"], answer, monkeypatch)
 
 
 def test_questions_differ_from_run_to_run():
