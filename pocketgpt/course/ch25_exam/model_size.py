@@ -216,9 +216,11 @@ def block_after_block(config):
 
 
 @model_size.accepted
-def of_the_weights(config):
-    from pocketgpt.course.ch25_exam.shared import block_shapes
-
-    block = sum(torch.Size(shape).numel() for shape in block_shapes(config).values())
-    d, vocab = config.d_model, config.vocab_size
+def of_the_shapes(config):
+    mixer, d, d_ff = config.mixer, config.d_model, config.feedforward.d_ff
+    wide, narrow = mixer.n_heads * mixer.d_head, mixer.n_kv_heads * mixer.d_head
+    vectors = [(d,), (mixer.d_head,), (mixer.d_head,)]
+    matrices = [(wide, d), (narrow, d), (narrow, d), (d, wide), (d_ff, d), (d_ff, d), (d, d_ff)]
+    block = sum(torch.Size(shape).numel() for shape in vectors + matrices)
+    vocab = config.vocab_size
     return config.n_layers * block + d * (1 + vocab + vocab * (not config.tie_embeddings))

@@ -430,18 +430,21 @@ def term_by_term(n_params: int, config: Any, gpu: dict, run: dict) -> tuple[int,
 
 
 @training_plan.accepted
-def with_the_functions_of_chapter_15(n_params, config, gpu, run):
-    from pocketgpt.course.syllabus import find_exercise
+def from_tokens_per_second(n_params, config, gpu, run):
+    def recipe_bytes(n):
+        if run["bf16"]:
+            return n * 2 + n * 2 + n * 2 * 4 + n * 4
+        return n * 4 + n * 4 + n * 2 * 4
 
-    width = 2 if run["bf16"] else 4
-    recipe = {"weight_bytes": width, "buffers": 2, "master_copy": run["bf16"]}
-    held = math.ceil(n_params / (run["gpus"] if run["sharded"] else 1))
-    fixed = sum(find_exercise("training_bytes").finished_answer(held, recipe))
+    fixed = recipe_bytes(math.ceil(n_params / (run["gpus"] if run["sharded"] else 1)))
     text = run["seq"] * (config.n_layers * config.d_model * 2 + config.vocab_size * 4)
     left = (gpu["gib"] - gpu["reserved_gib"]) * 1024**3 - fixed
     if left < text:
         return 0, math.inf
-    needed = find_exercise("training_flops").finished_answer(config, run["seq"])
+    mixer, d = config.mixer, config.d_model
+    multiplied = d * (2 * mixer.n_heads + 2 * mixer.n_kv_heads) * mixer.d_head + 3 * d * config.feedforward.d_ff
+    attention = 12 * config.n_layers * mixer.n_heads * mixer.d_head * run["seq"]
+    needed = 6 * (config.n_layers * multiplied + d * config.vocab_size) + attention
     tokens = run["text_gb"] * 10**9 / run["bytes_per_token"]
     speed = gpu["tflops"] * 10**12 * run["mfu"] / needed  # tokens per second
     return left // text, tokens / speed / run["gpus"] / 3600
