@@ -153,7 +153,7 @@ two_blocks()
 # | symbol | what | shape |
 # |---|---|---|
 # | $x$, $n$, $y$ | the stream, its norm, the stream after the block | (B, T, d_model) |
-# | $g$ | weight of the block's only norm | (d_model,) |
+# | $g$ | weight of the norm of the stream | (d_model,) |
 # | $q_t$, $k_s$, $v_s$ | query, key and value of one head at a position | (d_head,) |
 # | $g_q$, $g_k$ | weights of QK-norm, the same for all heads | (d_head,) |
 # | $R_t$ | the rotation of position t (RoPE) | |

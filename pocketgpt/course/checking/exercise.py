@@ -140,9 +140,7 @@ class Exercise:
                 f"The mistake {function.__name__!r} of {self.name!r} needs a docstring: what was done wrong."
             )
         if hint is not None and not 0 < hint <= len(self.hints):
-            raise TypeError(
-                f"The mistake {function.__name__!r} of {self.name!r} names hint {hint}, which there is not."
-            )
+            raise TypeError(f"The mistake {function.__name__!r} of {self.name!r} names hint {hint}, and there is none.")
         self.mistakes.append(Mistake(function.__name__, " ".join(sentence.split()), function, hint))
         return function
 
