@@ -3,8 +3,8 @@
 #
 # **At the end** you can look at a model that runs without an error and is wrong, and say in which line the mistake is.
 #
-# **Time**: three sittings of 25 minutes: section 3 after chapter 10, section 4 after chapter 13, section 5 after chapter 15.
-# **You need**: the chapters before each sitting.
+# **Time**: about 75 minutes, in three sittings. **You need**: chapter 10 (the GPT) for sections 1 to 3, chapter 13 (FlashAttention, and all
+# of running a model) for section 4, chapter 15 (training at scale) for section 5.
 #
 # In the other chapters a check compared your function with a right one. Nobody has that at work. What one has is a loss, a probe, a
 # few pictures and a sample of text.
@@ -367,4 +367,5 @@ check.training_bugs(training_bugs)
 # - Humbatova et al. 2020, *Taxonomy of Real Faults in Deep Learning Systems*, [arXiv 1910.11015](https://arxiv.org/abs/1910.11015): the same from
 #   interviews with people who train models.
 #
-# **Next**: after section 3 chapter 11, after section 4 chapter 14, after section 5 chapter 16.
+# **Next**: chapter 25 is the exam, with cases from all three parts. Until then, chapter 11 follows section 3, chapter 14 follows section 4,
+# and chapter 16 follows section 5.

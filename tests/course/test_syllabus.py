@@ -92,7 +92,7 @@ def test_a_notebook_needs_and_announces_the_chapters_of_the_syllabus(chapter):
     following = source[source.index("**Next**") :]
     assert re.findall(r"[Cc]hapter (\d+)", following)[0] == str(chapter.number + 1)
     files = re.findall(r"`?(\d\d_\w+)\.ipynb", following)
-    assert set(files) <= {CHAPTERS[chapter.number + 1].name}
+    assert set(files) <= {each.name for each in CHAPTERS[chapter.number + 1 :][:1]}
 
 
 def test_the_map_numbers_the_topics_as_the_syllabus_does():

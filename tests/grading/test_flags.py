@@ -384,3 +384,8 @@ def test_no_text_is_too_strange(sources):
     for flag in flags(list(enumerate(sources, 1)), ATTENTION):
         assert flag.quoted.encode() is not None
         assert flag.line >= 1
+
+
+def test_the_cause_of_a_case_is_read_off_its_figure_and_not_off_the_case():
+    looked_up = "names = [case._cause for case in draw_cases('model', seed=1)]"
+    assert reasons(looked_up, chapter=CHAPTERS["24_find_the_bug"]) == {"reads the answer of a case"}

@@ -55,6 +55,8 @@ def _of_running(case: Any, right: Any) -> plt.Figure:
     top = max(1.0, float(gaps.max())) * 1.25
     for x, word in ((7.5, "prompt"), ((length + 7) / 2, "one token at a time"), (length - 4.5, "chunk")):
         panel.text(x, top * 0.97, word, ha="center", va="top", fontsize=8.5)
+    if float(gaps.max()) < 1e-3:
+        panel.text((length - 1) / 2, top / 2, "no difference anywhere", ha="center", color=CASE, fontsize=10)
     panel.set(xlim=(-0.5, length - 0.5), ylim=(0, top), xlabel="position")
     panel.set_title("how far the logits with the cache are from those without", fontsize=10)
     panel.set_ylabel("largest difference of a logit", fontsize=8.5)

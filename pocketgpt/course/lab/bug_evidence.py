@@ -40,10 +40,14 @@ def differ_by_factor(factor: float, smallest: float = 1e-2) -> Callable[[float, 
 @dataclass(frozen=True)
 class Feature:
     """A number that is read off the evidence. `says` names it in a sentence with {there}, its value for a wrong cause,
-    and {here}; `differs` is True for values that nobody confuses."""
+    and {here}; `differs` is True for values that nobody confuses; `shown` puts a value into words."""
 
     says: str
     differs: Callable[[float, float], bool]
+    shown: Callable[[float], str | float] = float
+
+    def sentence(self, there: float, here: float) -> str:
+        return self.says.format(there=self.shown(there), here=self.shown(here))
 
 
 FEATURES = {
@@ -87,8 +91,9 @@ FEATURES = {
     },
     "running": {
         "first": Feature(
-            "with it, the first position with other logits would be {there:.0f}, and here it is {here:.0f} (−1: none).",
+            "with it, the logits would first be wrong {there}, and here they are first wrong {here}.",
             differ_by(1.0),
+            lambda position: "nowhere" if position < 0 else f"at position {position:.0f}",
         ),
         "probe": Feature(
             "with it, {there:.0f} earlier positions would see the last token, and here {here:.0f} do.", one_is_zero
@@ -172,7 +177,7 @@ class Evidence:
         names = self.differences(here)
         if not names:
             return None
-        return FEATURES[self.part][names[0]].says.format(there=self.features[names[0]], here=here.features[names[0]])
+        return FEATURES[self.part][names[0]].sentence(self.features[names[0]], here.features[names[0]])
 
 
 def evidence(part: str, cause: str, number: int) -> Evidence:

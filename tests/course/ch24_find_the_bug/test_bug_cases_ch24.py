@@ -170,6 +170,11 @@ def test_a_wrong_name_is_answered_by_what_the_evidence_would_have_been(part):
         assert names[place] not in said and "expected" not in said
 
 
+def test_a_place_is_named_in_words():
+    said = bug_cases.contradiction(worked_case("running", "temperature_multiplied"), "positions_restart")
+    assert said.endswith("the logits would first be wrong at position 16, and here they are first wrong nowhere.")
+
+
 def test_only_the_first_wrong_case_is_spoken_of(no_evidence):
     names = truth("model", 1)
     said = verdict("model", 1, [names[0], *names[2:], names[1]])
