@@ -21,6 +21,7 @@ class Chapter:
     needs      numbers of the chapters it builds on
     exercises  names in the order of the notebook; empty while it is planned
     on_map     whether the model map shows a part with its number
+    hints      whether its exercises have hints: those of an exam have none
     """
 
     number: int
@@ -30,6 +31,7 @@ class Chapter:
     needs: tuple[int, ...] = ()
     exercises: tuple[str, ...] = ()
     on_map: bool = False
+    hints: bool = True
 
     @property
     def name(self) -> str:
@@ -208,6 +210,23 @@ CHAPTERS = (
         75,
         (10, 13, 15),
         ("model_bugs", "running_bugs", "training_bugs"),
+    ),
+    Chapter(
+        25,
+        "exam",
+        "Exam",
+        90,
+        (5, 8, 9, 10, 15, 24),
+        (
+            "most_cases",
+            "all_cases",
+            "window_attention",
+            "parallel_block",
+            "model_size",
+            "serving_plan",
+            "training_plan",
+        ),
+        hints=False,
     ),
 )
 

@@ -19,6 +19,7 @@ from pocketgpt.grading.prune_cells import prune_cells
 from pocketgpt.grading.rebuild import Rebuilt, chapter_of, rebuild
 from pocketgpt.grading.results import Result, Verdict
 from pocketgpt.grading.results_cache import Outcome, keep, key, recall
+from pocketgpt.grading.signature import signature_note
 from pocketgpt.grading.submissions import Cell, Submission, read
 from pocketgpt.grading.verify import empty
 
@@ -54,9 +55,11 @@ class Grader:
             master = self.masters[chapter]
             rebuilt = rebuild(cells, master)
             marked = flags(_written(cells, rebuilt), master)
+            known = not submission.notes and chapter not in submission.student
+            signature = signature_note(rebuilt, submission.student, known=known)
         outcome = self.outcome(rebuilt, master, stop or threading.Event())
         return replace(
-            _with_notes(blank, _misnamed(submission, chapter, self.masters), *rebuilt.notes, *outcome.notes),
+            _with_notes(blank, _misnamed(submission, chapter, self.masters), *rebuilt.notes, signature, *outcome.notes),
             chapter=chapter,
             verdicts=outcome.verdicts,
             flags=marked,

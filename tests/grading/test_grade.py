@@ -418,7 +418,8 @@ def failures(result):
 def test_every_solution_gets_full_marks(results, chapter):
     result = results[f"ours/{chapter}.ipynb"]
     assert result.chapter == chapter and failures(result) == {}
-    assert all("the same answers" in note for note in result.notes)  # others of this class have ours too
+    # Others of this class have ours, too, and Ada Lovelace, whose name is in our exam, did not hand it in.
+    assert all("the same answers" in note or "of Ada Lovelace" in note for note in result.notes)
     assert [verdict.exercise for verdict in result.verdicts] == list(CHAPTERS[chapter].exercises)
     assert all(verdict.message == exercises()[verdict.exercise].success for verdict in result.verdicts)
 

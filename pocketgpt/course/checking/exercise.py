@@ -53,7 +53,7 @@ class Exercise:
 
     number      "2.3": the third exercise of chapter 02, as the syllabus says when it is imported from there
     reference   a right answer, whose parameters are those the learner's function has
-    hints       a name for each hint in the chapter
+    hints       a name for each hint in the chapter; none in an exam
     returns     what the values that are returned are called in messages, such as ("output", "weights")
     order       the returned values in the order in which they are made, where one follows from others: the first wrong
                 one is told, and that those before it are right
@@ -68,6 +68,7 @@ class Exercise:
     raises      errors that some inputs demand, whatever their text; any of them counts
     dtype       dtype of the result, where it is not that of the inputs
     seconds     time limit of a call, where it is not the usual one
+    signed      True if an answer begins with its student's name, which the grader compares with the path
     judge       instead of a comparison with the reference: a sentence about what is wrong with a returned value, None
                 if it is right. For answers that say themselves which question they answer, such as a seed and names
     """
@@ -89,6 +90,7 @@ class Exercise:
     raises: tuple[type[Exception], ...] = ()
     dtype: torch.dtype | None = None
     seconds: float | None = None
+    signed: bool = False
     judge: Callable[[object], str | None] | None = None
     mistakes: list[Mistake] = field(default_factory=list)
     accepted_answers: list[Callable] = field(default_factory=list)
@@ -151,6 +153,8 @@ class Exercise:
             raise TypeError(
                 f"The mistake {function.__name__!r} of {self.name!r} needs a docstring: what was done wrong."
             )
+        if hint is not None and not 0 < hint <= len(self.hints):
+            raise TypeError(f"The mistake {function.__name__!r} of {self.name!r} names hint {hint}, and there is none.")
         self.mistakes.append(Mistake(function.__name__, " ".join(sentence.split()), function, hint))
         return function
 

@@ -16,7 +16,8 @@ from pocketgpt.course.building import ROOT
 from pocketgpt.course.building.build import solution_notebook
 from pocketgpt.course.building.cells import BuildError, without_answers
 from pocketgpt.course.building.release import FOLDER, release
-from pocketgpt.course.syllabus import CHAPTERS
+from pocketgpt.course.lab.bug_causes import PLANTS
+from pocketgpt.course.syllabus import CHAPTERS, chapter_of
 from pocketgpt.errors import PocketError
 
 SMALL = '''# %% [markdown]
@@ -258,3 +259,10 @@ def test_a_hand_out_of_one_chapter_checks_its_exercises_without_the_others(tmp_p
     file, numbers = done.stdout.splitlines()
     assert Path(file).is_relative_to(where)
     assert numbers == "2.1 2.2 2.3 2.4"
+
+
+def test_a_hand_out_of_the_exam_has_the_mistakes_that_its_cases_are_planted_with(tmp_path):
+    with zipfile.ZipFile(release(tmp_path / "course.zip", ("25_exam",))) as file:
+        names = "\n".join(file.namelist())
+    planted = {chapter_of(exercise).room for plants in PLANTS.values() for exercise, _ in plants.values()}
+    assert not [room for room in planted if f"pocketgpt/course/{room}/" not in names]

@@ -58,6 +58,24 @@ def test_a_mistake_without_a_name_names_no_hint():
     assert "Hint" not in said("causal_mask", lambda q, k: (k == q[:, None]) | (k == 2))
 
 
+def test_an_exercise_of_the_exam_names_the_mistake_and_no_hint():
+    mistake = exercises()["model_size"].mistakes[0]
+    message = said("model_size", mistake.function)
+    assert mistake.sentence in message and "Hint" not in message
+
+
+def test_a_mistake_cannot_name_a_hint_that_the_exercise_does_not_have():
+    @exercise(points=1, hints=())
+    def own(x: int) -> int:
+        return x
+
+    with pytest.raises(TypeError, match="names hint 1, and there is none"):
+
+        @own.mistake(hint=1)
+        def wrong(x):
+            """Wrong."""
+
+
 def test_the_inputs_that_fail_are_handed_out():
     message = said("softmax", lambda x, dim: x * dim)
     x, dim = check.example("softmax")
