@@ -323,7 +323,8 @@ pre_norm, post_norm = yours("pre_norm"), yours("post_norm")
 # 1. `loss` is a tensor without axes that was computed with `blocks`, an `nn.ModuleList`.
 # 2. Return a tensor of shape (n_blocks,): for each block the root of the sum of the squares of all gradients of its parameters.
 # 3. Gradients that an earlier backward pass left in `.grad` must not count.
-# 4. A parameter that the loss does not use has no gradient, and counts as 0.
+# 4. A parameter that the loss does not use has no gradient: its `.grad` is None, and it counts as 0. So the number of a block that
+#    the loss does not use at all is 0.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -332,14 +333,14 @@ pre_norm, post_norm = yours("pre_norm"), yours("post_norm")
 # </details>
 # <details><summary>Hint 2 · the shapes</summary>
 #
-# Each parameter's `.grad` has the shape of the parameter; its `.square().sum()` has none. Add these up within a block, then take
-# the root. `torch.stack` makes a tensor of the results.
+# Each parameter's `.grad` has the shape of the parameter; its `.square().sum()` has none. Begin with `torch.zeros(len(blocks))`, add
+# these numbers to the entry of their block, and take all roots at the end.
 #
 # </details>
 # <details><summary>Hint 3 · pseudocode</summary>
 #
-# clear all gradients; loss.backward(); for each block: add up the squares of p.grad for all its parameters p whose .grad is not
-# None; return the roots of these sums.
+# clear all gradients; loss.backward(); sums = a zero for each block; for each block: add to its sum the squares of p.grad for all its
+# parameters p whose .grad is not None; return the roots of the sums.
 #
 # </details>
 
@@ -350,11 +351,12 @@ def gradient_norms(loss: torch.Tensor, blocks: nn.ModuleList) -> torch.Tensor:
     ### BEGIN SOLUTION
     blocks.zero_grad()
     loss.backward()
-    norms = []
-    for block in blocks:
-        squares = [p.grad.square().sum() for p in block.parameters() if p.grad is not None]
-        norms.append(torch.stack(squares).sum().sqrt())
-    return torch.stack(norms)
+    sums = torch.zeros(len(blocks))
+    for i, block in enumerate(blocks):
+        for p in block.parameters():
+            if p.grad is not None:
+                sums[i] += p.grad.square().sum()
+    return sums.sqrt()
     ### END SOLUTION
 
 

@@ -131,6 +131,62 @@ def normalized_stream_in_the_sum(x, norm, layer):
     return norm(norm(x) + layer(x))
 
 
+@post_norm.mistake(hint=3)
+def layer_not_called(x, norm, layer):
+    """This is norm(x) alone: call the layer, add what it returns to x, and normalize the sum."""
+    return norm(x)
+
+
+@post_norm.mistake(hint=2)
+def output_doubled(x, norm, layer):
+    """The layer's output has taken the place of x, and is added to itself: add it to the x that came in."""
+    x = layer(x)
+    return norm(x + x)
+
+
+@post_norm.mistake
+def addition_doubled(x, norm, layer):
+    """What the layer returns is doubled: add it as it is."""
+    return norm(x + 2 * layer(x))
+
+
+@post_norm.mistake
+def halved(x, norm, layer):
+    """The norm gets the mean of stream and addition, where eps weighs four times as much: give it the sum."""
+    return norm((x + layer(x)) / 2)
+
+
+@post_norm.mistake
+def turned_round(x, norm, layer):
+    """The stream is subtracted from the layer's output: add them."""
+    return norm(layer(x) - x)
+
+
+@post_norm.mistake(hint=1)
+def addition_forgotten_two_norms(x, norm, layer):
+    """The addition is missing, and there are two norms: it is the norm of x plus the layer of x."""
+    return norm(layer(norm(x)))
+
+
+@post_norm.mistake(hint=2)
+def stream_counted_twice(x, norm, layer):
+    """The stream is added twice: once."""
+    return norm(x + x + layer(x))
+
+
+@post_norm.mistake
+def added_again(x, norm, layer):
+    """What the layer returns is added once more after the norm: the norm is last."""
+    added = layer(x)
+    return norm(x + added) + added
+
+
+@post_norm.mistake
+def layer_after_the_norm(x, norm, layer):
+    """The layer acts again after the norm: the norm is last."""
+    return layer(norm(x + layer(x)))
+
+
 @post_norm.finished
 def normalize_the_sum(x, norm, layer):
     return norm(x + layer(x))
