@@ -301,7 +301,7 @@ def cut_along_the_tokens(x, cos, sin):
 
 @apply_rope.mistake(hint=2)
 def first_row_of_the_table(x, cos, sin):
-    """cos[0] and sin[0] are those of the first token (or text): let them broadcast as they are."""
+    """Only the angles of the first token (or text) are used, cos[0] and sin[0]: let all of them broadcast."""
     first, second = x.chunk(2, dim=-1)
     cos, sin = cos[0], sin[0]
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
