@@ -1,0 +1,41 @@
+"""Mistakes that the chapter's table of symptoms leaves out.
+
+Each resembles one that the table shows, or nobody overlooks it.
+"""
+
+RARE = (
+    "divided_by_d_minus_2",
+    "pairs_from_one",
+    "column_doubled",
+    "stacked_in_front",
+    "not_flattened",
+    "a_position_for_each_pair",
+    "added_to_the_frequency",
+    "slowest_first",
+    "in_degrees",
+    "minus_the_cosine",
+    "angles_alone",
+    "angles_rounded",
+    "whole_numbers_below_zero",
+    "base_e",
+    "base_of_100000",
+    "scaled",
+    "sliced_from_the_front",
+    "sliced_to_the_length",
+    "sliced_to_the_end",
+    "sliced_by_texts",
+    "row_of_the_start",
+    "only_the_first_refused",
+    "refused_one_late",
+    "unchanged_past_the_end",
+    "error_returned",
+    "assertion",
+    "columns_for_rows",
+    "rows_after",
+    "rows_before",
+    "one_row_short",
+    "rows_without_the_batch",
+    "halved",
+    "rows_in_reverse",
+    "mean_row",
+)
