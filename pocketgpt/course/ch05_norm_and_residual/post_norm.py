@@ -151,12 +151,6 @@ def addition_doubled(x, norm, layer):
 
 
 @post_norm.mistake
-def halved(x, norm, layer):
-    """The norm gets the mean of stream and addition, where eps weighs four times as much: give it the sum."""
-    return norm((x + layer(x)) / 2)
-
-
-@post_norm.mistake
 def turned_round(x, norm, layer):
     """The stream is subtracted from the layer's output: add them."""
     return norm(layer(x) - x)
