@@ -368,6 +368,33 @@ def _norms_of_grad(blocks):
     return torch.stack([get_total_norm([p.grad for p in b.parameters() if p.grad is not None]) for b in blocks])
 
 
+@gradient_norms.mistake(hint=2)
+def norms_added_up_of_all(loss, blocks):
+    """The norms of the parameters are added up, and one may have None for its .grad: add the squares of those that
+    have a gradient, and take the root."""
+    blocks.zero_grad()
+    loss.backward()
+    return torch.stack([torch.stack([p.grad.norm() for p in block.parameters()]).sum() for block in blocks])
+
+
+@gradient_norms.mistake(hint=1)
+def norm_of_the_used_weights(loss, blocks):
+    """These are the norms of those weights that have a gradient: take the norm of the gradients, .grad."""
+    blocks.zero_grad()
+    loss.backward()
+    return torch.stack([get_total_norm([p.detach() for p in b.parameters() if p.grad is not None]) for b in blocks])
+
+
+@gradient_norms.mistake(hint=1)
+def neither_cleared_nor_left_out(loss, blocks):
+    """An earlier gradient is still in .grad, so clear it first, with `blocks.zero_grad()`. And .grad may be None: leave
+    such parameters out."""
+    loss.backward()
+    return torch.stack(
+        [torch.stack([p.grad.square().sum() for p in block.parameters()]).sum().sqrt() for block in blocks]
+    )
+
+
 @gradient_norms.finished
 def norms_after_backward(loss, blocks):
     blocks.zero_grad()

@@ -311,6 +311,31 @@ def length_for_root(x, weight, bias, eps):
     return _centered(x) / (_centered(x).norm(dim=-1, keepdim=True) + eps) * weight + bias
 
 
+@layer_norm.mistake(hint=2)
+def deviation_of_everything(x, weight, bias, eps):
+    """Mean and `std` are those of all tokens together, and eps is outside the root: each token has its own mean and
+    variance, over the last axis."""
+    return (x - x.mean()) / (x.std() + eps) * weight + bias
+
+
+@layer_norm.mistake(hint=3)
+def scaled_difference_without_parentheses(x, weight, bias, eps):
+    """Only the mean is divided, and only x is scaled: x − mean needs parentheses."""
+    return weight * x - x.mean(-1, keepdim=True) / (_variance(x) + eps).sqrt() + bias
+
+
+@layer_norm.mistake(hint=3)
+def shift_divided(x, weight, bias, eps):
+    """The bias is divided by the root as well: add it at the end."""
+    return (_centered(x) * weight + bias) / (_variance(x) + eps).sqrt()
+
+
+@layer_norm.mistake
+def length_without_eps(x, weight, bias, eps):
+    """This divides by the length, the root of the sum of squares, without eps: the variance is their mean, plus eps."""
+    return _centered(x) / _centered(x).norm(dim=-1, keepdim=True) * weight + bias
+
+
 @layer_norm.inputs
 def _(rng):
     # A mean of 128 that float32 represents without error, whereas mean(x²) − mean² has lost three digits.

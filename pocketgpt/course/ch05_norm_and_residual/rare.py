@@ -25,4 +25,5 @@ RARE = (
     "layer_called_twice",
     "turned_round",
     "side_by_side",
+    "eps_outside_in_float32",
 )

@@ -256,6 +256,12 @@ def root_of_the_root(x, weight, eps):
     return _divided(x, (_mean_square(x) + eps).sqrt().sqrt(), weight)
 
 
+@rms_norm.mistake(hint=2)
+def eps_outside_in_float32(x, weight, eps):
+    """The eps is added to the root, and belongs inside. And for float16 the result is float32: convert it back."""
+    return x.float() / (_mean_square(x).sqrt() + eps) * weight.float()
+
+
 @rms_norm.finished
 def rms_norm_in_float32(x, weight, eps):
     wide = x.to(torch.promote_types(x.dtype, torch.float32))

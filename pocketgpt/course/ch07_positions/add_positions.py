@@ -301,6 +301,15 @@ def mean_row(x, table, start):
     return x + table[_positions(x, start)].mean(0)
 
 
+@add_positions.mistake(hint=1)
+def refused_if_it_fails(x, table, start):
+    """Nothing fails where one row is left, because it broadcasts: compare start + T with the number of rows."""
+    try:
+        return x + table[start : start + x.shape[1]]
+    except RuntimeError:
+        raise IndexError from None
+
+
 @add_positions.finished
 def sliced_if_there(x, table, start):
     if start + x.shape[1] > len(table):

@@ -253,6 +253,25 @@ def whole_number(layer, x, order):
     return int(_changes(layer, x, order).abs().max())
 
 
+@order_error.mistake(hint=3)
+def size_of_the_sum(layer, x, order):
+    """The changes are added up with their signs, and cancel: take the absolute value of each, and the largest of
+    them."""
+    return _changes(layer, x, order).sum().abs().item()
+
+
+@order_error.mistake(hint=3)
+def lengths_compared(layer, x, order):
+    """The lengths of the two outputs are subtracted: subtract number by number, and return the largest size."""
+    return (layer(x[:, order]).norm() - layer(x)[:, order].norm()).item()
+
+
+@order_error.mistake(hint=3)
+def mean_of_the_largest(layer, x, order):
+    """The largest change of each token is averaged: return the largest of all."""
+    return _changes(layer, x, order).abs().amax(-1).mean().item()
+
+
 @order_error.finished
 def by_indexing(layer, x, order):
     reordered_first, layer_first = layer(x[:, order]), layer(x)[:, order]

@@ -38,4 +38,7 @@ RARE = (
     "halved",
     "rows_in_reverse",
     "mean_row",
+    "both_waves_in_each_column",
+    "angles_transposed",
+    "refused_if_it_fails",
 )

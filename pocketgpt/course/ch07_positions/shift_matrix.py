@@ -234,6 +234,12 @@ def blocks_overlap(steps, d_model):
     return matrix
 
 
+@shift_matrix.mistake(hint=3)
+def second_row_exchanged(steps, d_model):
+    """The second row is (cos, −sin): it makes the new cosine, and is (−sin, cos)."""
+    return _blocks(steps * _frequencies(d_model), lambda cos, sin: [[cos, sin], [cos, -sin]])
+
+
 @shift_matrix.finished
 def block_by_block(steps, d_model):
     blocks = []

@@ -263,6 +263,21 @@ def scaled(positions, d_model):
     return d_model**0.5 * _side_by_side(positions[:, None] * _frequencies(d_model))
 
 
+@sinusoids.mistake(hint=2)
+def both_waves_in_each_column(positions, d_model):
+    """The table is twice as wide as it should be: a column is a sine or a cosine, so d_model/2 of each."""
+    angles = positions[:, None] * _frequencies(d_model).repeat_interleave(2)
+    return torch.cat((angles.sin(), angles.cos()), dim=-1)
+
+
+@sinusoids.mistake(hint=2)
+def angles_transposed(positions, d_model):
+    """The angles are (pairs, positions): make the positions a column, `positions[:, None]`, so that a row is a
+    position."""
+    angles = _frequencies(d_model)[:, None] * positions
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+
+
 @sinusoids.finished
 def stacked_pairs(positions, d_model):
     angles = positions[:, None] * 10_000.0 ** (-torch.arange(0, d_model, 2) / d_model)

@@ -315,6 +315,14 @@ def sum_and_difference(x, cos, sin):
     return torch.cat(((first - second) * cos, (first + second) * sin), dim=-1)
 
 
+@apply_rope.mistake(hint=1)
+def interleaved_and_backward(x, cos, sin):
+    """The pairs are neighbors, and turn backward: they are half a head apart, and the minus belongs to the first
+    half."""
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack((even * cos + odd * sin, odd * cos - even * sin), dim=-1).flatten(-2)
+
+
 @apply_rope.finished
 def half_split(x, cos, sin):
     first, second = x.chunk(2, dim=-1)

@@ -33,4 +33,6 @@ RARE = (
     "cosines",
     "an_axis_in_front",
     "divided_outside_the_power",
+    "interleaved_and_backward",
+    "coordinates_counted_as_pairs",
 )

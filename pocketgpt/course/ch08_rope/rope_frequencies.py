@@ -227,6 +227,12 @@ def divided_outside_the_power(d_head, theta):
     return _right(d_head, theta) / d_head
 
 
+@rope_frequencies.mistake(hint=2)
+def coordinates_counted_as_pairs(d_head, theta):
+    """Every coordinate is counted as a pair: i runs over d_head/2 pairs."""
+    return theta ** (-2 * torch.arange(d_head) / d_head)
+
+
 @rope_frequencies.finished
 def power_of_theta(d_head, theta):
     exponents = torch.arange(0, d_head, 2) / d_head

@@ -331,6 +331,50 @@ def linear_squared(frequencies, factor, kind):
     return frequencies / factor**2 if kind == "linear" else _ntk(frequencies, factor)
 
 
+@stretch.mistake(hint=3)
+def one_more_than_the_ramp(frequencies, factor, kind):
+    """With "ntk" the divisors are 1 + factor · ramp: they are factor^ramp, from 1 to the factor."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies / (factor * torch.arange(half) / (half - 1) + 1)
+
+
+@stretch.mistake(hint=3)
+def power_of_the_pair(frequencies, factor, kind):
+    """With "ntk" pair i is divided by factor^i: the exponent is i/(h − 1), which ends at 1."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies / factor ** torch.arange(half)
+
+
+@stretch.mistake(hint=3)
+def ramp_over_d_minus_1(frequencies, factor, kind):
+    """With "ntk" the exponents are i/(d_head − 1): they are i/(h − 1), with h = d_head/2."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies * factor ** (-torch.arange(half) / (2 * half - 1))
+
+
+@stretch.mistake(hint=3)
+def root_of_the_frequency(frequencies, factor, kind):
+    """With "ntk" the frequencies are raised to the power 1/factor: multiply them by factor^(−ramp)."""
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies ** (1 / factor)
+
+
+@stretch.mistake(hint=3)
+def both_kinds_at_once(frequencies, factor, kind):
+    """With "ntk" the frequencies are divided by the factor as well: the fastest pair is unchanged."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies * factor ** (-torch.arange(half) / (half - 1)) / factor
+
+
 @stretch.finished
 def one_ratio_per_pair(frequencies, factor, kind):
     if kind == "linear":
