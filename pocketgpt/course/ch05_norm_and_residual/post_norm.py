@@ -41,7 +41,8 @@ def norm_of_the_output(x, norm, layer):
 
 @post_norm.mistake(hint=1)
 def addition_forgotten(x, norm, layer):
-    """The addition is missing: x is added to the layer's output before the norm acts."""
+    """The addition is missing, or adds the layer's output to itself: the x that came in is added to it before the norm
+    acts."""
     return norm(layer(x))
 
 
@@ -135,13 +136,6 @@ def normalized_stream_in_the_sum(x, norm, layer):
 def layer_not_called(x, norm, layer):
     """This is norm(x) alone: call the layer, add what it returns to x, and normalize the sum."""
     return norm(x)
-
-
-@post_norm.mistake(hint=2)
-def output_doubled(x, norm, layer):
-    """The layer's output has taken the place of x, and is added to itself: add it to the x that came in."""
-    x = layer(x)
-    return norm(x + x)
 
 
 @post_norm.mistake
