@@ -34,6 +34,7 @@ from pocketgpt.course.ch05_norm_and_residual.figures import (
     training_curves,
     two_norms,
 )
+from pocketgpt.course.ch05_norm_and_residual.rare import RARE
 from pocketgpt.course.lab import (
     before_and_after,
     character_tokenizer,
@@ -323,7 +324,8 @@ pre_norm, post_norm = yours("pre_norm"), yours("post_norm")
 # 1. `loss` is a tensor without axes that was computed with `blocks`, an `nn.ModuleList`.
 # 2. Return a tensor of shape (n_blocks,): for each block the root of the sum of the squares of all gradients of its parameters.
 # 3. Gradients that an earlier backward pass left in `.grad` must not count.
-# 4. A parameter that the loss does not use has no gradient, and counts as 0.
+# 4. A parameter that the loss does not use has no gradient: its `.grad` is None, and it counts as 0. So the number of a block that
+#    the loss does not use at all is 0.
 #
 # <details><summary>Hint 1 · a nudge</summary>
 #
@@ -332,14 +334,14 @@ pre_norm, post_norm = yours("pre_norm"), yours("post_norm")
 # </details>
 # <details><summary>Hint 2 · the shapes</summary>
 #
-# Each parameter's `.grad` has the shape of the parameter; its `.square().sum()` has none. Add these up within a block, then take
-# the root. `torch.stack` makes a tensor of the results.
+# Each parameter's `.grad` has the shape of the parameter; its `.square().sum()` has none. Begin with `torch.zeros(len(blocks))`, add
+# these numbers to the entry of their block, and take all roots at the end.
 #
 # </details>
 # <details><summary>Hint 3 · pseudocode</summary>
 #
-# clear all gradients; loss.backward(); for each block: add up the squares of p.grad for all its parameters p whose .grad is not
-# None; return the roots of these sums.
+# clear all gradients; loss.backward(); sums = a zero for each block; for each block: add to its sum the squares of p.grad for all its
+# parameters p whose .grad is not None; return the roots of the sums.
 #
 # </details>
 
@@ -350,11 +352,12 @@ def gradient_norms(loss: torch.Tensor, blocks: nn.ModuleList) -> torch.Tensor:
     ### BEGIN SOLUTION
     blocks.zero_grad()
     loss.backward()
-    norms = []
-    for block in blocks:
-        squares = [p.grad.square().sum() for p in block.parameters() if p.grad is not None]
-        norms.append(torch.stack(squares).sum().sqrt())
-    return torch.stack(norms)
+    sums = torch.zeros(len(blocks))
+    for i, block in enumerate(blocks):
+        for p in block.parameters():
+            if p.grad is not None:
+                sums[i] += p.grad.square().sum()
+    return sums.sqrt()
     ### END SOLUTION
 
 
@@ -450,8 +453,8 @@ for order, first in ((pre_norm, True), (post_norm, False)):
 # You will read that *"post-norm's gradient vanishes in deep models"*, and that *"post-norm cannot be trained without
 # warm-up"*. Test both on small character models: d_model 48, LayerNorm, 2 to 48 blocks, with two kinds of starting weights.
 #
-# - **GPT-2's start**: weights with standard deviation 0.02; the projections that write into the stream are smaller by
-#   1/√(number of layers that write).
+# - **GPT-2's start**: weights with standard deviation 0.02; the projections that write into the stream (o_proj in attention,
+#   down_proj in the feed-forward) are smaller by 1/√(number of layers).
 # - **Xavier's start**: each matrix with variance 2 / (rows + columns), the usual start of models in the order of 2017 (Xiong et
 #   al. 2020). At this width a square matrix gets the standard deviation 0.14: seven times as large.
 #
@@ -484,7 +487,8 @@ gradients_by_depth(gradients)
 
 # %% [markdown]
 # Look at the right column. With GPT-2's start, post-norm's gradient is small, about a fifteenth of pre-norm's, but it is the
-# same in every block and at every depth. A constant factor is not vanishing, and AdamW (chapter 14) divides it away. With Xavier's start
+# same in every block and at every depth. A constant factor is not vanishing, and the usual optimizer, AdamW (chapter 14), divides it
+# away. With Xavier's start
 # it is between 0.5 and about 4 in every block, at every depth. (Two other seeds gave the same picture.) So in **new** models
 # post-norm's gradient does not vanish.
 #
@@ -496,7 +500,7 @@ gradients_by_depth(gradients)
 # %% [markdown]
 # ### Which of the four learns?
 #
-# Now training: 12 blocks, AdamW with a rate of 3e-3 from the first step on, 100 steps of 12 × 48 characters, on Shakespeare's
+# Now training: 12 blocks, AdamW (chapter 14) with a learning rate of 3e-3 from the first step on, 100 steps of 12 × 48 characters, on Shakespeare's
 # plays. Warm-up means that the rate grows from 0 to 3e-3 during the first 40 steps. We ran each combination with three seeds
 # (with 8 and 24 blocks: one), with and without it, and stored the losses (`python -m pocketgpt.course.ch05_norm_and_residual.experiments` trains all of
 # them again, in ten minutes). A model that knows how frequent each character is, and nothing
@@ -534,7 +538,7 @@ show_curves(12)
 sliders(show_curves, depth=[12, 4, 8, 24])
 
 # %% [markdown]
-# The second sentence does not hold as it stands.
+# The second sentence does not hold as it stands. (The slider shows the other depths.)
 #
 # - **Post-norm from GPT-2's start** trains without warm-up, with 4, 8, 12 and 24 blocks, and in these 100 steps it is ahead of
 #   pre-norm: 2.41 to 2.42 against 2.60 to 2.74 with 12 blocks, 2.43 against 3.00 with 24.
@@ -596,8 +600,8 @@ for name, model in (("new", new), ("stuck", stuck)):
 # %% [markdown]
 # Now it does vanish on the way to the first block. There it was 0.8 in the new model, and is 0.01 after 5 steps, 0.0001 after 20
 # and 0.00002 after 60 (two other seeds: 0.00006 and 0.0001). Post-norm from GPT-2's start has 0.06 there after 60 steps, and
-# 0.09 in the last block. So the first popular sentence describes this model **as it gets stuck**. Why does it?
-# Measure with your `stream_share` how much the first layer (attention) and the last (feed-forward) of a *new* model add.
+# 0.09 in the last block. So the first popular sentence describes this model **as it gets stuck**. But why does it get
+# stuck? Measure with your `stream_share` how much the first layer (attention) and the last (feed-forward) of a *new* model add.
 
 
 # %%
@@ -690,15 +694,16 @@ guess.compare(f"{rise:.2f}")
 
 # %% [markdown]
 # Nearly nothing happens. The mean of a token's 192 numbers turns out to be 0.07 of their size (printed below), hardly more
-# than random numbers would have (0.8/√192 = 0.06): there is little to remove. That is the case for RMSNorm: the same effect for less work. What do other mistakes do?
+# than random numbers would have (0.8/√192 = 0.06): there is little to remove. That is the case for RMSNorm: the same effect for less work. What do other mistakes do? (Those that resemble one of these are left out.)
 
 # %%
-symptoms("rms_norm", "pre_norm")
+symptoms("rms_norm", "pre_norm", without=RARE)
 
 # %% [markdown]
 # **What the model does not notice**: eps outside the root or missing, the mean removed, the deviation for the RMS, and what goes
 # wrong in float16 (squares there, a float32 result), as it computes in float32. **What it does**: nearly every other order of norm, layer and addition costs more than
-# 1 nat, and two norms leak: with a mean over the tokens, each position sees all later ones.
+# 1 nat, and a norm with a mean over the tokens leaks: each
+# position sees all later ones.
 #
 # ### The stream, layer by layer
 #

@@ -24,6 +24,7 @@ from pocketgpt.course.ch07_positions.figures import (
     size_curves,
     table_image,
 )
+from pocketgpt.course.ch07_positions.rare import RARE
 from pocketgpt.course.figures.style import readable
 from pocketgpt.course.lab import (
     attention_weights,
@@ -423,7 +424,8 @@ hands(places, places @ three.T, steps=3)
 # Each clock is a pair of columns, and each color a starting position, drawn on its own radius. Within a clock all arcs
 # span the same angle: that is what *one fixed matrix* means.
 #
-# Two facts follow, and they lead to chapter 8. Write $M_n$ for your matrix, and p and r for two positions.
+# Two facts follow, and they lead to chapter 8. Write $M_n$ for your matrix, p and r for two positions, and
+# $S_p$ for row p of the table, as a column.
 #
 # - $M_n$ is a **rotation**, so $M_n^\top M_n$ is the identity: it changes no length, and undoing n steps is transposing.
 # - $S_p = M_p S_0$. So $S_p \cdot S_r = S_0^\top M_p^\top M_r\,S_0 = S_0^\top M_{r-p}\,S_0$: only the distance r − p is left.
@@ -620,13 +622,13 @@ before_and_after(sinusoids=moved, guess=guess)
 # ### What the model notices, and what not
 #
 # The known mistakes of your two functions, put into this model one by one. The last line counts those that stop with an
-# error.
+# error. Mistakes that resemble one of these are left out.
 
 # %%
-symptoms("sinusoids")
+symptoms("sinusoids", without=RARE)
 
 # %%
-symptoms("add_positions")
+symptoms("add_positions", without=RARE)
 
 # %% [markdown]
 # **It notices** another layout, another base, a doubled exponent, although a model could as well have been trained

@@ -190,6 +190,152 @@ def over_two_axes(x, weight, bias, eps):
     return (x - x.mean((-2, -1), keepdim=True)) / (variance + eps).sqrt() * weight + bias
 
 
+@layer_norm.mistake(hint=2)
+def root_of_the_other_deviation(x, weight, bias, eps):
+    """The root is taken twice, and `std` divides by d_model − 1: use `var` with `correction=0`, and one root."""
+    return _centered(x) / (x.std(-1, keepdim=True) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=2)
+def over_everything_unbiased(x, weight, bias, eps):
+    """There is one mean and one variance for all tokens together, and `var` divides by n − 1: each token has its own,
+    over the last axis, divided by d_model."""
+    return (x - x.mean()) / (x.var() + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=2)
+def variance_of_everything(x, weight, bias, eps):
+    """Each token has its own mean here, and all share one variance: it is averaged over the last axis, too."""
+    return _centered(x) / (_centered(x).square().mean() + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=2)
+def mean_of_everything(x, weight, bias, eps):
+    """One mean of all tokens is subtracted: each token has its own, `x.mean(dim=-1, keepdim=True)`."""
+    centered = x - x.mean()
+    return centered / (centered.square().mean(-1, keepdim=True) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=2)
+def over_the_first_axis(x, weight, bias, eps):
+    """Mean and variance run over the first axis: every token is normalized alone, over the last."""
+    return (x - x.mean(0, keepdim=True)) / (x.var(0, correction=0, keepdim=True) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=2)
+def over_two_axes_unbiased(x, weight, bias, eps):
+    """Mean and variance run over the last two axes, and `var` divides by n − 1: each token has its own, over the last
+    axis, divided by d_model."""
+    variance = x.var((-2, -1), keepdim=True)
+    return (x - x.mean((-2, -1), keepdim=True)) / (variance + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=3)
+def shift_below_the_line(x, weight, bias, eps):
+    """Weight and bias stand below the line: divide by the root alone, then multiply by the weight and add the bias."""
+    return _centered(x) / ((_variance(x) + eps).sqrt() * weight + bias)
+
+
+@layer_norm.mistake(hint=1)
+def both_roots(x, weight, bias, eps):
+    """The root is taken of variance and eps, each alone: add them first, then take one root."""
+    return _centered(x) / (_variance(x).sqrt() + eps**0.5) * weight + bias
+
+
+@layer_norm.mistake(hint=3)
+def multiplied(x, weight, bias, eps):
+    """This multiplies by the root: divide by it."""
+    return _centered(x) * (_variance(x) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=3)
+def only_the_mean_normalized(x, weight, bias, eps):
+    """Only the mean is divided and scaled: x − mean needs parentheses."""
+    return x - x.mean(-1, keepdim=True) / (_variance(x) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake(hint=3)
+def scale_plus_shift(x, weight, bias, eps):
+    """The result is multiplied by weight + bias: multiply by the weight, then add the bias."""
+    return _centered(x) / (_variance(x) + eps).sqrt() * (weight + bias)
+
+
+@layer_norm.mistake(hint=3)
+def divided_by_the_weight(x, weight, bias, eps):
+    """The weight stands below the line: multiply by it after the division."""
+    return _centered(x) / ((_variance(x) + eps).sqrt() * weight) + bias
+
+
+@layer_norm.mistake
+def scaled_and_shifted_before(x, weight, bias, eps):
+    """Scale and shift come before the normalization, which takes mean and size out again: normalize first."""
+    x = x * weight + bias
+    return _centered(x) / (_variance(x) + eps).sqrt()
+
+
+@layer_norm.mistake
+def mean_added(x, weight, bias, eps):
+    """The mean is added: subtract it."""
+    return (x + x.mean(-1, keepdim=True)) / (_variance(x) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake
+def sum_subtracted(x, weight, bias, eps):
+    """The sum of the numbers is subtracted: subtract their mean."""
+    return (x - x.sum(-1, keepdim=True)) / (_variance(x) + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake
+def mean_not_squared(x, weight, bias, eps):
+    """This takes mean(x²) − mean for the variance: it is the mean of (x − mean)²."""
+    variance = x.square().mean(-1, keepdim=True) - x.mean(-1, keepdim=True)
+    return _centered(x) / (variance + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake
+def averaged_before_squaring(x, weight, bias, eps):
+    """The differences are averaged before they are squared, which gives 0: square first, then average."""
+    variance = _centered(x).mean(-1, keepdim=True).square()
+    return _centered(x) / (variance + eps).sqrt() * weight + bias
+
+
+@layer_norm.mistake
+def mean_size(x, weight, bias, eps):
+    """This divides by the mean of |x − mean|: square, average, and take the root."""
+    return _centered(x) / (_centered(x).abs().mean(-1, keepdim=True) + eps) * weight + bias
+
+
+@layer_norm.mistake
+def length_for_root(x, weight, bias, eps):
+    """This divides by the length, the root of the sum of squares: the variance is their mean."""
+    return _centered(x) / (_centered(x).norm(dim=-1, keepdim=True) + eps) * weight + bias
+
+
+@layer_norm.mistake(hint=2)
+def deviation_of_everything(x, weight, bias, eps):
+    """Mean and `std` are those of all tokens together, and eps is outside the root: each token has its own mean and
+    variance, over the last axis."""
+    return (x - x.mean()) / (x.std() + eps) * weight + bias
+
+
+@layer_norm.mistake(hint=3)
+def scaled_difference_without_parentheses(x, weight, bias, eps):
+    """Only the mean is divided, and only x is scaled: x − mean needs parentheses."""
+    return weight * x - x.mean(-1, keepdim=True) / (_variance(x) + eps).sqrt() + bias
+
+
+@layer_norm.mistake(hint=3)
+def shift_divided(x, weight, bias, eps):
+    """The bias is divided by the root as well: add it at the end."""
+    return (_centered(x) * weight + bias) / (_variance(x) + eps).sqrt()
+
+
+@layer_norm.mistake
+def length_without_eps(x, weight, bias, eps):
+    """This divides by the length, the root of the sum of squares, without eps: the variance is their mean, plus eps."""
+    return _centered(x) / _centered(x).norm(dim=-1, keepdim=True) * weight + bias
+
+
 @layer_norm.inputs
 def _(rng):
     # A mean of 128 that float32 represents without error, whereas mean(x²) − mean² has lost three digits.

@@ -41,7 +41,8 @@ def norm_of_the_output(x, norm, layer):
 
 @post_norm.mistake(hint=1)
 def addition_forgotten(x, norm, layer):
-    """The addition is missing: x is added to the layer's output before the norm acts."""
+    """The addition is missing, or adds the layer's output to itself: the x that came in is added to it before the norm
+    acts."""
     return norm(layer(x))
 
 
@@ -129,6 +130,49 @@ def layer_of_the_sum(x, norm, layer):
 def normalized_stream_in_the_sum(x, norm, layer):
     """The sum has norm(x) in it: add x as it came in, and normalize once, at the end."""
     return norm(norm(x) + layer(x))
+
+
+@post_norm.mistake(hint=3)
+def layer_not_called(x, norm, layer):
+    """This is norm(x) alone: call the layer, add what it returns to x, and normalize the sum."""
+    return norm(x)
+
+
+@post_norm.mistake
+def addition_doubled(x, norm, layer):
+    """What the layer returns is doubled: add it as it is."""
+    return norm(x + 2 * layer(x))
+
+
+@post_norm.mistake
+def turned_round(x, norm, layer):
+    """The stream is subtracted from the layer's output: add them."""
+    return norm(layer(x) - x)
+
+
+@post_norm.mistake(hint=1)
+def addition_forgotten_two_norms(x, norm, layer):
+    """The addition is missing, and there are two norms: it is the norm of x plus the layer of x."""
+    return norm(layer(norm(x)))
+
+
+@post_norm.mistake(hint=2)
+def stream_counted_twice(x, norm, layer):
+    """The stream is added twice: once."""
+    return norm(x + x + layer(x))
+
+
+@post_norm.mistake
+def added_again(x, norm, layer):
+    """What the layer returns is added once more after the norm: the norm is last."""
+    added = layer(x)
+    return norm(x + added) + added
+
+
+@post_norm.mistake
+def layer_after_the_norm(x, norm, layer):
+    """The layer acts again after the norm: the norm is last."""
+    return layer(norm(x + layer(x)))
 
 
 @post_norm.finished

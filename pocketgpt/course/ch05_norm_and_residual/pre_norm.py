@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -117,6 +118,67 @@ def twice(x, norm, layer):
 def normalized_stream_too(x, norm, layer):
     """Three terms are added: norm(x) is what the layer reads, and no term of the sum."""
     return x + norm(x) + layer(norm(x))
+
+
+@pre_norm.mistake(hint=3)
+def layer_not_called(x, norm, layer):
+    """The layer is not called: it reads norm(x), and x plus its output is the result."""
+    return x + norm(x)
+
+
+@pre_norm.mistake(hint=3)
+def norm_alone(x, norm, layer):
+    """This is norm(x) alone: give it to the layer, and add what the layer returns to x."""
+    return norm(x)
+
+
+@pre_norm.mistake(hint=2)
+def stream_overwritten(x, norm, layer):
+    """The layer's output has taken the place of x before the sum: keep the x that came in, and add to that."""
+    x = layer(norm(x))
+    return x + x
+
+
+@pre_norm.mistake(hint=2)
+def stream_counted_twice(x, norm, layer):
+    """The stream is added twice: once."""
+    return x + x + layer(norm(x))
+
+
+@pre_norm.mistake
+def addition_halved(x, norm, layer):
+    """What the layer returns is halved: add it as it is."""
+    return x + layer(norm(x)) / 2
+
+
+@pre_norm.mistake
+def normalized_twice(x, norm, layer):
+    """The norm acts twice on what the layer reads: once is enough, and with a learned scale the second changes it."""
+    return x + layer(norm(norm(x)))
+
+
+@pre_norm.mistake(hint=1)
+def post_norm_with_addition(x, norm, layer):
+    """This is x plus a whole post-norm step: the norm stands before the layer, and x is added once."""
+    return x + norm(x + layer(x))
+
+
+@pre_norm.mistake(hint=2)
+def layer_called_twice(x, norm, layer):
+    """The layer is called on x and on norm(x): call it once, on norm(x), and add x."""
+    return layer(norm(x)) + layer(x)
+
+
+@pre_norm.mistake
+def turned_round(x, norm, layer):
+    """The stream is subtracted from the layer's output: add them."""
+    return layer(norm(x)) - x
+
+
+@pre_norm.mistake
+def side_by_side(x, norm, layer):
+    """The two are concatenated: add them, number by number."""
+    return torch.cat((x, layer(norm(x))), dim=-1)
 
 
 @pre_norm.finished

@@ -190,6 +190,78 @@ def length_for_root(x, weight, eps):
     return _divided(x, x.float().norm(dim=-1, keepdim=True).clamp_min(1e-12), weight)
 
 
+@rms_norm.mistake(hint=1)
+def length_and_eps(x, weight, eps):
+    """This divides by the length plus eps: RMS is the root of mean(x²), not of the sum, and eps belongs inside."""
+    return _divided(x, x.float().norm(dim=-1, keepdim=True) + eps, weight)
+
+
+@rms_norm.mistake(hint=1)
+def divided_by_d_after_the_root(x, weight, eps):
+    """The length is divided by d_model: take the mean of the squares first, then the root."""
+    return _divided(x, x.float().norm(dim=-1, keepdim=True) / x.shape[-1] + eps, weight)
+
+
+@rms_norm.mistake(hint=1)
+def not_squared(x, weight, eps):
+    """This is the root of the mean of x, which may be negative: square x before you take the mean."""
+    return _divided(x, (x.float().mean(-1, keepdim=True) + eps).sqrt(), weight)
+
+
+@rms_norm.mistake
+def deviation_plus_eps(x, weight, eps):
+    """This is `std` plus eps: `std` subtracts the mean and divides by d_model − 1. Take the root of mean(x²) + eps."""
+    return _divided(x, x.float().std(-1, keepdim=True) + eps, weight)
+
+
+@rms_norm.mistake
+def variance_of_pytorch(x, weight, eps):
+    """This is the root of `var`, which subtracts the mean and divides by d_model − 1: take the mean of x²."""
+    return _divided(x, (x.float().var(-1, keepdim=True) + eps).sqrt(), weight)
+
+
+@rms_norm.mistake
+def largest_number(x, weight, eps):
+    """This divides by the largest number: divide by the root of mean(x²) + eps."""
+    return _divided(x, x.float().abs().amax(-1, keepdim=True) + eps, weight)
+
+
+@rms_norm.mistake(hint=2)
+def over_the_first_axis(x, weight, eps):
+    """The mean runs over the first axis: every token is normalized alone, over the last."""
+    return _divided(x, (_mean_square(x, 0) + eps).sqrt(), weight)
+
+
+@rms_norm.mistake(hint=2)
+def over_two_axes(x, weight, eps):
+    """The mean runs over the last two axes: every token has its own, over the last."""
+    return _divided(x, (_mean_square(x, (-2, -1)) + eps).sqrt(), weight)
+
+
+@rms_norm.mistake(hint=3)
+def weight_added(x, weight, eps):
+    """The weight is added: multiply by it."""
+    return (x.float() / (_mean_square(x) + eps).sqrt()).to(x.dtype) + weight
+
+
+@rms_norm.mistake(hint=3)
+def divided_by_the_weight(x, weight, eps):
+    """The weight stands below the line: multiply by it after the division."""
+    return (x.float() / ((_mean_square(x) + eps).sqrt() * weight)).to(x.dtype)
+
+
+@rms_norm.mistake
+def root_of_the_root(x, weight, eps):
+    """The root is taken twice: once is enough."""
+    return _divided(x, (_mean_square(x) + eps).sqrt().sqrt(), weight)
+
+
+@rms_norm.mistake(hint=2)
+def eps_outside_in_float32(x, weight, eps):
+    """The eps is added to the root, and belongs inside. And for float16 the result is float32: convert it back."""
+    return x.float() / (_mean_square(x).sqrt() + eps) * weight.float()
+
+
 @rms_norm.finished
 def rms_norm_in_float32(x, weight, eps):
     wide = x.to(torch.promote_types(x.dtype, torch.float32))

@@ -128,6 +128,66 @@ def at_most_one(before, added):
     return (added.norm(dim=-1) / before.norm(dim=-1)).clamp(max=1)
 
 
+@stream_share.mistake(hint=2)
+def variances(before, added):
+    """This compares variances: a length is the root of the sum of squares, and does not leave the mean out."""
+    return added.var(-1) / before.var(-1)
+
+
+@stream_share.mistake(hint=3)
+def lengths_subtracted(before, added):
+    """The lengths are subtracted: divide them."""
+    return added.norm(dim=-1) - before.norm(dim=-1)
+
+
+@stream_share.mistake(hint=3)
+def lengths_multiplied(before, added):
+    """The lengths are multiplied: divide that of `added` by that of `before`."""
+    return added.norm(dim=-1) * before.norm(dim=-1)
+
+
+@stream_share.mistake(hint=2)
+def one_length_below(before, added):
+    """The stream has one length for all tokens here: divide each token by its own."""
+    return added.norm(dim=-1) / before.norm()
+
+
+@stream_share.mistake(hint=2)
+def mean_length_below(before, added):
+    """This divides by the mean length of all tokens: divide each token by its own."""
+    return added.norm(dim=-1) / before.norm(dim=-1).mean()
+
+
+@stream_share.mistake(hint=2)
+def mean_length_of_the_text_below(before, added):
+    """This divides by the mean length over the tokens of a text: divide each token by its own."""
+    return added.norm(dim=-1) / before.norm(dim=-1).mean(-1, keepdim=True)
+
+
+@stream_share.mistake
+def cosine(before, added):
+    """This is the cosine of the angle between the two: compare their lengths."""
+    return torch.cosine_similarity(added, before, dim=-1)
+
+
+@stream_share.mistake
+def distance(before, added):
+    """This measures the difference of the two vectors: `added` is the difference already, so take its length."""
+    return (added - before).norm(dim=-1) / before.norm(dim=-1)
+
+
+@stream_share.mistake
+def part_along_the_stream(before, added):
+    """This is how far the addition reaches along the stream: take its whole length, and divide by the stream's."""
+    return (added * before).sum(-1) / before.norm(dim=-1)
+
+
+@stream_share.mistake(hint=2)
+def over_the_first_axis(before, added):
+    """The lengths run over the first axis: every token has a share, over the last."""
+    return added.norm(dim=0) / before.norm(dim=0)
+
+
 @stream_share.finished
 def lengths_divided(before, added):
     return added.norm(dim=-1) / before.norm(dim=-1)

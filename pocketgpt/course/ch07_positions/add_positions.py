@@ -176,6 +176,140 @@ def side_by_side(x, table, start):
     return torch.cat((x, rows), dim=-1)
 
 
+@add_positions.mistake(hint=2)
+def sliced_from_the_front(x, table, start):
+    """The slice begins at row 0 again, whatever `start` is, and nothing refuses a position past the end: take rows
+    start … start + T − 1, and raise IndexError if there are too few."""
+    return x + table[: x.shape[1]]
+
+
+@add_positions.mistake(hint=2)
+def sliced_to_the_length(x, table, start):
+    """The slice ends at T, and it should end at start + T. And refuse what is past the end of the table."""
+    return x + table[start : x.shape[1]]
+
+
+@add_positions.mistake(hint=2)
+def sliced_to_the_end(x, table, start):
+    """All rows from `start` on are added, and there are more of them than tokens: end the slice at start + T."""
+    return x + table[start:]
+
+
+@add_positions.mistake(hint=2)
+def sliced_by_texts(x, table, start):
+    """The texts of the batch are counted, len(x): count the tokens of each, x.shape[1]. And refuse what is past the
+    end."""
+    return x + table[start : start + len(x)]
+
+
+@add_positions.mistake(hint=3)
+def row_of_the_start(x, table, start):
+    """Every token gets row `start`: token t gets row start + t, and without that row there is an IndexError."""
+    return x + table[start]
+
+
+@add_positions.mistake(hint=1)
+def only_the_first_refused(x, table, start):
+    """Only the first position is compared with the table: the last one, start + T − 1, may be past its end."""
+    if start >= len(table):
+        raise IndexError
+    return x + table[start : start + x.shape[1]]
+
+
+@add_positions.mistake(hint=1)
+def refused_one_late(x, table, start):
+    """With one row too few nothing is refused: there must be start + T rows, and start + T − 1 of them are not
+    enough."""
+    if start + x.shape[1] - 1 > len(table):
+        raise IndexError
+    return x + table[start : start + x.shape[1]]
+
+
+@add_positions.mistake(hint=1)
+def unchanged_past_the_end(x, table, start):
+    """Where the table has too few rows, x is returned as it was, silently: raise IndexError."""
+    return x.clone() if start + x.shape[1] > len(table) else x + table[start : start + x.shape[1]]
+
+
+@add_positions.mistake(hint=1)
+def error_returned(x, table, start):
+    """The error is returned: write `raise IndexError(…)`."""
+    return IndexError if start + x.shape[1] > len(table) else x + table[start : start + x.shape[1]]
+
+
+@add_positions.mistake(hint=1)
+def assertion(x, table, start):
+    """This is an AssertionError, and Python leaves out `assert` where it is told to optimize: raise IndexError."""
+    assert start + x.shape[1] <= len(table)
+    return x + table[start : start + x.shape[1]]
+
+
+@add_positions.mistake(hint=2)
+def columns_for_rows(x, table, start):
+    """The end is compared with table.shape[1], which is d_model: the number of rows is len(table)."""
+    if start + x.shape[1] > table.shape[1]:
+        raise IndexError
+    return x + table[start : start + x.shape[1]]
+
+
+@add_positions.mistake(hint=3)
+def rows_after(x, table, start):
+    """Each row is one too far on: the first token gets row `start`."""
+    _require(x, table, start)
+    return x + table[start + 1 : start + x.shape[1] + 1]
+
+
+@add_positions.mistake(hint=3)
+def rows_before(x, table, start):
+    """Each row is the one before: the first token gets row `start`."""
+    _require(x, table, start)
+    return x + table[start - 1 : start + x.shape[1] - 1]
+
+
+@add_positions.mistake(hint=3)
+def one_row_short(x, table, start):
+    """The slice has T − 1 rows: a slice does not include its end, so it ends at start + T."""
+    _require(x, table, start)
+    return x + table[start : start + x.shape[1] - 1]
+
+
+@add_positions.mistake(hint=3)
+def rows_without_the_batch(x, table, start):
+    """These are the rows alone, without x: add them to x."""
+    _require(x, table, start)
+    return table[start : start + x.shape[1]].clone()
+
+
+@add_positions.mistake
+def halved(x, table, start):
+    """This is the mean of the two: add them."""
+    _require(x, table, start)
+    return (x + table[_positions(x, start)]) / 2
+
+
+@add_positions.mistake
+def rows_in_reverse(x, table, start):
+    """The rows are in reverse order: the first token gets row `start`."""
+    _require(x, table, start)
+    return x + table[_positions(x, start).flip(0)]
+
+
+@add_positions.mistake
+def mean_row(x, table, start):
+    """Every token gets the mean of the rows: token t gets row start + t."""
+    _require(x, table, start)
+    return x + table[_positions(x, start)].mean(0)
+
+
+@add_positions.mistake(hint=1)
+def refused_if_it_fails(x, table, start):
+    """Nothing fails where one row is left, because it broadcasts: compare start + T with the number of rows."""
+    try:
+        return x + table[start : start + x.shape[1]]
+    except RuntimeError:
+        raise IndexError from None
+
+
 @add_positions.finished
 def sliced_if_there(x, table, start):
     if start + x.shape[1] > len(table):

@@ -163,6 +163,115 @@ def verdict_only(layer, x, order):
     return torch.allclose(layer(x[:, order]), layer(x)[:, order], atol=1e-4)
 
 
+def _changes(layer, x, order):
+    """Right, for the mistakes that go wrong elsewhere."""
+    return layer(x[:, order]) - layer(x)[:, order]
+
+
+@order_error.mistake(hint=3)
+def added_up(layer, x, order):
+    """The changes are added up: return the largest, in size."""
+    return _changes(layer, x, order).abs().sum().item()
+
+
+@order_error.mistake(hint=3)
+def smallest(layer, x, order):
+    """This is the largest change downward, with its sign: take the absolute value first, then the largest."""
+    return _changes(layer, x, order).min().item()
+
+
+@order_error.mistake(hint=3)
+def mean_square(layer, x, order):
+    """This is the mean of the squared changes: return the largest change in size."""
+    return _changes(layer, x, order).square().mean().item()
+
+
+@order_error.mistake(hint=3)
+def root_mean_square(layer, x, order):
+    """This is the root mean square of the changes: return the largest in size."""
+    return _changes(layer, x, order).square().mean().sqrt().item()
+
+
+@order_error.mistake(hint=3)
+def largest_square(layer, x, order):
+    """This is the square of the largest change: return its size."""
+    return _changes(layer, x, order).square().max().item()
+
+
+@order_error.mistake(hint=3)
+def largest_length(layer, x, order):
+    """This is the length of the largest change of a token's vector: return the largest of all numbers, in size."""
+    return _changes(layer, x, order).norm(dim=-1).max().item()
+
+
+@order_error.mistake(hint=3)
+def largest_ratio(layer, x, order):
+    """Each change is divided by the number it changes: return the largest change itself."""
+    return (_changes(layer, x, order) / layer(x)[:, order]).abs().max().item()
+
+
+@order_error.mistake(hint=3)
+def from_the_lowest_to_the_highest(layer, x, order):
+    """This is the distance from the smallest change to the largest: return the largest in size."""
+    return (_changes(layer, x, order).max() - _changes(layer, x, order).min()).item()
+
+
+@order_error.mistake(hint=3)
+def largest_numbers_compared(layer, x, order):
+    """The largest number of one output is compared with that of the other: subtract number by number first."""
+    return (layer(x[:, order]).abs().max() - layer(x)[:, order].abs().max()).abs().item()
+
+
+@order_error.mistake(hint=1)
+def layer_without_order(layer, x, order):
+    """The order is not used: this measures how much the layer changes its input."""
+    return (layer(x) - x).abs().max().item()
+
+
+@order_error.mistake(hint=1)
+def order_without_layer(layer, x, order):
+    """The layer is not called: this measures how far the input is from itself in another order."""
+    return (x[:, order] - x).abs().max().item()
+
+
+@order_error.mistake(hint=1)
+def input_overwritten(layer, x, order):
+    """The reordered tokens have taken the place of x, so both ways begin with them: keep the x that came in."""
+    x = x[:, order]
+    return (layer(x) - layer(x)[:, order]).abs().max().item()
+
+
+@order_error.mistake(hint=3)
+def verdict_as_a_number(layer, x, order):
+    """This is 1 where there is no change and 0 elsewhere: return the size of the largest change."""
+    return float(torch.allclose(layer(x[:, order]), layer(x)[:, order], atol=1e-5))
+
+
+@order_error.mistake(hint=3)
+def whole_number(layer, x, order):
+    """The change is cut to a whole number: `int` drops the fraction, `float` keeps it."""
+    return int(_changes(layer, x, order).abs().max())
+
+
+@order_error.mistake(hint=3)
+def size_of_the_sum(layer, x, order):
+    """The changes are added up with their signs, and cancel: take the absolute value of each, and the largest of
+    them."""
+    return _changes(layer, x, order).sum().abs().item()
+
+
+@order_error.mistake(hint=3)
+def lengths_compared(layer, x, order):
+    """The lengths of the two outputs are subtracted: subtract number by number, and return the largest size."""
+    return (layer(x[:, order]).norm() - layer(x)[:, order].norm()).item()
+
+
+@order_error.mistake(hint=3)
+def mean_of_the_largest(layer, x, order):
+    """The largest change of each token is averaged: return the largest of all."""
+    return _changes(layer, x, order).abs().amax(-1).mean().item()
+
+
 @order_error.finished
 def by_indexing(layer, x, order):
     reordered_first, layer_first = layer(x[:, order]), layer(x)[:, order]

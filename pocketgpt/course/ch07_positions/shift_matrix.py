@@ -142,6 +142,104 @@ def rows_moved(steps, d_model):
     return torch.eye(d_model).roll(steps, dims=0)
 
 
+def _with(exponents, steps, scale=1.0, base=10_000.0):
+    return _blocks(steps * scale * base**-exponents, _turn)
+
+
+@shift_matrix.mistake(hint=3)
+def rows_exchanged(steps, d_model):
+    """The two rows of each block are exchanged: the first row makes the new sine, (cos, sin)."""
+    return _blocks(steps * _frequencies(d_model), lambda cos, sin: [[-sin, cos], [cos, sin]])
+
+
+@shift_matrix.mistake(hint=3)
+def sine_for_cosine(steps, d_model):
+    """Sine and cosine have changed places in a rotation: for 0 steps the matrix should be the identity."""
+    return _blocks(steps * _frequencies(d_model), lambda cos, sin: [[sin, cos], [-cos, sin]])
+
+
+@shift_matrix.mistake(hint=3)
+def sine_for_cosine_backward(steps, d_model):
+    """Sine and cosine have changed places, and so have the signs: for 0 steps the matrix should be the identity."""
+    return _blocks(steps * _frequencies(d_model), lambda cos, sin: [[sin, -cos], [cos, sin]])
+
+
+@shift_matrix.mistake(hint=3)
+def a_column_of_each(steps, d_model):
+    """The rows are (cos, cos) and (−sin, sin): they are (cos, sin) and (−sin, cos)."""
+    return _blocks(steps * _frequencies(d_model), lambda cos, sin: [[cos, cos], [-sin, sin]])
+
+
+@shift_matrix.mistake(hint=3)
+def two_minuses(steps, d_model):
+    """Both sines have a minus: sin(a + b) = cos b · sin a + sin b · cos a has none."""
+    return _blocks(steps * _frequencies(d_model), lambda cos, sin: [[cos, -sin], [-sin, cos]])
+
+
+@shift_matrix.mistake(hint=3)
+def not_joined(steps, d_model):
+    """These are the blocks, one behind the other: `torch.block_diag(*blocks)` puts them on a diagonal."""
+    angles = steps * _frequencies(d_model)
+    return torch.stack((angles.cos(), angles.sin(), -angles.sin(), angles.cos()), dim=1).view(-1, 2, 2)
+
+
+@shift_matrix.mistake(hint=2)
+def sign_of_the_exponent(steps, d_model):
+    """The minus of the exponent is missing, so later pairs turn faster: they turn more slowly."""
+    return _with(-torch.arange(0, d_model, 2) / d_model, steps)
+
+
+@shift_matrix.mistake(hint=2)
+def divided_by_d_minus_2(steps, d_model):
+    """The exponents are divided by d_model − 2: the equation divides 2i by d_model."""
+    return _with(torch.arange(0, d_model, 2) / (d_model - 2), steps)
+
+
+@shift_matrix.mistake(hint=2)
+def base_of_1000(steps, d_model):
+    """The base is 1000: it is 10000, as in the table."""
+    return _with(torch.arange(0, d_model, 2) / d_model, steps, base=1000.0)
+
+
+@shift_matrix.mistake(hint=1)
+def steps_added(steps, d_model):
+    """Steps and frequency are added: the angle is their product."""
+    return _blocks(steps + _frequencies(d_model), _turn)
+
+
+@shift_matrix.mistake(hint=1)
+def one_step_times_steps(steps, d_model):
+    """The matrix of one step is multiplied by `steps`, which makes the vectors longer: the angle is multiplied."""
+    return steps * _blocks(_frequencies(d_model), _turn)
+
+
+@shift_matrix.mistake
+def in_degrees(steps, d_model):
+    """The angles are taken for degrees: steps times frequency is in radians, as `cos` and `sin` expect."""
+    return _with(torch.arange(0, d_model, 2) / d_model, steps, scale=math.pi / 180)
+
+
+@shift_matrix.mistake
+def full_turns(steps, d_model):
+    """The angles have a factor 2π: a frequency of 1 means one radian per position, not one turn."""
+    return _with(torch.arange(0, d_model, 2) / d_model, steps, scale=2 * math.pi)
+
+
+@shift_matrix.mistake(hint=2)
+def blocks_overlap(steps, d_model):
+    """Block i is written at row and column i, over half of the one before: it fills rows and columns 2i and 2i + 1."""
+    matrix = torch.zeros(d_model, d_model)
+    for i, angle in enumerate((steps * _frequencies(d_model)).tolist()):
+        matrix[i : i + 2, i : i + 2] = torch.tensor(_turn(math.cos(angle), math.sin(angle)))
+    return matrix
+
+
+@shift_matrix.mistake(hint=3)
+def second_row_exchanged(steps, d_model):
+    """The second row is (cos, −sin): it makes the new cosine, and is (−sin, cos)."""
+    return _blocks(steps * _frequencies(d_model), lambda cos, sin: [[cos, sin], [cos, -sin]])
+
+
 @shift_matrix.finished
 def block_by_block(steps, d_model):
     blocks = []

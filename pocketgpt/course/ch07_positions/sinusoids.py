@@ -162,6 +162,122 @@ def waves_along_the_positions(positions, d_model):
     return torch.where(torch.arange(len(positions))[:, None] % 2 == 0, angles.sin(), angles.cos())
 
 
+@sinusoids.mistake(hint=1)
+def divided_by_d_minus_2(positions, d_model):
+    """The exponents are divided by d_model − 2, which is 0 where d_model is 2: the equation divides 2i by d_model."""
+    return _side_by_side(positions[:, None] * 10_000.0 ** (-torch.arange(0, d_model, 2) / (d_model - 2)))
+
+
+@sinusoids.mistake(hint=1)
+def pairs_from_one(positions, d_model):
+    """The pairs are counted from 1: pair 0 has the exponent 0 and turns by one radian per position."""
+    return _side_by_side(positions[:, None] * 10_000.0 ** (-torch.arange(2, d_model + 2, 2) / d_model))
+
+
+@sinusoids.mistake(hint=1)
+def column_doubled(positions, d_model):
+    """Column c has the exponent 2c/d_model here: columns 2i and 2i + 1 share 2i/d_model."""
+    angles = positions[:, None] * 10_000.0 ** (-2 * torch.arange(d_model) / d_model)
+    return torch.where(torch.arange(d_model) % 2 == 0, angles.sin(), angles.cos())
+
+
+@sinusoids.mistake(hint=2)
+def stacked_in_front(positions, d_model):
+    """Sine and cosine are stacked in front, so that rows of different positions mix: stack them on a new last axis."""
+    angles = positions[:, None] * _frequencies(d_model)
+    return torch.stack((angles.sin(), angles.cos())).flatten(1)
+
+
+@sinusoids.mistake(hint=2)
+def not_flattened(positions, d_model):
+    """The two of a pair still have an axis of their own: `flatten(1)` puts them side by side."""
+    return _side_by_side(positions[:, None] * _frequencies(d_model)).unflatten(-1, (-1, 2))
+
+
+@sinusoids.mistake(hint=2)
+def a_position_for_each_pair(positions, d_model):
+    """The positions are lined up with the pairs: make them a column, `positions[:, None]`, so that each meets all
+    pairs."""
+    return _side_by_side(positions * _frequencies(d_model))
+
+
+@sinusoids.mistake(hint=1)
+def added_to_the_frequency(positions, d_model):
+    """Position and frequency are added: multiply them."""
+    return _side_by_side(positions[:, None] + _frequencies(d_model))
+
+
+@sinusoids.mistake(hint=2)
+def slowest_first(positions, d_model):
+    """The frequencies are in reverse order: pair 0 turns fastest."""
+    return _side_by_side(positions[:, None] * _frequencies(d_model).flip(0))
+
+
+@sinusoids.mistake
+def in_degrees(positions, d_model):
+    """The angles are taken for degrees: position times frequency is in radians, as `sin` and `cos` expect."""
+    return _side_by_side((positions[:, None] * _frequencies(d_model)).deg2rad())
+
+
+@sinusoids.mistake
+def minus_the_cosine(positions, d_model):
+    """The cosines have a minus: position 0 has the cosine 1."""
+    angles = positions[:, None] * _frequencies(d_model)
+    return torch.stack((angles.sin(), -angles.cos()), dim=-1).flatten(-2)
+
+
+@sinusoids.mistake(hint=1)
+def angles_alone(positions, d_model):
+    """These are the angles: take their sines and cosines."""
+    return (positions[:, None] * _frequencies(d_model)).repeat_interleave(2, dim=-1)
+
+
+@sinusoids.mistake
+def angles_rounded(positions, d_model):
+    """The angles are rounded to bfloat16: compute in float32 and round the result, if at all."""
+    angles = (positions[:, None] * _frequencies(d_model)).bfloat16()
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).float()
+
+
+@sinusoids.mistake(hint=1)
+def whole_numbers_below_zero(positions, d_model):
+    """The division `//` makes whole numbers of the exponents, −1 for all pairs but the first: use /."""
+    return _side_by_side(positions[:, None] * 10_000.0 ** (-torch.arange(0, d_model, 2) // d_model))
+
+
+@sinusoids.mistake(hint=1)
+def base_e(positions, d_model):
+    """The base is e, that of `exp`: it is 10000. With `exp`, multiply the exponents by log(10000)."""
+    return _side_by_side(positions[:, None] * torch.exp(-torch.arange(0, d_model, 2) / d_model))
+
+
+@sinusoids.mistake(hint=1)
+def base_of_100000(positions, d_model):
+    """The base is 100000: it is 10000, with four zeros."""
+    return _side_by_side(positions[:, None] * 100_000.0 ** (-torch.arange(0, d_model, 2) / d_model))
+
+
+@sinusoids.mistake
+def scaled(positions, d_model):
+    """The table is multiplied by √d_model: that factor belongs to the embedding."""
+    return d_model**0.5 * _side_by_side(positions[:, None] * _frequencies(d_model))
+
+
+@sinusoids.mistake(hint=2)
+def both_waves_in_each_column(positions, d_model):
+    """The table is twice as wide as it should be: a column is a sine or a cosine, so d_model/2 of each."""
+    angles = positions[:, None] * _frequencies(d_model).repeat_interleave(2)
+    return torch.cat((angles.sin(), angles.cos()), dim=-1)
+
+
+@sinusoids.mistake(hint=2)
+def angles_transposed(positions, d_model):
+    """The angles are (pairs, positions): make the positions a column, `positions[:, None]`, so that a row is a
+    position."""
+    angles = _frequencies(d_model)[:, None] * positions
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+
+
 @sinusoids.finished
 def stacked_pairs(positions, d_model):
     angles = positions[:, None] * 10_000.0 ** (-torch.arange(0, d_model, 2) / d_model)

@@ -198,6 +198,131 @@ def angles_in_reverse(x, cos, sin):
     return torch.cat((first * cos - second * sin, (second * cos + first * sin).flip(-1)), dim=-1)
 
 
+@apply_rope.mistake(hint=3)
+def second_half_of_the_first(x, cos, sin):
+    """In the second half the two parts of x have changed places: it is second · cos + first · sin."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, first * cos + second * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=3)
+def second_half_mirrored(x, cos, sin):
+    """The second half is first · sin − second · cos, so each pair is mirrored, too: it is second · cos + first ·
+    sin."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, first * sin - second * cos), dim=-1)
+
+
+@apply_rope.mistake(hint=2)
+def halves_of_x_exchanged(x, cos, sin):
+    """The two halves of x have changed places: the first half of the result is first · cos − second · sin."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((second * cos - first * sin, first * cos + second * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=3)
+def each_half_alone(x, cos, sin):
+    """Each half is multiplied by cos ∓ sin and meets no other: the first half needs `second` · sin, the second half
+    `first` · sin."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - first * sin, second * cos + second * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=2)
+def second_half_overwritten(x, cos, sin):
+    """The first half is made with the new second half: compute both from the old ones."""
+    first, second = x.chunk(2, dim=-1)
+    second = second * cos + first * sin
+    return torch.cat((first * cos - second * sin, second), dim=-1)
+
+
+@apply_rope.mistake(hint=2)
+def first_half_stays(x, cos, sin):
+    """Only the second half is new: the first one turns as well, first · cos − second · sin."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first, second * cos + first * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=3)
+def first_negated(x, cos, sin):
+    """The first half has a minus too many: it is first · cos − second · sin."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((-first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=3)
+def signs_of_the_halves(x, cos, sin):
+    """The halves are rotated without being exchanged, (first, −second): the part that is multiplied by sin is (−second,
+    first)."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos + first * sin, second * cos - second * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=1)
+def cosine_minus_sine(x, cos, sin):
+    """Each coordinate is multiplied by cos − sin and meets no other: a rotation mixes the two of a pair."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * (cos - sin), second * (cos - sin)), dim=-1)
+
+
+@apply_rope.mistake(hint=1)
+def partner_from_the_other_end(x, cos, sin):
+    """The part that is multiplied by sin is x in reverse order: it is (−second, first), the halves exchanged."""
+    return x * torch.cat((cos, cos), dim=-1) + x.flip(-1) * torch.cat((sin, sin), dim=-1)
+
+
+@apply_rope.mistake(hint=2)
+def stacked(x, cos, sin):
+    """The two halves are stacked on a new axis: `torch.cat` along the last axis gives (…, T, d_head) back."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=2)
+def joined_along_the_tokens(x, cos, sin):
+    """The halves are joined along the tokens: join them along the last axis, `dim=-1`."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-2)
+
+
+@apply_rope.mistake(hint=2)
+def halves_added(x, cos, sin):
+    """The two halves are added: put one behind the other, with `torch.cat`."""
+    first, second = x.chunk(2, dim=-1)
+    return first * cos - second * sin + (second * cos + first * sin)
+
+
+@apply_rope.mistake(hint=2)
+def cut_along_the_tokens(x, cos, sin):
+    """The tokens are cut into two halves: cut the last axis, `x.chunk(2, dim=-1)`."""
+    first, second = x.chunk(2, dim=-2)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-2)
+
+
+@apply_rope.mistake(hint=2)
+def first_row_of_the_table(x, cos, sin):
+    """Only the angles of the first token (or text) are used, cos[0] and sin[0]: let all of them broadcast."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = cos[0], sin[0]
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=1)
+def sum_and_difference(x, cos, sin):
+    """Sum and difference of the halves are multiplied by cos and sin: it is first · cos − second · sin, and second ·
+    cos + first · sin."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat(((first - second) * cos, (first + second) * sin), dim=-1)
+
+
+@apply_rope.mistake(hint=1)
+def interleaved_and_backward(x, cos, sin):
+    """The pairs are neighbors, and turn backward: they are half a head apart, and the minus belongs to the first
+    half."""
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack((even * cos + odd * sin, odd * cos - even * sin), dim=-1).flatten(-2)
+
+
 @apply_rope.finished
 def half_split(x, cos, sin):
     first, second = x.chunk(2, dim=-1)

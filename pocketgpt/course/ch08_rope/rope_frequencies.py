@@ -149,6 +149,90 @@ def in_bfloat16(d_head, theta):
     return theta ** (-torch.arange(0, d_head, 2, dtype=torch.bfloat16) / d_head)
 
 
+@rope_frequencies.mistake(hint=2)
+def odd_exponents(d_head, theta):
+    """The exponents are 1/d_head, 3/d_head, …: they begin at 0, so that the fastest pair turns by one radian."""
+    return theta ** (-torch.arange(1, d_head, 2) / d_head)
+
+
+@rope_frequencies.mistake(hint=2)
+def not_divided(d_head, theta):
+    """The exponents are 0, 2, 4, …: divide them by d_head."""
+    return 1 / theta ** torch.arange(0, d_head, 2)
+
+
+@rope_frequencies.mistake(hint=3)
+def product_for_power(d_head, theta):
+    """This is theta times the exponent: it is theta to the power of it, `**`."""
+    return theta * (-torch.arange(0, d_head, 2) / d_head)
+
+
+@rope_frequencies.mistake(hint=3)
+def exponents_alone(d_head, theta):
+    """These are the exponents: take theta to the power of them."""
+    return -torch.arange(0, d_head, 2) / d_head
+
+
+@rope_frequencies.mistake(hint=2)
+def whole_numbers_below_zero(d_head, theta):
+    """The division `//` makes whole numbers of the exponents, −1 for all pairs but the first: use /."""
+    return theta ** (-torch.arange(0, d_head, 2) // d_head)
+
+
+@rope_frequencies.mistake(hint=3)
+def base_e(d_head, theta):
+    """The base is e, that of `exp`: with `exp`, multiply the exponents by log(theta)."""
+    return torch.exp(-torch.arange(0, d_head, 2) / d_head)
+
+
+@rope_frequencies.mistake(hint=3)
+def minus_in_front(d_head, theta):
+    """The minus stands before the power and not in the exponent: these are −theta^(2i/d_head)."""
+    return -(theta ** (torch.arange(0, d_head, 2) / d_head))
+
+
+@rope_frequencies.mistake(hint=3)
+def base_and_exponent_exchanged(d_head, theta):
+    """Base and exponent are exchanged: it is theta to the power of −2i/d_head."""
+    return (torch.arange(0, d_head, 2) / d_head) ** -theta
+
+
+@rope_frequencies.mistake(hint=2)
+def half_of_the_pairs(d_head, theta):
+    """There are half as many as there should be: count 0, 2, 4, … up to d_head."""
+    return theta ** (-torch.arange(0, d_head // 2, 2) / d_head)
+
+
+@rope_frequencies.mistake(hint=2)
+def of_half_a_head(d_head, theta):
+    """These are the frequencies of a head half as wide: there is one for each pair, d_head/2."""
+    return theta ** (-torch.arange(0, d_head // 2, 2) / (d_head // 2))
+
+
+@rope_frequencies.mistake
+def cosines(d_head, theta):
+    """These are cosines of the frequencies: `cos` is taken later, of position times frequency."""
+    return torch.cos(_right(d_head, theta))
+
+
+@rope_frequencies.mistake
+def an_axis_in_front(d_head, theta):
+    """There is an axis too many, in front: return (d_head/2,)."""
+    return _right(d_head, theta)[None]
+
+
+@rope_frequencies.mistake(hint=2)
+def divided_outside_the_power(d_head, theta):
+    """The power is divided by d_head, too: only its exponent is."""
+    return _right(d_head, theta) / d_head
+
+
+@rope_frequencies.mistake(hint=2)
+def coordinates_counted_as_pairs(d_head, theta):
+    """Every coordinate is counted as a pair: i runs over d_head/2 pairs."""
+    return theta ** (-2 * torch.arange(d_head) / d_head)
+
+
 @rope_frequencies.finished
 def power_of_theta(d_head, theta):
     exponents = torch.arange(0, d_head, 2) / d_head

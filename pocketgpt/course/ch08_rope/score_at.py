@@ -181,6 +181,94 @@ def cosine_similarity(q, k, m, n, frequencies):
     return torch.cosine_similarity(_turn(q, m, frequencies), _turn(k, n, frequencies), dim=0)
 
 
+def _turned(x, position, frequencies, form):
+    """A pair becomes what form(first, second, cos, sin) makes of it."""
+    angles = position * frequencies
+    return torch.cat(form(*x.chunk(2), angles.cos(), angles.sin()))
+
+
+@score_at.mistake
+def minus_missing(q, k, m, n, frequencies):
+    """The minus of the rotation is missing: the first half is first · cos − second · sin, the second one second · cos +
+    first · sin."""
+    q, k = (_turned(x, p, frequencies, _no_minus) for x, p in ((q, m), (k, n)))
+    return q @ k
+
+
+def _no_minus(first, second, cos, sin):
+    return first * cos + second * sin, second * cos + first * sin
+
+
+@score_at.mistake
+def one_minus_too_many(q, k, m, n, frequencies):
+    """The second half of the rotation has a minus: it is second · cos + first · sin."""
+    q, k = (_turned(x, p, frequencies, _two_minuses) for x, p in ((q, m), (k, n)))
+    return q @ k
+
+
+def _two_minuses(first, second, cos, sin):
+    return first * cos - second * sin, second * cos - first * sin
+
+
+@score_at.mistake
+def vectors_added(q, k, m, n, frequencies):
+    """The two vectors are added: the score is the sum of their products."""
+    return (_turn(q, m, frequencies) + _turn(k, n, frequencies)).sum()
+
+
+@score_at.mistake
+def distance_of_the_vectors(q, k, m, n, frequencies):
+    """This is the distance of the two vectors: the score is their dot product."""
+    return (_turn(q, m, frequencies) - _turn(k, n, frequencies)).norm()
+
+
+@score_at.mistake(hint=2)
+def angles_for_cosines(q, k, m, n, frequencies):
+    """The angles themselves are passed for `cos` and `sin`: take the cosine and the sine of m · frequencies."""
+    (q1, q2), (k1, k2) = q.chunk(2), k.chunk(2)
+    a, b = m * frequencies, n * frequencies
+    return torch.cat((q1 * a - q2 * a, q2 * a + q1 * a)) @ torch.cat((k1 * b - k2 * b, k2 * b + k1 * b))
+
+
+@score_at.mistake(hint=2)
+def position_times_cosine(q, k, m, n, frequencies):
+    """The position is multiplied by the cosine and the sine of the frequency: multiply first, cos(m · frequencies)."""
+    return m * n * (_turn(q, 1, frequencies) @ _turn(k, 1, frequencies))
+
+
+@score_at.mistake(hint=2)
+def turned_into_degrees(q, k, m, n, frequencies):
+    """The frequencies are converted to degrees: `cos` and `sin` take radians, as they are."""
+    return _turn(q, m, frequencies.rad2deg()) @ _turn(k, n, frequencies.rad2deg())
+
+
+@score_at.mistake(hint=2)
+def frequencies_of_its_own(q, k, m, n, frequencies):
+    """The frequencies are made anew, with a theta of 10,000: use the argument."""
+    own = 10_000.0 ** (-torch.arange(0, len(q), 2) / len(q))
+    return _turn(q, m, own) @ _turn(k, n, own)
+
+
+@score_at.mistake
+def sign_lost_across(q, k, m, n, frequencies):
+    """The products across have one sign: q[i] · k[i + h] and q[i + h] · k[i] are subtracted."""
+    (q1, q2), (k1, k2) = q.chunk(2), k.chunk(2)
+    angle = (m - n) * frequencies
+    return ((q1 * k1 + q2 * k2) * angle.cos() + (q1 * k2 + q2 * k1) * angle.sin()).sum()
+
+
+@score_at.mistake
+def an_axis_kept(q, k, m, n, frequencies):
+    """The score still has axes of size 1: it is a tensor without axes, as `.sum()` of all products gives."""
+    return (_turn(q, m, frequencies) @ _turn(k, n, frequencies))[None, None]
+
+
+@score_at.mistake
+def products_in_a_row(q, k, m, n, frequencies):
+    """These are the products, one for each coordinate, with an axis in front: add all of them up."""
+    return (_turn(q, m, frequencies) * _turn(k, n, frequencies))[None]
+
+
 @score_at.finished
 def both_turned(q, k, m, n, frequencies):
     rotated = []

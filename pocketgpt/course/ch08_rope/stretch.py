@@ -176,6 +176,205 @@ def mixture_of_both_ends(frequencies, factor, kind):
     return frequencies * (1 - ramp) + frequencies / factor * ramp
 
 
+@stretch.mistake(hint=3)
+def ramp_to_two(frequencies, factor, kind):
+    """With "ntk" the exponents reach 2, so the slowest pair is divided by the square of the factor: i/(h − 1), which
+    ends at 1."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies * factor ** (-2 * torch.arange(half) / (half - 1))
+
+
+@stretch.mistake(hint=2)
+def power_for_all(frequencies, factor, kind):
+    """With "ntk" every pair is divided by the same power of the factor: only theta is multiplied by it, so the fastest
+    pair is unchanged."""
+    half = len(frequencies)
+    d_head = 2 * half
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies / factor ** (d_head / (d_head - 2))
+
+
+@stretch.mistake(hint=2)
+def multiplied_by_the_power(frequencies, factor, kind):
+    """With "ntk" the frequencies are multiplied by the power: it multiplies theta, and pair i is divided by
+    factor^(i/(h − 1))."""
+    half = len(frequencies)
+    d_head = 2 * half
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies * factor ** (d_head / (d_head - 2))
+
+
+@stretch.mistake(hint=2)
+def theta_from_the_slowest(frequencies, factor, kind):
+    """With "ntk" theta is taken for 1/(the slowest frequency), which is theta^((d_head − 2)/d_head): it is the power
+    −h of the frequency of pair 1."""
+    half = len(frequencies)
+    d_head = 2 * half
+    if kind == "linear":
+        return frequencies / factor
+    return ((1 / frequencies[-1]) * factor ** (d_head / (d_head - 2))) ** (-torch.arange(half) / half)
+
+
+@stretch.mistake(hint=3)
+def counted_from_one(frequencies, factor, kind):
+    """With "ntk" the exponents are (i + 1)/h, so the fastest pair is slowed down, too: they are i/(h − 1)."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies * factor ** (-(torch.arange(half) + 1) / half)
+
+
+@stretch.mistake(hint=3)
+def integer_division(frequencies, factor, kind):
+    """With "ntk" a division of whole numbers, `//`, makes every exponent but the last 0: divide with `/`."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies * factor ** -(torch.arange(half) // (half - 1))
+
+
+@stretch.mistake(hint=3)
+def divisors_alone(frequencies, factor, kind):
+    """With "ntk" these are the divisors' inverses, factor^(−i/(h − 1)): multiply the frequencies by them."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return factor ** (-torch.arange(half) / (half - 1))
+
+
+@stretch.mistake(hint=3)
+def exponential_of_the_factor(frequencies, factor, kind):
+    """With "ntk" this is exp(−ramp · factor): it is factor^(−ramp), or exp(−ramp · log(factor))."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies * torch.exp(-torch.arange(half) / (half - 1) * factor)
+
+
+@stretch.mistake(hint=3)
+def ramp_subtracted(frequencies, factor, kind):
+    """With "ntk" factor · ramp is subtracted: divide by factor^ramp."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies - factor * torch.arange(half) / (half - 1)
+
+
+@stretch.mistake(hint=3)
+def divided_by_the_ramp(frequencies, factor, kind):
+    """With "ntk" the frequencies are divided by factor · ramp, which is 0 for the first pair: divide by factor^ramp."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies / (factor * torch.arange(half) / (half - 1))
+
+
+@stretch.mistake(hint=3)
+def power_of_the_frequency(frequencies, factor, kind):
+    """With "ntk" the frequencies are raised to a power that does not contain the factor: multiply them by
+    factor^(−ramp)."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies ** (1 + torch.arange(half) / (half - 1))
+
+
+@stretch.mistake(hint=3)
+def sixteen_pairs(frequencies, factor, kind):
+    """With "ntk" the exponents are i/15, those of a head with 16 pairs: i/(h − 1) for h frequencies."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies * factor ** (-torch.arange(half) / 15)
+
+
+@stretch.mistake(hint=3)
+def factor_of_four(frequencies, factor, kind):
+    """With "ntk" a factor of 4 is written into the code: use the argument."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies * 4.0 ** (-torch.arange(half) / (half - 1))
+
+
+@stretch.mistake(hint=1)
+def linear_by_four(frequencies, factor, kind):
+    """With "linear" a factor of 4 is written into the code: use the argument."""
+    return frequencies / 4 if kind == "linear" else _ntk(frequencies, factor)
+
+
+@stretch.mistake(hint=1)
+def linear_subtracted(frequencies, factor, kind):
+    """With "linear" the factor is subtracted: divide by it."""
+    return frequencies - factor if kind == "linear" else _ntk(frequencies, factor)
+
+
+@stretch.mistake(hint=1)
+def linear_power(frequencies, factor, kind):
+    """With "linear" the frequencies are raised to the power of the factor: divide by it."""
+    return frequencies**factor if kind == "linear" else _ntk(frequencies, factor)
+
+
+@stretch.mistake(hint=1)
+def linear_whole_numbers(frequencies, factor, kind):
+    """With "linear" the division drops the fraction: use / instead of //."""
+    return frequencies // factor if kind == "linear" else _ntk(frequencies, factor)
+
+
+@stretch.mistake(hint=1)
+def linear_squared(frequencies, factor, kind):
+    """With "linear" the frequencies are divided by the square of the factor: divide once."""
+    return frequencies / factor**2 if kind == "linear" else _ntk(frequencies, factor)
+
+
+@stretch.mistake(hint=3)
+def one_more_than_the_ramp(frequencies, factor, kind):
+    """With "ntk" the divisors are 1 + factor · ramp: they are factor^ramp, from 1 to the factor."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies / (factor * torch.arange(half) / (half - 1) + 1)
+
+
+@stretch.mistake(hint=3)
+def power_of_the_pair(frequencies, factor, kind):
+    """With "ntk" pair i is divided by factor^i: the exponent is i/(h − 1), which ends at 1."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies / factor ** torch.arange(half)
+
+
+@stretch.mistake(hint=3)
+def ramp_over_d_minus_1(frequencies, factor, kind):
+    """With "ntk" the exponents are i/(d_head − 1): they are i/(h − 1), with h = d_head/2."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies * factor ** (-torch.arange(half) / (2 * half - 1))
+
+
+@stretch.mistake(hint=3)
+def root_of_the_frequency(frequencies, factor, kind):
+    """With "ntk" the frequencies are raised to the power 1/factor: multiply them by factor^(−ramp)."""
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies ** (1 / factor)
+
+
+@stretch.mistake(hint=3)
+def both_kinds_at_once(frequencies, factor, kind):
+    """With "ntk" the frequencies are divided by the factor as well: the fastest pair is unchanged."""
+    half = len(frequencies)
+    if kind == "linear":
+        return frequencies / factor
+    return frequencies * factor ** (-torch.arange(half) / (half - 1)) / factor
+
+
 @stretch.finished
 def one_ratio_per_pair(frequencies, factor, kind):
     if kind == "linear":

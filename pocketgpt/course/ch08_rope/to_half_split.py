@@ -107,6 +107,76 @@ def transposed(weight, n_heads):
     return _halves(weight, n_heads).T.contiguous()
 
 
+@to_half_split.mistake(hint=3)
+def not_flattened(weight, n_heads):
+    """The heads, pairs and halves still have axes of their own: flatten the first three, `.flatten(0, 2)`."""
+    return weight.unflatten(0, (n_heads, -1, 2)).transpose(1, 2).contiguous()
+
+
+@to_half_split.mistake(hint=3)
+def heads_not_joined(weight, n_heads):
+    """The heads still have an axis of their own: `.flatten(0, 1)` joins them."""
+    return _halves(weight, n_heads).unflatten(0, (n_heads, -1))
+
+
+@to_half_split.mistake(hint=2)
+def pairs_before_heads(weight, n_heads):
+    """The heads and the pairs have changed places: rows of different heads must not mix."""
+    return weight.unflatten(0, (n_heads, -1, 2)).transpose(0, 1).flatten(0, 2)
+
+
+@to_half_split.mistake(hint=2)
+def halves_before_heads(weight, n_heads):
+    """The halves come before the heads: within each head come its even rows, then its odd ones."""
+    return weight.unflatten(0, (n_heads, -1, 2)).transpose(0, 2).flatten(0, 2)
+
+
+@to_half_split.mistake(hint=2)
+def columns_and_pairs_exchanged(weight, n_heads):
+    """The last axis, d_model, is exchanged with the two of a pair: exchange pairs and the two, axes 1 and 2."""
+    return weight.unflatten(0, (n_heads, -1, 2)).transpose(2, 3).flatten(0, 2)
+
+
+@to_half_split.mistake(hint=1)
+def halves_exchanged(weight, n_heads):
+    """The two halves of each head are exchanged, and the pairs stay neighbors: rows 0, 2, 4, … come first, then 1,
+    3, …."""
+    first, second = _heads(weight, n_heads).chunk(2, dim=1)
+    return torch.cat((second, first), dim=1).flatten(0, 1)
+
+
+@to_half_split.mistake(hint=1)
+def reversed_rows(weight, n_heads):
+    """The rows of each head are in reverse order: rows 0, 2, 4, … come first, then rows 1, 3, 5, …."""
+    return _heads(weight, n_heads).flip(1).flatten(0, 1)
+
+
+@to_half_split.mistake(hint=2)
+def heads_split_evenly(weight, n_heads):
+    """It is the heads that are taken in turns: take the rows in each head, `[:, 0::2]` and `[:, 1::2]`."""
+    heads = _heads(weight, n_heads)
+    return torch.cat((heads[0::2], heads[1::2])).flatten(0, 1)
+
+
+@to_half_split.mistake(hint=3)
+def even_rows_twice(weight, n_heads):
+    """The even rows are there twice, and the odd ones are missing."""
+    heads = _heads(weight, n_heads)
+    return torch.cat((heads[:, 0::2], heads[:, 0::2]), dim=1).flatten(0, 1)
+
+
+@to_half_split.mistake(hint=3)
+def odd_rows_missing(weight, n_heads):
+    """The odd rows are missing: they follow the even ones of their head."""
+    return _heads(weight, n_heads)[:, 0::2].flatten(0, 1)
+
+
+@to_half_split.mistake(hint=3)
+def returned_after_the_first_head(weight, n_heads):
+    """Only the first head is there: `return` stands inside the loop."""
+    return _halves(weight, n_heads)[: len(weight) // n_heads]
+
+
 @to_half_split.finished
 def unflatten_and_transpose(weight, n_heads):
     pairs = weight.unflatten(0, (n_heads, -1, 2))
