@@ -19,17 +19,8 @@ import torch
 
 from pocketgpt.commands.doctor import CHECKS, findings_of
 from pocketgpt.course.ch00_start_here.figures import next_token_bars
-from pocketgpt.course.lab import (
-    before_and_after,
-    check,
-    model_map,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    sliders,
-    symptoms,
-    yours,
-)
+from pocketgpt.course.lab import before_and_after, check, model_map, pocket_model, pocket_tokenizer
+from pocketgpt.course.lab import predict, sliders, symptoms, yours
 from pocketgpt.inference.generate import generate
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.models.presets import preset

@@ -21,15 +21,8 @@ import torch.nn.functional as F
 
 from pocketgpt.assets import asset
 from pocketgpt.course.ch01_tokens.figures import colored_tokens, compression, nearest, neighbors
-from pocketgpt.course.lab import (
-    check,
-    model_map,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    sliders,
-    yours,
-)
+from pocketgpt.course.lab import check, model_map, pocket_model, pocket_tokenizer, predict, sliders
+from pocketgpt.course.lab import yours
 from pocketgpt.inference.generate import generate
 from pocketgpt.models.presets import preset
 from pocketgpt.text.byte_tokenizer import WORD_PATTERN, ByteTokenizer, train_tokenizer

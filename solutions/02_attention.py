@@ -15,26 +15,11 @@ import math
 import torch
 import torch.nn.functional as F
 
-from pocketgpt.course.ch02_attention.figures import (
-    attention_grid,
-    attention_map,
-    looks_at,
-    soft_lookup,
-)
+from pocketgpt.course.ch02_attention.figures import attention_grid, attention_map, looks_at
+from pocketgpt.course.ch02_attention.figures import soft_lookup
 from pocketgpt.course.figures.style import readable
-from pocketgpt.course.lab import (
-    HEADS,
-    attention_weights,
-    before_and_after,
-    check,
-    model_map,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    sliders,
-    symptoms,
-    yours,
-)
+from pocketgpt.course.lab import HEADS, attention_weights, before_and_after, check, model_map
+from pocketgpt.course.lab import pocket_model, pocket_tokenizer, predict, sliders, symptoms, yours
 from pocketgpt.models.presets import preset
 
 model_map(preset("pocket-shakespeare"), highlight="attention")

@@ -17,25 +17,10 @@ import torch
 import torch.nn.functional as F
 
 from pocketgpt.assets import asset
-from pocketgpt.course.ch03_scaling.figures import (
-    against_width,
-    entropy_by_layer,
-    jacobians,
-    learning_curves,
-    weights_by_width,
-)
-from pocketgpt.course.lab import (
-    attention_weights,
-    before_and_after,
-    check,
-    model_map,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    sliders,
-    transplant,
-    yours,
-)
+from pocketgpt.course.ch03_scaling.figures import against_width, entropy_by_layer, jacobians
+from pocketgpt.course.ch03_scaling.figures import learning_curves, weights_by_width
+from pocketgpt.course.lab import attention_weights, before_and_after, check, model_map, pocket_model
+from pocketgpt.course.lab import pocket_tokenizer, predict, sliders, transplant, yours
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.models.config import ModelConfig

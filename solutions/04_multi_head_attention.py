@@ -19,31 +19,13 @@ import torch
 import torch.nn.functional as F
 
 from pocketgpt.assets import asset
-from pocketgpt.course.ch04_multi_head_attention.figures import (
-    heads_and_one,
-    heads_dropped,
-    heads_of_tokens,
-    importance_map,
-    loudness,
-    named_heads,
-)
+from pocketgpt.course.ch04_multi_head_attention.figures import heads_and_one, heads_dropped
+from pocketgpt.course.ch04_multi_head_attention.figures import heads_of_tokens, importance_map
+from pocketgpt.course.ch04_multi_head_attention.figures import loudness, named_heads
 from pocketgpt.course.figures.style import readable
-from pocketgpt.course.lab import (
-    HEADS,
-    attention_weights,
-    before_and_after,
-    check,
-    earlier_changes,
-    model_map,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    recall,
-    sliders,
-    symptoms,
-    transplant,
-    yours,
-)
+from pocketgpt.course.lab import HEADS, attention_weights, before_and_after, check, earlier_changes
+from pocketgpt.course.lab import model_map, pocket_model, pocket_tokenizer, predict, recall, sliders
+from pocketgpt.course.lab import symptoms, transplant, yours
 from pocketgpt.course.lab.heads import BEHAVIORS, share
 from pocketgpt.models.presets import preset
 

@@ -16,40 +16,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from pocketgpt.assets import asset
-from pocketgpt.course.ch05_norm_and_residual.experiments import (
-    BATCH,
-    EVERY,
-    frequencies_loss,
-    new_model,
-    next_character_loss,
-    random_windows,
-    stored_curves,
-    train,
-)
-from pocketgpt.course.ch05_norm_and_residual.figures import (
-    block_orders,
-    gradients_by_depth,
-    rearranged_blocks,
-    stream_growth,
-    training_curves,
-    two_norms,
-)
+from pocketgpt.course.ch05_norm_and_residual.experiments import BATCH, EVERY, frequencies_loss
+from pocketgpt.course.ch05_norm_and_residual.experiments import new_model, next_character_loss
+from pocketgpt.course.ch05_norm_and_residual.experiments import random_windows, stored_curves, train
+from pocketgpt.course.ch05_norm_and_residual.figures import block_orders, gradients_by_depth
+from pocketgpt.course.ch05_norm_and_residual.figures import rearranged_blocks, stream_growth
+from pocketgpt.course.ch05_norm_and_residual.figures import training_curves, two_norms
 from pocketgpt.course.ch05_norm_and_residual.rare import RARE
-from pocketgpt.course.lab import (
-    before_and_after,
-    character_tokenizer,
-    check,
-    model_map,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    recall,
-    sibling_losses,
-    sliders,
-    symptoms,
-    transplant,
-    yours,
-)
+from pocketgpt.course.lab import before_and_after, character_tokenizer, check, model_map
+from pocketgpt.course.lab import pocket_model, pocket_tokenizer, predict, recall, sibling_losses
+from pocketgpt.course.lab import sliders, symptoms, transplant, yours
 from pocketgpt.models.presets import preset
 
 model_map(preset("pocket-shakespeare"), highlight="norm_and_residual")
@@ -459,7 +435,7 @@ for order, first in ((pre_norm, True), (post_norm, False)):
 #   al. 2020). At this width a square matrix gets the standard deviation 0.14: seven times as large.
 #
 # First, new models that have learned nothing. Your `pre_norm` and `post_norm` are in all blocks, your `gradient_norms`
-# measures. The text is our page of *Macbeth*, as notebooks run offline.
+# measures. The text is our page of *Macbeth*.
 #
 # **Predict**: GPT-2's start, post-norm. By what factor does the gradient in the *first* block change from 2 blocks to 48?
 # (1: not at all; 0.01: it falls to a hundredth.)
@@ -488,8 +464,7 @@ gradients_by_depth(gradients)
 # %% [markdown]
 # Look at the right column. With GPT-2's start, post-norm's gradient is small, about a fifteenth of pre-norm's, but it is the
 # same in every block and at every depth. A constant factor is not vanishing, and the usual optimizer, AdamW (chapter 14), divides it
-# away. With Xavier's start
-# it is between 0.5 and about 4 in every block, at every depth. (Two other seeds gave the same picture.) So in **new** models
+# away. With Xavier's start it is between 0.5 and about 4 in every block, at every depth. (Two other seeds gave the same picture.) So in **new** models
 # post-norm's gradient does not vanish.
 #
 # The gradient that does fall with depth is pre-norm's from Xavier's start, bottom left: in the last block from 1.1 with 2
@@ -538,7 +513,7 @@ show_curves(12)
 sliders(show_curves, depth=[12, 4, 8, 24])
 
 # %% [markdown]
-# The second sentence does not hold as it stands. (The slider shows the other depths.)
+# The second sentence does not hold as it stands.
 #
 # - **Post-norm from GPT-2's start** trains without warm-up, with 4, 8, 12 and 24 blocks, and in these 100 steps it is ahead of
 #   pre-norm: 2.41 to 2.42 against 2.60 to 2.74 with 12 blocks, 2.43 against 3.00 with 24.
@@ -547,7 +522,7 @@ sliders(show_curves, depth=[12, 4, 8, 24])
 # - **Warm-up** helps in one place only: pre-norm from GPT-2's start with 8 blocks or more (3.00 becomes 2.64 with 24). Elsewhere
 #   it costs a little or changes nothing.
 #
-# So it is the order *and* the start. But 100 steps of a small model at one rate cannot tell stuck from late: with 24 blocks, pre-norm from GPT-2's start is on the same plateau until step 60, and then leaves it.
+# So it is the order *and* the start. But 100 steps cannot tell stuck from late: with 24 blocks, pre-norm from GPT-2's start leaves the same plateau at step 60.
 # The end of training is another question: the course's two siblings of three blocks, trained for 2,000 steps with warm-up from
 # GPT-2's start, differ in the order alone. The best of three seeds, on windows (pieces of text) of 64 characters:
 
@@ -599,8 +574,7 @@ for name, model in (("new", new), ("stuck", stuck)):
 
 # %% [markdown]
 # Now it does vanish on the way to the first block. There it was 0.8 in the new model, and is 0.01 after 5 steps, 0.0001 after 20
-# and 0.00002 after 60 (two other seeds: 0.00006 and 0.0001). Post-norm from GPT-2's start has 0.06 there after 60 steps, and
-# 0.09 in the last block. So the first popular sentence describes this model **as it gets stuck**. But why does it get
+# and 0.00002 after 60 (two other seeds: 0.00006 and 0.0001). Post-norm from GPT-2's start has 0.06 there after 60 steps. So the first popular sentence describes this model **as it gets stuck**. But why does it get
 # stuck? Measure with your `stream_share` how much the first layer (attention) and the last (feed-forward) of a *new* model add.
 
 
@@ -668,8 +642,7 @@ before_and_after(rms_norm=rms_norm, block_order=pre_norm)
 before_and_after(model="post_norm", block_order=post_norm, prompt="ROMEO:\nWhat ", new_tokens=60)
 
 # %% [markdown]
-# Now your `layer_norm` goes where RMSNorm was, in the shipped model, which has never met it: it subtracts the mean, for
-# which no weight is prepared. **Predict** by how much the loss on the page of *Macbeth* rises (4.11 as trained, on windows
+# Now your `layer_norm` goes where RMSNorm was, in the shipped model, which has never met it. **Predict** by how much the loss on the page of *Macbeth* rises (4.11 as trained, on windows
 # of 256 tokens).
 
 # %%
@@ -694,7 +667,7 @@ guess.compare(f"{rise:.2f}")
 
 # %% [markdown]
 # Nearly nothing happens. The mean of a token's 192 numbers turns out to be 0.07 of their size (printed below), hardly more
-# than random numbers would have (0.8/√192 = 0.06): there is little to remove. That is the case for RMSNorm: the same effect for less work. What do other mistakes do? (Those that resemble one of these are left out.)
+# than random numbers would have (0.8/√192 = 0.06): there is little to remove. That is the case for RMSNorm: the same effect for less work. What do other mistakes do?
 
 # %%
 symptoms("rms_norm", "pre_norm", without=RARE)
@@ -724,10 +697,8 @@ stream_growth(sizes, shares)
 
 # %% [markdown]
 # The stream is never normalized, whatever the word "pre-norm" may suggest: it grows fivefold. The feed-forward layer of block 0
-# adds about twice as much as was there, every other layer between a third and a half. You may read that in pre-norm the
-# later layers count less, as the stream has grown. That holds for a new model from Xavier's start
-# (above, 3.1 and 0.15). In this trained one
-# the additions have grown with the stream.
+# adds about twice as much as was there, every other layer between a third and a half. That in pre-norm later layers count
+# less holds for a new model from Xavier's start (above, 3.1 and 0.15). In this trained one the additions have grown with the stream.
 #
 # ### Blocks as edits
 #
@@ -761,7 +732,7 @@ guess.compare((round(losses["without 1"], 2), round(losses["1 twice"], 2)))
 rearranged_blocks(losses, as_trained, math.log(4096))
 
 # %% [markdown]
-# Any block may make its correction twice, for less than 0.2 nats, although no training has prepared the model for that. Blocks 1
+# Any block may make its correction twice, for less than 0.2 nats. Blocks 1
 # and 2, or 2 and 3, can trade places for 0.4 to 0.6 nats. Leaving out one of these three costs 0.4 to 1.0. Block 0 is the
 # exception. It turns the embedding into what all others read: without it, or after block 1, the model does worse than
 # guessing.

@@ -17,30 +17,11 @@ import torch
 import torch.nn.functional as F
 
 from pocketgpt.assets import asset
-from pocketgpt.course.ch06_feed_forward.figures import (
-    activation_curves,
-    hidden_histograms,
-    loss_against_share,
-    seeds_by_model,
-    strongest,
-)
-from pocketgpt.course.lab import (
-    before_and_after,
-    character_tokenizer,
-    check,
-    hidden_numbers,
-    model_map,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    recall,
-    sibling,
-    sibling_losses,
-    sliders,
-    symptoms,
-    transplant,
-    yours,
-)
+from pocketgpt.course.ch06_feed_forward.figures import activation_curves, hidden_histograms
+from pocketgpt.course.ch06_feed_forward.figures import loss_against_share, seeds_by_model, strongest
+from pocketgpt.course.lab import before_and_after, character_tokenizer, check, hidden_numbers
+from pocketgpt.course.lab import model_map, pocket_model, pocket_tokenizer, predict, recall, sibling
+from pocketgpt.course.lab import sibling_losses, sliders, symptoms, transplant, yours
 from pocketgpt.models.presets import preset
 
 torch.set_num_threads(1)  # models this small are faster on one thread

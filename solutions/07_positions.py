@@ -16,30 +16,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from pocketgpt.course.ch07_positions.experiments import learning_curves, scaling_losses
-from pocketgpt.course.ch07_positions.figures import (
-    hands,
-    losses_by_length,
-    repeated,
-    similarities,
-    size_curves,
-    table_image,
-)
+from pocketgpt.course.ch07_positions.figures import hands, losses_by_length, repeated, similarities
+from pocketgpt.course.ch07_positions.figures import size_curves, table_image
 from pocketgpt.course.ch07_positions.rare import RARE
 from pocketgpt.course.figures.style import readable
-from pocketgpt.course.lab import (
-    attention_weights,
-    before_and_after,
-    character_tokenizer,
-    check,
-    model_map,
-    predict,
-    recall,
-    sibling,
-    sibling_losses,
-    sliders,
-    symptoms,
-    yours,
-)
+from pocketgpt.course.lab import attention_weights, before_and_after, character_tokenizer, check
+from pocketgpt.course.lab import model_map, predict, recall, sibling, sibling_losses, sliders
+from pocketgpt.course.lab import symptoms, yours
 from pocketgpt.models.presets import preset
 
 model_map(preset("pocket-shakespeare", positions="sinusoidal"), highlight="positions")
@@ -622,7 +605,7 @@ before_and_after(sinusoids=moved, guess=guess)
 # ### What the model notices, and what not
 #
 # The known mistakes of your two functions, put into this model one by one. The last line counts those that stop with an
-# error. Mistakes that resemble one of these are left out.
+# error.
 
 # %%
 symptoms("sinusoids", without=RARE)

@@ -18,29 +18,12 @@ import torch.nn.functional as F
 
 from pocketgpt.assets import asset
 from pocketgpt.course.ch08_rope.experiments import copy_losses, losses_by_position
-from pocketgpt.course.ch08_rope.figures import (
-    angles_by_position,
-    clocks,
-    copies_by_distance,
-    errors_by_position,
-    layouts,
-    loss_by_position,
-    scores_by_distance,
-)
+from pocketgpt.course.ch08_rope.figures import angles_by_position, clocks, copies_by_distance
+from pocketgpt.course.ch08_rope.figures import errors_by_position, layouts, loss_by_position
+from pocketgpt.course.ch08_rope.figures import scores_by_distance
 from pocketgpt.course.ch08_rope.rare import RARE
-from pocketgpt.course.lab import (
-    before_and_after,
-    check,
-    model_map,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    recall,
-    sliders,
-    symptoms,
-    transplant,
-    yours,
-)
+from pocketgpt.course.lab import before_and_after, check, model_map, pocket_model, pocket_tokenizer
+from pocketgpt.course.lab import predict, recall, sliders, symptoms, transplant, yours
 from pocketgpt.models.presets import preset
 
 model_map(preset("pocket-shakespeare"), highlight="rope")
@@ -619,7 +602,7 @@ for kind in ("plain", "linear", "ntk"):
     print(f"{kind:7}", [f"{part.mean():.1f}" for part in by_token.split(256)])
 
 # %% [markdown]
-# Each number is a quarter's mean loss. Past the first quarter, NTK is below plain and linear above it.
+# Past the first quarter, NTK is below plain and linear above it.
 #
 # ## 6 · Yours in the real model
 
@@ -686,8 +669,7 @@ guess.compare(", ".join(name for name, loss in outcomes.items() if loss > 4.2))
 #
 # ### What the model notices, and what not
 #
-# The known mistakes of `apply_rope` and `rope_frequencies`, put into the model one by one. (Those that resemble one of
-# these are left out.)
+# The known mistakes of `apply_rope` and `rope_frequencies`, put into the model one by one.
 
 # %%
 symptoms("apply_rope", without=RARE)
@@ -697,13 +679,12 @@ symptoms("rope_frequencies", without=RARE)
 
 # %% [markdown]
 # **It notices** the other layout (5.36), a missing minus (5.33), a doubled exponent (5.19). (In 8.4 the weights have the other
-# layout, here the code: other coordinates meet, hence 5.22 there.) Some rows are equal because the scores are: cos and sin
-# exchanged are a turn backward and the same quarter turn for query and key (5.61); the first token's angles are zero, which turns nothing (5.24);
-# neighbors may be returned in either order (5.36). The other equal losses are chance. The three errors gave 32 frequencies, not 16.
+# layout, here the code: other coordinates meet, hence 5.22 there.) cos and sin exchanged are a turn
+# backward and the same quarter turn for query and key (5.61); the first token's angles are zero, which turns nothing (5.24). The three errors gave 32 frequencies, not 16.
 #
 # **It does not notice** a reordering that happens to queries and keys alike, halves exchanged or pairs returned side by side, because a dot
 # product does not care about the order of its terms; frequencies rounded to bfloat16, or ending at 1/theta, within 256 tokens;
-# a theta written into the code that happens to be its own. Nor can one pass show a cache that turns a new key by the wrong position (chapter 12). The checks find all the others.
+# a theta written into the code that happens to be its own. Nor does one pass show what a cache does (chapter 12). The checks find all the others.
 #
 # ## 7 · What to remember
 #

@@ -16,35 +16,15 @@ import torch
 import torch.nn.functional as F
 
 from pocketgpt.assets import asset
-from pocketgpt.course.ch09_grouped_query_attention.experiments import (
-    EVERY,
-    excerpt,
-    first_of_neighbors,
-    train_on,
-    uptraining_losses,
-    with_fewer_kv_heads,
-)
-from pocketgpt.course.ch09_grouped_query_attention.figures import (
-    cache_by_context,
-    loss_by_kv_heads,
-    uptraining_curves,
-    who_reads_whom,
-)
-from pocketgpt.course.lab import (
-    before_and_after,
-    character_tokenizer,
-    check,
-    model_map,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    recall,
-    sibling,
-    sibling_losses,
-    sliders,
-    symptoms,
-    yours,
-)
+from pocketgpt.course.ch09_grouped_query_attention.experiments import EVERY, excerpt
+from pocketgpt.course.ch09_grouped_query_attention.experiments import first_of_neighbors, train_on
+from pocketgpt.course.ch09_grouped_query_attention.experiments import uptraining_losses
+from pocketgpt.course.ch09_grouped_query_attention.experiments import with_fewer_kv_heads
+from pocketgpt.course.ch09_grouped_query_attention.figures import cache_by_context, loss_by_kv_heads
+from pocketgpt.course.ch09_grouped_query_attention.figures import uptraining_curves, who_reads_whom
+from pocketgpt.course.lab import before_and_after, character_tokenizer, check, model_map
+from pocketgpt.course.lab import pocket_model, pocket_tokenizer, predict, recall, sibling
+from pocketgpt.course.lab import sibling_losses, sliders, symptoms, yours
 from pocketgpt.inference.kv_cache import new_cache
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset

@@ -19,27 +19,12 @@ from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from pocketgpt.assets import asset
-from pocketgpt.course.ch10_the_gpt.figures import (
-    comparison,
-    lens_map,
-    loss_by_depth,
-    parameters_by_part,
-)
+from pocketgpt.course.ch10_the_gpt.figures import comparison, lens_map, loss_by_depth
+from pocketgpt.course.ch10_the_gpt.figures import parameters_by_part
 from pocketgpt.course.figures.style import readable
-from pocketgpt.course.lab import (
-    before_and_after,
-    check,
-    earlier,
-    model_map,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    recall,
-    save_my_gpt,
-    sliders,
-    symptoms,
-    yours,
-)
+from pocketgpt.course.lab import before_and_after, check, earlier, model_map, pocket_model
+from pocketgpt.course.lab import pocket_tokenizer, predict, recall, save_my_gpt, sliders, symptoms
+from pocketgpt.course.lab import yours
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset

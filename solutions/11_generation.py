@@ -18,17 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 from pocketgpt.assets import asset
 from pocketgpt.course.ch11_generation.experiments import SPEAKERS, measured_texts, repeated_4_grams
 from pocketgpt.course.ch11_generation.figures import bars, by_temperature, loops, nucleus_sizes
-from pocketgpt.course.lab import (
-    before_and_after,
-    check,
-    model_map,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    recall,
-    sliders,
-    yours,
-)
+from pocketgpt.course.lab import before_and_after, check, model_map, pocket_model, pocket_tokenizer
+from pocketgpt.course.lab import predict, recall, sliders, yours
 from pocketgpt.inference import sampling
 from pocketgpt.inference.generate import generate
 from pocketgpt.models.presets import preset

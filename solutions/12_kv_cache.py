@@ -17,27 +17,11 @@ import torch
 import torch.nn.functional as F
 
 from pocketgpt.assets import asset
-from pocketgpt.course.ch12_kv_cache.figures import (
-    exponent,
-    filling,
-    logit_errors,
-    ring,
-    time_per_token,
-)
-from pocketgpt.course.lab import (
-    before_and_after,
-    check,
-    model_map,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    read_with_cache,
-    recall,
-    sliders,
-    symptoms,
-    transplant,
-    yours,
-)
+from pocketgpt.course.ch12_kv_cache.figures import exponent, filling, logit_errors, ring
+from pocketgpt.course.ch12_kv_cache.figures import time_per_token
+from pocketgpt.course.lab import before_and_after, check, model_map, pocket_model, pocket_tokenizer
+from pocketgpt.course.lab import predict, read_with_cache, recall, sliders, symptoms, transplant
+from pocketgpt.course.lab import yours
 from pocketgpt.inference.generate import generate
 from pocketgpt.inference.kv_cache import new_cache
 from pocketgpt.inference.sampling import Sampler

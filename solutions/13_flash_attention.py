@@ -17,26 +17,11 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from pocketgpt.course.ch13_flash_attention.experiments import (
-    exponent,
-    operator_that_ran,
-    peak_bytes,
-    seconds,
-    visits,
-)
+from pocketgpt.course.ch13_flash_attention.experiments import exponent, operator_that_ran
+from pocketgpt.course.ch13_flash_attention.experiments import peak_bytes, seconds, visits
 from pocketgpt.course.ch13_flash_attention.figures import tiles_in_order, time_and_memory
-from pocketgpt.course.lab import (
-    before_and_after,
-    check,
-    model_map,
-    pocket_model,
-    predict,
-    recall,
-    sliders,
-    symptoms,
-    transplant,
-    yours,
-)
+from pocketgpt.course.lab import before_and_after, check, model_map, pocket_model, predict, recall
+from pocketgpt.course.lab import sliders, symptoms, transplant, yours
 from pocketgpt.models.presets import preset
 
 torch.set_num_threads(1)

@@ -16,20 +16,9 @@ from pathlib import Path
 import torch
 
 from pocketgpt.course.ch14_training import experiments, figures
-from pocketgpt.course.lab import (
-    ProgressLine,
-    character_tokenizer,
-    check,
-    earlier_changes,
-    model_map,
-    my_gpt,
-    pocket_tokenizer,
-    predict,
-    recall,
-    save_trained,
-    sliders,
-    yours,
-)
+from pocketgpt.course.lab import ProgressLine, character_tokenizer, check, earlier_changes
+from pocketgpt.course.lab import model_map, my_gpt, pocket_tokenizer, predict, recall, save_trained
+from pocketgpt.course.lab import sliders, yours
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
 from pocketgpt.text.corpora import load_corpus

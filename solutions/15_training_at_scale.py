@@ -16,27 +16,12 @@ from pocketgpt.assets import asset
 from pocketgpt.bench.timing import peak_bytes
 from pocketgpt.bench.train import build_step, variants
 from pocketgpt.course.ch15_training_at_scale.effects import LIVE, effects_table, kept_bytes, timed
-from pocketgpt.course.ch15_training_at_scale.figures import (
-    agreement,
-    float16_range,
-    memory_bars,
-    training_step_map,
-)
-from pocketgpt.course.ch15_training_at_scale.two_processes import (
-    Plan,
-    train_in_one_process,
-    train_in_processes,
-)
-from pocketgpt.course.lab import (
-    character_tokenizer,
-    check,
-    pocket_model,
-    pocket_tokenizer,
-    predict,
-    recall,
-    sliders,
-    yours,
-)
+from pocketgpt.course.ch15_training_at_scale.figures import agreement, float16_range, memory_bars
+from pocketgpt.course.ch15_training_at_scale.figures import training_step_map
+from pocketgpt.course.ch15_training_at_scale.two_processes import Plan, train_in_one_process
+from pocketgpt.course.ch15_training_at_scale.two_processes import train_in_processes
+from pocketgpt.course.lab import character_tokenizer, check, pocket_model, pocket_tokenizer, predict
+from pocketgpt.course.lab import recall, sliders, yours
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
 from pocketgpt.training.loss import NextTokenLoss
