@@ -488,7 +488,7 @@ gradients_by_depth(gradients)
 # %% [markdown]
 # Look at the right column. With GPT-2's start, post-norm's gradient is small, about a fifteenth of pre-norm's, but it is the
 # same in every block and at every depth. A constant factor is not vanishing, and the usual optimizer, Adam (chapter 14), divides it away. With Xavier's start
-# it is between 0.5 and about 4 in every block, at every depth. (Two other seeds gave the same picture.) So in **new** models
+# it is between 0.5 and about 4 in every block, at every depth. So in **new** models
 # post-norm's gradient does not vanish.
 #
 # The gradient that does fall with depth is pre-norm's from Xavier's start, bottom left: in the last block from 1.1 with 2
@@ -598,7 +598,7 @@ for name, model in (("new", new), ("stuck", stuck)):
 
 # %% [markdown]
 # Now it does vanish on the way to the first block. There it was 0.8 in the new model, and is 0.01 after 5 steps, 0.0001 after 20
-# and 0.00002 after 60 (two other seeds: 0.00006 and 0.0001). Post-norm from GPT-2's start has 0.06 there after 60 steps, and
+# and 0.00002 after 60. Post-norm from GPT-2's start has 0.06 there after 60 steps, and
 # 0.09 in the last block. So the first popular sentence describes this model **as it gets stuck**. But why does it get
 # stuck? Measure with your `stream_share` how much the first layer (attention) and the last (feed-forward) of a *new* model add.
 
@@ -649,8 +649,7 @@ print(f"spread {prediction_spread(freed):.1f}")
 # It learns (and so do two other seeds: 2.5 each, with spread 0.5). In post-norm, where every sum is shrunk again, what counts is
 # how much a layer adds **beside what is there** when training begins: it needs a start that is small enough. Pre-norm from
 # Xavier's start learns although its first layer adds three times what is there: nothing shrinks the sum, so later additions
-# are a smaller share. DeepNet (Wang et al. 2022) trains post-norm with 1,000 blocks by a factor on the stream and smaller
-# starting weights.
+# are a smaller share.
 
 # %% [markdown]
 # ## 6 · Yours in the real model
@@ -692,8 +691,8 @@ rise = loss_of(transplant(pocket_model(), rms_norm=with_mean_removed)) - as_trai
 guess.compare(f"{rise:.2f}")
 
 # %% [markdown]
-# Nearly nothing happens. The mean of a token's 192 numbers turns out to be 0.07 of their size (printed below), hardly more
-# than random numbers would have (0.8/√192 = 0.06): there is little to remove. That is the case for RMSNorm: the same effect for less work. What do other mistakes do? (Those that resemble one of these are left out.)
+# Nearly nothing happens. The mean of a token's 192 numbers turns out to be 0.07 of their size, hardly more
+# than random numbers would have (0.8/√192 = 0.06): there is little to remove. That is the case for RMSNorm: the same effect for less work. What do other mistakes do? (Similar ones are left out.)
 
 # %%
 symptoms("rms_norm", "pre_norm", without=RARE)
@@ -724,8 +723,7 @@ stream_growth(sizes, shares)
 # %% [markdown]
 # The stream is never normalized, whatever the word "pre-norm" may suggest: it grows fivefold. The feed-forward layer of block 0
 # adds about twice as much as was there, every other layer between a third and a half. You may read that in pre-norm the
-# later layers count less, as the stream has grown. That holds for a new model from Xavier's start
-# (above, 3.1 and 0.15). In this trained one
+# later layers count less, as the stream has grown. That holds for a new model from Xavier's start. In this trained one
 # the additions have grown with the stream.
 #
 # ### Blocks as edits
@@ -773,7 +771,6 @@ rearranged_blocks(losses, as_trained, math.log(4096))
 # - pre-norm: x + layer(norm(x)). post-norm: norm(x + layer(x)).
 # - In new models post-norm's gradient does not vanish with depth; in one that is stuck it does. Whether a deep post-norm model
 #   trains depends on the start: how much a layer adds beside what is there.
-# - Pre-norm never normalizes the stream: it grows with depth, and each layer's share depends on how much it adds.
 #
 # ### Three questions
 #

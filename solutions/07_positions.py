@@ -622,7 +622,7 @@ before_and_after(sinusoids=moved, guess=guess)
 # ### What the model notices, and what not
 #
 # The known mistakes of your two functions, put into this model one by one. The last line counts those that stop with an
-# error. Mistakes that resemble one of these are left out.
+# error. Similar ones are left out.
 
 # %%
 symptoms("sinusoids", without=RARE)

@@ -183,7 +183,7 @@ clocks(frequencies, [[0], [1], [8], [64], [255]], "Fast hands race, slow hands h
 #
 # <details><summary>Answer</summary>
 #
-# That of pair 8, the ninth: its frequency is 10,000^(−16/32) = 0.01, and 2π/0.01 = 628. Pair 9 needs 1,117 positions.
+# That of pair 8: its frequency is 0.01, and 2π/0.01 = 628. Pair 9 needs 1,117.
 #
 # </details>
 
@@ -681,13 +681,11 @@ guess.compare(", ".join(name for name, loss in outcomes.items() if loss > 4.2))
 # %% [markdown]
 # Where the text begins does not matter. (At 10 million float32 is off by more than 1 in some scores, see 8.3; divided by √32, this
 # does not show in the loss.) The six slowest pairs turn by at most 0.8 radians in 256 tokens, and the model does not miss them. The
-# fast pairs are the ones that it reads with. That is a small model with short texts. Llama 3, for longer ones, raised theta to
-# 500,000.
+# fast pairs are the ones that it reads with.
 #
 # ### What the model notices, and what not
 #
-# The known mistakes of `apply_rope` and `rope_frequencies`, put into the model one by one. (Those that resemble one of
-# these are left out.)
+# The known mistakes of `apply_rope` and `rope_frequencies`, put into the model one by one. (Similar ones are left out.)
 
 # %%
 symptoms("apply_rope", without=RARE)
@@ -703,7 +701,7 @@ symptoms("rope_frequencies", without=RARE)
 #
 # **It does not notice** a reordering that happens to queries and keys alike, halves exchanged or pairs returned side by side, because a dot
 # product does not care about the order of its terms; frequencies rounded to bfloat16, or ending at 1/theta, within 256 tokens;
-# a theta written into the code that happens to be its own. Nor can one pass show a cache that turns a new key by the wrong position (chapter 12). The checks find all the others.
+# a theta written into the code that happens to be its own. The checks find all the others.
 #
 # ## 7 · What to remember
 #
