@@ -166,7 +166,7 @@ clocks(frequencies, [[0], [1], [8], [64], [255]], "Fast hands race, slow hands h
 #
 # <details><summary>Answer</summary>
 #
-# That of pair 8, the ninth: its frequency is 10,000^(−16/32) = 0.01, and 2π/0.01 = 628. Pair 9 needs 1,117 positions.
+# That of pair 8: its frequency is 0.01, and 2π/0.01 = 628. Pair 9 needs 1,117.
 #
 # </details>
 
@@ -664,8 +664,7 @@ guess.compare(", ".join(name for name, loss in outcomes.items() if loss > 4.2))
 # %% [markdown]
 # Where the text begins does not matter. (At 10 million float32 is off by more than 1 in some scores, see 8.3; divided by √32, this
 # does not show in the loss.) The six slowest pairs turn by at most 0.8 radians in 256 tokens, and the model does not miss them. The
-# fast pairs are the ones that it reads with. That is a small model with short texts. Llama 3, for longer ones, raised theta to
-# 500,000.
+# fast pairs are the ones that it reads with.
 #
 # ### What the model notices, and what not
 #
