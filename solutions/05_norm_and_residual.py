@@ -624,7 +624,8 @@ print(f"spread {prediction_spread(freed):.1f}")
 # It learns (and so do two other seeds: 2.5 each, with spread 0.5). In post-norm, where every sum is shrunk again, what counts is
 # how much a layer adds **beside what is there** when training begins: it needs a start that is small enough. Pre-norm from
 # Xavier's start learns although its first layer adds three times what is there: nothing shrinks the sum, so later additions
-# are a smaller share.
+# are a smaller share. DeepNet (Wang et al. 2022) trains post-norm with 1,000 blocks by a factor on the stream and smaller
+# starting weights.
 
 # %% [markdown]
 # ## 6 · Yours in the real model
@@ -744,6 +745,7 @@ rearranged_blocks(losses, as_trained, math.log(4096))
 # - pre-norm: x + layer(norm(x)). post-norm: norm(x + layer(x)).
 # - In new models post-norm's gradient does not vanish with depth; in one that is stuck it does. Whether a deep post-norm model
 #   trains depends on the start: how much a layer adds beside what is there.
+# - Pre-norm never normalizes the stream: it grows with depth, and each layer's share depends on how much it adds.
 #
 # ### Three questions
 #

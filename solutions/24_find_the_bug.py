@@ -41,8 +41,8 @@ recall(24)
 # %% [markdown]
 # ## 1 · The smallest example: one case, solved
 #
-# The check of every exercise knows mistakes by name. 563 of those in chapters 0 to 13 run inside a trained model without an error, and the loss
-# of each has been measured. **Predict**: what share of them moves the loss by no more than 0.05 nats?
+# The check of every exercise knows mistakes by name. Hundreds of those in chapters 0 to 13 run inside a trained model without an error, and the
+# loss of each has been measured. **Predict**: what share of them moves the loss by no more than 0.05 nats?
 
 # %%
 guess = predict(...)  # a percentage
@@ -60,7 +60,7 @@ guess.compare(f"{same / len(rows):.0%} ({same} of {len(rows)}); {lower} more low
 
 # %% [markdown]
 # Nearly a third. Many of them do no harm in this model, such as an ε in the wrong place or a size that happens to be right. Others are waiting
-# for a longer text or a cache. And the ten that lower the loss all do it in one way: they let the model see what it should predict. So the
+# for a longer text or a cache. And those that lower the loss all do it in one way: they let the model see what it should predict. So the
 # loss is where a search begins, not where it ends.
 #
 # Here is a case. Everything in orange was measured on the broken model, everything in gray on the right one. The maps are those of one head in layer 1

@@ -249,3 +249,14 @@ def test_the_figure_of_a_case_names_what_it_shows_and_not_the_cause(part, drawn)
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
     assert all(titles) and case._cause not in written
     assert "see the last token" in written + " ".join(titles)
+
+
+def test_mistakes_that_lower_the_loss_let_the_model_see_what_it_should_predict():
+    stored = json.loads(asset("symptoms.json").read_text(encoding="utf-8"))
+    lower = {
+        (exercise, name): leaks
+        for exercise, rows in stored.items()
+        for name, (loss, leaks) in rows.items()
+        if loss is not None and loss < rows["right"][0] - 0.05
+    }
+    assert lower and all(lower.values())
