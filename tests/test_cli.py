@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 
@@ -179,6 +180,31 @@ def test_ctrl_c_ends_without_a_traceback(capsys, monkeypatch):
     code, _, err = run(capsys, "info")
     assert code == 130
     assert err == "\npocketgpt: interrupted\n"
+
+
+def test_ctrl_c_says_how_to_continue_what_was_interrupted(capsys, monkeypatch):
+    def interrupted(model):
+        raise KeyboardInterrupt("The last good checkpoint is runs/mine/step-000003.")
+
+    monkeypatch.setattr("pocketgpt.commands.info.describe", interrupted)
+    _, _, err = run(capsys, "info")
+    assert err == "\npocketgpt: interrupted. The last good checkpoint is runs/mine/step-000003.\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize("first", ["raise KeyboardInterrupt", "pass"])
+def test_ctrl_c_while_a_finished_process_exits_leaves_no_traceback(first):
+    script = (
+        "import atexit, os, signal, sys, pocketgpt.cli\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        f"def work(argv): {first}\n"
+        "pocketgpt.cli.run = lambda argv: work(argv) or 0\n"
+        "sys.exit(pocketgpt.cli.main())"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert ended.returncode == -signal.SIGINT
+    assert ended.stderr == ("\npocketgpt: interrupted\n" if "raise" in first else "")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
