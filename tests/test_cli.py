@@ -127,6 +127,8 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["train", "--model.norm-eps", "inf"], "norm_eps = inf cannot work"),
         (["generate", "--seed", "-1"], "seed = -1 cannot work: use a whole number from 0"),
         (["generate", "--seed", "9" * 23], "cannot work: use a whole number from 0"),
+        (["generate", "x", "--seed", "-1"], "seed = -1 cannot work: use a whole number from 0"),
+        (["generate", "x", "--seed", str(2**63 - 1), "--samples", "2"], f"from 0 to {2**63 - 2}, such as 1"),
         (["generate", "--temperature", "1e-38"], "--temperature 1e-38 cannot work: use 0"),
         (["generate", "--temperature", "inf"], "--temperature inf cannot work: use 0"),
         (["generate", "--max-new-tokens", "9" * 30], "and at most 2,147,483,647"),
@@ -137,6 +139,12 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["bench", "attention", "--out", "/dev/null/x"], "Nothing can be written to /dev/null/x: Not a directory"),
         (["generate", "--model", "."], ". contains no intact checkpoint"),
         (["fetch", "/dev/null"], "/dev/null is neither a file nor a folder but a pipe or a device"),
+        (["train", "--corpus", ""], "'' is neither a corpus (shakespeare"),
+        (["fetch", ""], "'' is neither a corpus (shakespeare"),
+        (["fetch", "--tokenizer", "."], "The tokenizer . is a folder: give a file, such as the tokenizer.json of a"),
+        (["fetch", "--tokenizer", ""], "'' is neither a tokenizer"),
+        (["eval", "--batch-size", str(2**62)], "at least 1, and at most 2,147,483,647"),
+        (["bench", "--runs", str(2**62)], "and at most 2,147,483,647"),
         (["fetch", "~nobody-here/a.txt"], "'~nobody-here/a.txt' is neither a corpus (shakespeare"),
         (["fetch", "--tokenizer", "~nobody-here/a.json"], "'~nobody-here/a.json' is neither a tokenizer"),
         (["tokenizer", "--out", "."], ". is a folder: give the name of a new file, such as tokenizer.json"),
@@ -446,6 +454,11 @@ def test_a_prompt_is_read_from_a_file(capsys, checkpoint, tmp_path):
     file.write_bytes("caf\xe9".encode("latin1"))
     assert "is not UTF-8" in run(capsys, *argv)[2]
     assert "prompt.txt" in run(capsys, *argv[:-1], str(tmp_path / "no" / "prompt.txt"))[2]
+
+
+def test_a_folder_for_a_tokenizer_is_answered_with_the_file_in_it(capsys, checkpoint):
+    message = message_of(capsys, "fetch", "--tokenizer", str(checkpoint))
+    assert f"is a folder: give the file in it, {checkpoint / 'tokenizer.json'}." in message
 
 
 def test_samples_are_those_of_consecutive_seeds(capsys, checkpoint):
