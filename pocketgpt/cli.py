@@ -10,8 +10,10 @@ import errno
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,7 +48,15 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: 0, 1 if a check failed, 2 for a mistake, 130 after Ctrl-C."""
     with steady_output():
-        code = run(list(sys.argv[1:] if argv is None else argv))
+        try:
+            code = run(list(sys.argv[1:] if argv is None else argv))
+        except KeyboardInterrupt as interrupt:
+            if argv is None:
+                let_ctrl_c_kill()
+            print(f"\npocketgpt: interrupted{'. ' if str(interrupt) else ''}{interrupt}", file=sys.stderr)
+            code = 130
+        if argv is None:
+            let_ctrl_c_kill()
         failure = output_failure()
         if code == 0 and failure and failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             print(f"pocketgpt: the output is incomplete: {failure.strerror}. Make room first.", file=sys.stderr)
@@ -55,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(argv: list[str]) -> int:
-    """Run a command line as `main` does, without preparing the output."""
+    """Run a command line as `main` does, without preparing the output. Raises KeyboardInterrupt after Ctrl-C."""
     try:
         import tyro  # here, so that Ctrl-C during the import ends without a traceback
 
@@ -77,9 +87,6 @@ def run(argv: list[str]) -> int:
         )
         print(f"pocketgpt{f' (rank {rank})' if rank != '0' else ''}: {message}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\npocketgpt: interrupted", file=sys.stderr)
-        return 130
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -90,6 +97,13 @@ def run(argv: list[str]) -> int:
         print(f"pocketgpt: {place}: {error.strerror or error}. Use another file or folder.", file=sys.stderr)
         return 2
     return result or 0
+
+
+def let_ctrl_c_kill() -> None:
+    """Let Ctrl-C end a process whose work is done at once: inside the exit handlers of libraries, which take a third of
+    a second, it would print a traceback."""
+    with suppress(ValueError):  # outside the main thread
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def is_out_of_memory(error: Exception) -> bool:

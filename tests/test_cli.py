@@ -2,6 +2,7 @@ import functools
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +142,8 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["train", "--model.norm-eps", "inf"], "norm_eps = inf cannot work"),
         (["generate", "--seed", "-1"], "seed = -1 cannot work: use a whole number from 0"),
         (["generate", "--seed", "9" * 23], "cannot work: use a whole number from 0"),
+        (["generate", "x", "--seed", "-1"], "seed = -1 cannot work: use a whole number from 0"),
+        (["generate", "x", "--seed", str(2**63 - 1), "--samples", "2"], f"from 0 to {2**63 - 2}, such as 1"),
         (["generate", "--temperature", "1e-38"], "--temperature 1e-38 cannot work: use 0"),
         (["generate", "--temperature", "inf"], "--temperature inf cannot work: use 0"),
         (["generate", "--max-new-tokens", "9" * 30], "and at most 2,147,483,647"),
@@ -151,6 +154,12 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["bench", "attention", "--out", "/dev/null/x"], "Nothing can be written to /dev/null/x: Not a directory"),
         (["generate", "--model", "."], ". contains no intact checkpoint"),
         (["fetch", "/dev/null"], "/dev/null is neither a file nor a folder but a pipe or a device"),
+        (["train", "--corpus", ""], "'' is neither a corpus (shakespeare"),
+        (["fetch", ""], "'' is neither a corpus (shakespeare"),
+        (["fetch", "--tokenizer", "."], "The tokenizer . is a folder: give a file, such as the tokenizer.json of a"),
+        (["fetch", "--tokenizer", ""], "'' is neither a tokenizer"),
+        (["eval", "--batch-size", str(2**62)], "at least 1, and at most 2,147,483,647"),
+        (["bench", "--runs", str(2**62)], "and at most 2,147,483,647"),
         (["fetch", "~nobody-here/a.txt"], "'~nobody-here/a.txt' is neither a corpus (shakespeare"),
         (["fetch", "--tokenizer", "~nobody-here/a.json"], "'~nobody-here/a.json' is neither a tokenizer"),
         (["tokenizer", "--out", "."], ". is a folder: give the name of a new file, such as tokenizer.json"),
@@ -194,6 +203,31 @@ def test_ctrl_c_ends_without_a_traceback(capsys, monkeypatch):
     code, _, err = run(capsys, "info")
     assert code == 130
     assert err == "\npocketgpt: interrupted\n"
+
+
+def test_ctrl_c_says_how_to_continue_what_was_interrupted(capsys, monkeypatch):
+    def interrupted(model):
+        raise KeyboardInterrupt("The last good checkpoint is runs/mine/step-000003.")
+
+    monkeypatch.setattr("pocketgpt.commands.info.describe", interrupted)
+    _, _, err = run(capsys, "info")
+    assert err == "\npocketgpt: interrupted. The last good checkpoint is runs/mine/step-000003.\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize("first", ["raise KeyboardInterrupt", "pass"])
+def test_ctrl_c_while_a_finished_process_exits_leaves_no_traceback(first):
+    script = (
+        "import atexit, os, signal, sys, pocketgpt.cli\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        f"def work(argv): {first}\n"
+        "pocketgpt.cli.run = lambda argv: work(argv) or 0\n"
+        "sys.exit(pocketgpt.cli.main())"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert ended.returncode == -signal.SIGINT
+    assert ended.stderr == ("\npocketgpt: interrupted\n" if "raise" in first else "")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
@@ -435,6 +469,11 @@ def test_a_prompt_is_read_from_a_file(capsys, checkpoint, tmp_path):
     file.write_bytes("caf\xe9".encode("latin1"))
     assert "is not UTF-8" in run(capsys, *argv)[2]
     assert "prompt.txt" in run(capsys, *argv[:-1], str(tmp_path / "no" / "prompt.txt"))[2]
+
+
+def test_a_folder_for_a_tokenizer_is_answered_with_the_file_in_it(capsys, checkpoint):
+    message = message_of(capsys, "fetch", "--tokenizer", str(checkpoint))
+    assert f"is a folder: give the file in it, {checkpoint / 'tokenizer.json'}." in message
 
 
 def test_samples_are_those_of_consecutive_seeds(capsys, checkpoint):

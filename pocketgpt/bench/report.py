@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pocketgpt.bench.timing import growth
-from pocketgpt.files import read_json, write_json
+from pocketgpt.files import read_json, replacing, write_json
 from pocketgpt.table import table
 from pocketgpt.training.run_log import BLUE, ORANGE
 
@@ -110,8 +110,8 @@ def draw(report: Report, columns: dict[str, str], x: str, folder: Path) -> Path:
             axes.tick_params("x", rotation=90)
     if numeric:
         figure.legend(report.series(), frameon=False, fontsize=8, loc="outside lower center", ncols=4)
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{report.benchmark}.png", dpi=150)
+    with replacing(folder / f"{report.benchmark}.png") as beside:
+        figure.savefig(beside, dpi=150, format="png")
     return folder / f"{report.benchmark}.png"
 
 

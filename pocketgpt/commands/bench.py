@@ -73,7 +73,10 @@ def bench(
     """
     for option, value, instead in (("runs", runs, 5), ("batch_size", batch_size, 16), ("seq_len", seq_len, 256)):
         if value is not None and not 1 <= value <= LARGEST_INTEGER:
-            raise PocketError(f"{option} = {value} cannot work: use a whole number of at least 1, such as {instead}.")
+            raise PocketError(
+                f"{option} = {value} cannot work: use a whole number of at least 1, such as {instead}, and at most "
+                f"{LARGEST_INTEGER:,}."
+            )
     check_writable(out)
     chosen = choose_device(device)
     if quick:

@@ -37,7 +37,10 @@ def eval(
     """
     for option, value, least in (("max_tokens", max_tokens, 2), ("batch_size", batch_size, 1)):
         if value is not None and not least <= value <= LARGEST_INTEGER:
-            raise PocketError(f"{option} = {value} cannot work: use a whole number of at least {least}.")
+            raise PocketError(
+                f"{option} = {value} cannot work: use a whole number of at least {least}, and at most "
+                f"{LARGEST_INTEGER:,}."
+            )
     chosen = choose_device(device)
     shipped = model == "pocket-shakespeare" and not Path(model).exists()
     checkpoint = load_shipped(chosen) if shipped else load_checkpoint(model, chosen)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from pocketgpt.checked import LARGEST_INTEGER
+from pocketgpt.checked import LARGEST_INTEGER, LARGEST_SEED
 from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.generate import stream
@@ -67,6 +67,10 @@ def generate(
         )
     if not 1 <= samples <= LARGEST_INTEGER:
         raise PocketError(f"samples = {samples} cannot work: use 1 or more, and at most {LARGEST_INTEGER:,}.")
+    if seed is not None and not 0 <= seed <= LARGEST_SEED - (samples - 1):
+        raise PocketError(
+            f"seed = {seed} cannot work: use a whole number from 0 to {LARGEST_SEED - (samples - 1)}, such as 1."
+        )
     if "" in stop:
         raise PocketError("An empty stop string would end every text before it begins: give it at least one character.")
     prompt = read_prompt(prompt, prompt_file)

@@ -70,7 +70,7 @@ def load_corpus(name_or_path: str | Path, split: Split = "train", text_field: st
             name=name, hash=_hash_of([name.encode()]), read=lambda skip: huggingface_datasets.read(name, split, skip)
         )
     path = Path(os.path.expanduser(name_or_path))  # leaves the ~ of an unknown user as it is
-    if not path.exists():
+    if not path.exists() or not str(name_or_path):  # an empty name would be the current folder
         raise PocketError(
             f"{str(name_or_path)!r} is neither a corpus ({', '.join(NAMES)}) nor a file or folder that exists."
         )

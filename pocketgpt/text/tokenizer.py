@@ -64,6 +64,10 @@ def load_tokenizer(name_or_path: str | Path = "shakespeare") -> Tokenizer:
         return ByteTokenizer(_fetch_gpt2())
     shipped = name_or_path == "shakespeare"
     path = asset("shakespeare-tokenizer.json") if shipped else Path(os.path.expanduser(name_or_path))
+    if path.is_dir() and str(name_or_path):
+        files = sorted(path.glob("tokenizer.json")) or sorted(path.glob("step-*/tokenizer.json"))
+        instead = f"the file in it, {files[-1]}" if files else "a file, such as the tokenizer.json of a checkpoint"
+        raise PocketError(f"The tokenizer {path} is a folder: give {instead}.")
     if not path.is_file():
         raise PocketError(f"{str(name_or_path)!r} is neither a tokenizer (shakespeare, gpt2) nor a file that exists.")
     try:

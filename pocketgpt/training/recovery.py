@@ -1,5 +1,6 @@
 """Recovery: saving before an interrupted run stops, and error messages that name the last checkpoint to resume from."""
 
+import errno
 import os
 import signal
 import threading
@@ -22,19 +23,38 @@ class OutOfMemory(PocketError):
 
 @contextmanager
 def with_recovery_hint(folder: Path, config: TrainConfig) -> Iterator[None]:
-    """Convert errors the user can fix (out of memory, full disk, no compiler) into a PocketError with instructions."""
+    """Convert errors the user can fix (out of memory, full disk, no compiler) into a PocketError with instructions.
+
+    A KeyboardInterrupt stays one, with how to continue.
+    """
     try:
         yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(how_to_continue(folder)) from error
     except CheckpointError as error:
         raise CheckpointError(f"{error} {how_to_continue(folder)}") from error
     except OSError as error:
-        raise PocketError(f"{error.filename or folder} cannot be used: {error}. {how_to_continue(folder)}") from error
+        place = os.fsdecode(error.filename or folder)
+        raise PocketError(
+            f"{place} cannot be used: {error.strerror or error}. {remedy(error)} {how_to_continue(folder)}"
+        ) from error
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise OutOfMemory(f"Out of memory. {memory_advice(config)} {how_to_continue(folder)}") from error
         if failure := compiler_failure(error):
             raise PocketError(f"{failure} {how_to_continue(folder)}") from error
         raise
+
+
+def remedy(error: OSError) -> str:
+    """What to do, before a run continues, about a file or folder that cannot be used."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "Make room first."
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "Make it writable first."
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        return "Another file or folder is in its place: move that away first."
+    return "Look after the disk first."
 
 
 def is_out_of_memory(error: Exception) -> bool:

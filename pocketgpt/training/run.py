@@ -116,7 +116,7 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
 
     def absolute(name_or_path: str, names: tuple[str, ...]) -> str:
         path = Path(os.path.expanduser(name_or_path))
-        return str(path.resolve()) if name_or_path not in names and path.exists() else name_or_path
+        return str(path.resolve()) if name_or_path not in ("", *names) and path.exists() else name_or_path
 
     return replace(
         config,

@@ -4,10 +4,13 @@ import importlib.util
 import json
 import math
 import os
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pocketgpt.errors import PocketError
 from pocketgpt.files import replacing
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette: told apart with any kind of color vision
@@ -16,7 +19,8 @@ BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette: told apart with 
 class RunLog:
     """Metrics by step: one JSON object per line of `metrics.jsonl`, and TensorBoard.
 
-    A context manager: its end draws loss.png, also after an error, when the curve matters most. A run that resumes
+    A context manager: its end draws loss.png, also after an error, when the curve matters most. A curve that cannot be
+    drawn is reported on stderr, and hides neither the result of the run nor the error that ended it. A run that resumes
     after `step` first removes later records, so that the log reads as one run. With `silent`, on all ranks but the main
     one, nothing is written.
     """
@@ -40,14 +44,28 @@ class RunLog:
         return self
 
     def __enter__(self) -> "RunLog":
+        self.excepthook = threading.excepthook
+        threading.excepthook = self.thread_failed
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.file:
-            self.file.close()
-            plot_losses(read_metrics(self.folder), self.folder / "loss.png")
-        if self.board:
-            self.board.close()
+        for finish in (self.draw, self.board.close if self.board else None):
+            try:
+                if finish and self.file:
+                    finish()
+            except (OSError, PocketError) as failure:
+                print(f"pocketgpt: the log of the run is incomplete: {failure}", file=sys.stderr)
+        threading.excepthook = self.excepthook
+
+    def draw(self) -> None:
+        """Close metrics.jsonl and draw its curve."""
+        self.file.close()
+        plot_losses(read_metrics(self.folder), self.folder / "loss.png")
+
+    def thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """Print the traceback of a thread, but not of TensorBoard's: the next record raises its OSError again."""
+        if not (isinstance(failure.exc_value, OSError) and type(failure.thread).__module__.startswith("tensorboard.")):
+            self.excepthook(failure)
 
     def scalars(self, step: int, **values: int | float) -> None:
         """Record metrics of a step, such as train_loss or tokens_per_second; non-finite values are left out."""
@@ -59,17 +77,25 @@ class RunLog:
             }
             self.file.write(json.dumps({"step": step, **rounded}) + "\n")
             self.file.flush()
-        if self.board:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, step)
+        for name, value in values.items():
+            self.show(step, lambda board, name=name, value=value: board.add_scalar(name, value, step))
 
     def sample(self, step: int, text: str) -> None:
         """Record a text that the model generated after that step, in samples/ and TensorBoard."""
         if self.file:
-            (self.folder / "samples").mkdir(exist_ok=True)
-            (self.folder / "samples" / f"step-{step:06}.txt").write_text(text + "\n", encoding="utf-8")
-        if self.board:
-            self.board.add_text("sample", "    " + text.replace("\n", "\n    "), step)
+            with replacing(self.folder / "samples" / f"step-{step:06}.txt") as beside:
+                beside.write_text(text + "\n", encoding="utf-8")
+        self.show(step, lambda board: board.add_text("sample", "    " + text.replace("\n", "\n    "), step))
+
+    def show(self, step: int, add: Callable[[Any], None]) -> None:
+        """Add something to TensorBoard's files, until that fails: its numbers are in metrics.jsonl too."""
+        if not self.board:
+            return
+        try:
+            add(self.board)
+        except OSError as failure:
+            print(f"pocketgpt: TensorBoard's files end before step {step}: {failure}", file=sys.stderr)
+            self.board = None
 
     def sync(self) -> None:
         """Wait until all records are on the disk."""
@@ -119,4 +145,5 @@ def plot_losses(records: list[dict[str, int | float]], file: Path) -> None:
     axes.set_ylabel("loss (nats per token)")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=150)
+    with replacing(file) as beside:
+        figure.savefig(beside, dpi=150, format="png")

@@ -2,6 +2,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 from copy import deepcopy
 from dataclasses import replace
@@ -242,7 +243,7 @@ def test_a_signal_ends_the_step_and_saves(make_trainer, windows, number):
 
 def test_a_second_ctrl_c_stops_at_once(make_trainer, windows):
     twice = Signaling(Signaling(windows, 1, signal.SIGINT), 1, signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"last good checkpoint is .*step-000000.*--resume"):
         make_trainer(batches=twice).run()
 
 
@@ -335,7 +336,7 @@ def test_overflows_in_fp16_are_skipped_and_counted_until_the_scale_fits(make_tra
 
 
 def raising(error):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     return fail
@@ -383,6 +384,68 @@ def test_a_full_disk_in_the_middle_names_the_last_good_checkpoint(make_trainer, 
     monkeypatch.setattr(trainer_module, "save_checkpoint", full)
     with pytest.raises(PocketError, match=r"No space left.*It needs.*MB are free.*step-000003.*--resume"):
         trainer.run()
+
+
+class Disturbing(Listed):
+    """Does something to the folder of the run in the middle of a step."""
+
+    def __init__(self, batches, at, disturb):
+        self.batches, self.at, self.disturb = batches, at, disturb
+
+    def batch(self, step):
+        if step == self.at:
+            self.disturb()
+        return self.batches.batch(step)
+
+
+@pytest.mark.parametrize("name", ["loss.png", "metrics.jsonl"])
+def test_a_curve_that_cannot_be_drawn_costs_no_finished_run(make_trainer, windows, tmp_path, capfd, name):
+    def disturb():
+        (tmp_path / "run" / name).unlink(missing_ok=True)
+        (tmp_path / "run" / name).mkdir()
+
+    result = make_trainer(batches=Disturbing(windows, 4, disturb)).run()
+    assert (result.step, latest_intact(result.folder).name) == (6, "step-000006")
+    assert name in capfd.readouterr().err.split("the log of the run is incomplete:")[1]
+
+
+def test_a_full_disk_hides_no_checkpoint_that_could_not_be_written(make_trainer, monkeypatch):
+    trainer, full = make_trainer(), raising(OSError(errno.ENOSPC, "No space left on device"))
+    save = trainer_module.save_checkpoint
+
+    def save_until_full(folder, *arguments):
+        if folder.name == "step-000006":
+            monkeypatch.setattr("pocketgpt.training.run_log.plot_losses", full)
+            monkeypatch.setattr("os.fsync", full)
+        save(folder, *arguments)
+
+    monkeypatch.setattr(trainer_module, "save_checkpoint", save_until_full)
+    with pytest.raises(PocketError, match=r"step-000006 cannot be written.*MB are free.*step-000003"):
+        trainer.run()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_folder_that_vanishes_is_made_again_by_the_next_checkpoint(make_trainer, windows, tmp_path, capfd):
+    result = make_trainer(batches=Disturbing(windows, 4, lambda: shutil.rmtree(tmp_path / "run"))).run()
+    assert latest_intact(result.folder).name == "step-000006"
+    err = capfd.readouterr().err
+    assert "metrics.jsonl" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (errno.ENOSPC, "No space left on device. Make room first."),
+        (errno.EROFS, "Read-only file system. Make it writable first."),
+        (errno.EEXIST, "File exists. Another file or folder is in its place: move that away first."),
+    ],
+)
+def test_a_record_that_cannot_be_written_says_what_to_do_first(make_trainer, monkeypatch, failure, said):
+    trainer = make_trainer()
+    monkeypatch.setattr(trainer.log, "scalars", raising(OSError(failure, os.strerror(failure), "metrics.jsonl")))
+    with pytest.raises(PocketError, match=r"--resume") as caught:
+        trainer.run()
+    assert f"metrics.jsonl cannot be used: {said} The last good checkpoint is" in str(caught.value)
 
 
 @pytest.mark.parametrize("changes", [{"activation_checkpointing": True}, {"head_chunk": 7}])
