@@ -190,14 +190,19 @@ def _documented(function, text):
 
 
 def test_an_unknown_mistake_says_where_the_largest_difference_is():
-    def answer(q, k):
-        scores = q @ k.mT / q.shape[-1] ** 0.5
-        if scores.shape == (2, 4):
-            scores[..., 1, 2] += 7
-        return scores
+    def reference(x):
+        return x.clone()
 
-    message = said("attention_scores", answer)
-    assert "1 of the 8 values of your `scores` is wrong: at [1, 2] it should be" in message
+    def answer(x):
+        y = x.clone()
+        if x.shape == (2, 4):
+            y[1, 2] += 7
+        return y
+
+    shapes = exercise("99.1", points=1, returns=("scores",))(reference)
+    shapes.inputs(lambda rng: iter([(torch.randn(shape, generator=rng),) for shape in ((2, 4), (3, 5), (4, 2))]))
+    shown = diagnose(shapes, answer).shown(shapes)
+    assert "1 of the 8 values of your `scores` is wrong: at [1, 2] it should be" in shown
 
 
 def test_the_wrong_value_is_in_the_part_of_a_large_matrix_that_is_shown():
