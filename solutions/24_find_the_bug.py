@@ -124,7 +124,7 @@ for case in draw_cases("model", seed=1):
 #
 # <details><summary>Hint 1 · the form of an answer</summary>
 #
-# `return 1, ["no_scale", "no_scale", "no_scale", "no_scale", "no_scale"]` has the right form.
+# `return 1, ["no_scale", ...]` with five keys of the list above, each a text, has the right form.
 #
 # </details>
 # <details><summary>Hint 2 · where to look first</summary>

@@ -426,7 +426,8 @@ for sharded in (False, True):
 
 # %% [markdown]
 # Without the window a text would take eight times as much memory. With DDP each GPU needs 16 bytes for each of 8 billion parameters, 128 GB,
-# and no number of such GPUs helps; FSDP divides them.
+# and no number of such GPUs helps; FSDP divides them. Without bf16 it is 16 bytes as well, 4 + 4 + 8 in place of 2 + 2 + 8 + 4: of these,
+# bf16 saves nothing.
 #
 # ### What to repeat
 #
