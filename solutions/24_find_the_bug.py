@@ -216,7 +216,7 @@ for case in draw_cases("running", seed=1):
 # | | many are beyond 20 | top-k |
 # | from 0 on | the prompt is wrong, and so is the chunk | what enters the cache |
 # | from 16 on | as much at the end as at the beginning | positions: every new token is wrong |
-# | | large at first, then fading, and nearly nothing in the chunk | the distance is wrong by one: that is much for neighbors, and little far away |
+# | | large at first, then fading, and small in the chunk | the distance is wrong by one: that is much for neighbors, and little far away |
 # | | small at first, then growing, and large in the chunk | each step loses a little more of the text |
 # | from 17 on | | the first step is right, and what it leaves behind is not |
 # | from 56 on | the probe is above 0 | no mask in the chunk |
