@@ -227,6 +227,23 @@ def a_byte_must_be_left(n_params, config, gpu, context):
 
 
 @serving_plan.mistake
+def weights_for_each_text(n_params, config, gpu, context):
+    """The weights are counted once more for each text: all texts share them."""
+    usable = (gpu["gib"] - gpu["reserved_gib"]) * 2**30
+    for width in (4, 2, 1):
+        if texts := usable // (n_params * width + _cache(config, context)):
+            return width, texts
+    return 0, 0
+
+
+@serving_plan.mistake
+def one_less_than_the_window(n_params, config, gpu, context):
+    """A layer keeps window − 1 tokens here: the ring has `window` places."""
+    tokens = min(context, config.mixer.window - 1)
+    return _plan(n_params, config, gpu, context, cache=lambda _: _cached(config, tokens))
+
+
+@serving_plan.mistake
 def weights_forgotten(n_params, config, gpu, context):
     """The weights take no memory here: the texts get what the weights leave."""
     width, _ = _plan(n_params, config, gpu, context)

@@ -357,6 +357,37 @@ def attention_as_wide_as_the_model(n_params, config, gpu, run):
 
 
 @training_plan.mistake
+def attention_of_the_key_heads(n_params, config, gpu, run):
+    """Attention's own products are counted with n_kv_heads: each of the n_heads query heads has its own square."""
+    share = config.mixer.n_kv_heads / config.mixer.n_heads
+    return _plan(n_params, config, gpu, run, flops=flops_per_token(config, run["seq"], passes=3, seen=share))
+
+
+@training_plan.mistake
+def square_for_each_token(n_params, config, gpu, run):
+    """Attention's own products are those of a whole text, seq · seq: a token is multiplied with seq keys."""
+    return _plan(n_params, config, gpu, run, flops=flops_per_token(config, run["seq"], passes=3, seen=run["seq"]))
+
+
+@training_plan.mistake
+def flops_of_one_layer(n_params, config, gpu, run):
+    """The FLOPs are those of one block and the head: there are n_layers blocks."""
+    return _plan(n_params, config, gpu, run, flops=flops_per_token(config, run["seq"], passes=3, layers=1))
+
+
+@training_plan.mistake
+def days(n_params, config, gpu, run):
+    """These are days: return hours, of 3,600 seconds."""
+    return _plan(n_params, config, gpu, run, seconds=24 * 3600)
+
+
+@training_plan.mistake
+def sharded_the_other_way_round(n_params, config, gpu, run):
+    """The condition is the wrong way round: with `run["sharded"]` a GPU holds a share, without it all parameters."""
+    return _plan(n_params, config, gpu, run, held=n_params if run["sharded"] else -(-n_params // run["gpus"]))
+
+
+@training_plan.mistake
 def window_in_the_flops(n_params, config, gpu, run):
     """Attention's products are counted over the window: count the whole square of seq · seq."""
     share = min(config.mixer.window, run["seq"]) / run["seq"]
