@@ -63,9 +63,9 @@ def _(rng):
     n_params = (usable - _cache(config, context) // 2) // 4
     yield n_params, config, gpu(7, 1), context
     # A text more would need one byte more than there is; and here it has exactly what it needs.
-    for missing in (1, 0):
+    for missing, beyond in ((1, 9), (0, -7)):
         config = drawn_budget_config(rng)
-        context = config.mixer.window - 7
+        context = config.mixer.window + beyond
         n_params = (usable - 30 * _cache(config, context)) // 4
         yield n_params + missing, config, gpu(7, 1), context
     # A single text is enough: of the widths 4 and 1 with no byte left, of the width 2 with some.
