@@ -94,7 +94,7 @@ worked_case("model", "mask_after_softmax").show()
 # | the maps, first layer first | layer 1 differs | before the first softmax: projections, heads, rotation, scale, mask |
 # | | layer 3 differs, layer 1 does not | after the first softmax: values, stream, feed-forward |
 # | | none differs | behind the last attention, or outside the model |
-# | the sample | is that of the right model, word for word | outside the model: in what is measured |
+# | the sample | is that of the right model, word for word | outside of what the sample used: in what is measured, or in a kind of call that it does not make |
 # | the loss | | it tells how bad it is, and sometimes decides between the last two |
 #
 # The right model beside the case is a luxury. Without one, you compare with what must hold: the probe is 0, rows sum to 1, a new model has a loss near ln V,
@@ -124,7 +124,7 @@ for case in draw_cases("model", seed=1):
 #
 # <details><summary>Hint 1 · the form of an answer</summary>
 #
-# `return 1, ["no_scale", "no_scale", "no_scale", "no_scale", "no_scale"]` has the right form.
+# `return 1, ["no_scale", ...]` with five keys of the list above, each a text, has the right form.
 #
 # </details>
 # <details><summary>Hint 2 · where to look first</summary>
@@ -212,12 +212,12 @@ for case in draw_cases("running", seed=1):
 # | the logits differ | then | |
 # |---|---|---|
 # | nowhere | all drawn tokens have rank 1 | no draw |
-# | | low ranks are too frequent, none is beyond 20 | temperature |
+# | | ranks 6 to 20 are too frequent, and none is beyond 20 | temperature |
 # | | many are beyond 20 | top-k |
 # | from 0 on | the prompt is wrong, and so is the chunk | what enters the cache |
 # | from 16 on | as much at the end as at the beginning | positions: every new token is wrong |
-# | | large at first, then fading | the distance is wrong by one: that is much for neighbors, and little far away |
-# | | small at first, then growing | each step loses a little more of the text |
+# | | large at first, then fading, and small in the chunk | the distance is wrong by one: that is much for neighbors, and little far away |
+# | | small at first, then growing, and large in the chunk | each step loses a little more of the text |
 # | from 17 on | | the first step is right, and what it leaves behind is not |
 # | from 56 on | the probe is above 0 | no mask in the chunk |
 # | | the probe is 0 | a mask in the wrong corner |
@@ -332,7 +332,8 @@ check.training_bugs(training_bugs)
 # - First the probe, then where the difference begins, then the sample. The loss last.
 # - Look for what must hold without a reference: probe 0, rows that sum to 1, logits with a cache as without, a first loss near ln V.
 # - The first place that is wrong names the cause. What comes after is wrong anyway.
-# - Text that is right, word for word, acquits the model. Then the measurement is wrong.
+# - Text that is right, word for word, acquits everything that it used. Then the mistake is in the measurement, or in a kind of call that the
+#   text does not need, such as the chunk of section 4.
 # - A loss that falls too far is a finding, too.
 #
 # ### Three questions

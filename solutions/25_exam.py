@@ -16,7 +16,7 @@
 # **The rules.**
 #
 # - There are no hints. A check says what is wrong, as always, and shows a case; no hint follows.
-# - A check may be run as often as you like.
+# - A check may be run as often as you like. In part 1, after five different wrong answers a check says no more until the kernel is restarted.
 # - Your notebooks and PyTorch's documentation are allowed, and in answers your earlier functions and all of PyTorch's.
 # - The exercises do not depend on each other: where one is missing, later cells take a finished version.
 #
@@ -178,7 +178,7 @@ two_blocks()
 #    $\varepsilon$.
 # 3. Then queries and keys are rotated: `rope` is (cos, sin), each (T, d_head/2), in the layout of your `apply_rope`. Values are neither
 #    normalized nor rotated.
-# 4. Scores are divided by √d_head.
+# 4. Scores are divided by √d_head. With large weights they can be some thousands, and the result is still finite.
 # 5. `window` is $w$; it may be larger than T.
 
 
@@ -426,7 +426,8 @@ for sharded in (False, True):
 
 # %% [markdown]
 # Without the window a text would take eight times as much memory. With DDP each GPU needs 16 bytes for each of 8 billion parameters, 128 GB,
-# and no number of such GPUs helps; FSDP divides them.
+# and no number of such GPUs helps; FSDP divides them. Without bf16 it is 16 bytes as well, 4 + 4 + 8 in place of 2 + 2 + 8 + 4: of these,
+# bf16 saves nothing.
 #
 # ### What to repeat
 #

@@ -1,10 +1,10 @@
 """Exercise `all_cases`: all causes of the reader's own cases."""
 
-from pocketgpt.course.ch25_exam.signing import add_wrong_answers, judge_of, right_answer
+from pocketgpt.course.ch25_exam.signing import add_wrong_answers, guess, judge_of, right_answer
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=4, hints=(), returns=("answer",), judge=judge_of(5), signed=True)
+@exercise(points=4, hints=(), returns=("answer",), judge=judge_of(5), guess=guess, signed=True)
 def all_cases() -> tuple[str, list[str]]:
     """A name, and the causes of the cases that follow from it."""
     return right_answer("Ada Lovelace")

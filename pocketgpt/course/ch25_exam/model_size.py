@@ -141,6 +141,25 @@ def heads_as_wide_as_the_model(config):
 
 
 @model_size.mistake
+def o_proj_as_wide_as_the_model(config):
+    """The projection o_proj is counted as d_model · d_model: it has n_heads · d_head columns."""
+    d, mixer = config.d_model, config.mixer
+    return _total(config, projections=d * (d + mixer.d_head * (mixer.n_heads + 2 * mixer.n_kv_heads)))
+
+
+@model_size.mistake
+def final_norm_in_each_block(config):
+    """The norm before the head is counted in each block: it is there once, behind the last one."""
+    return _total(config, norm=2 * config.d_model, final=0)
+
+
+@model_size.mistake
+def embedding_and_head_forgotten(config):
+    """Embedding and head are missing: vocab_size · d_model for each matrix."""
+    return _total(config, embeddings=0)
+
+
+@model_size.mistake
 def one_of_keys_and_values(config):
     """One of k_proj and v_proj is missing."""
     mixer = config.mixer

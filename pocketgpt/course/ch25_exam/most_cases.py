@@ -1,10 +1,10 @@
 """Exercise `most_cases`: at least three of the five causes of the reader's own cases."""
 
-from pocketgpt.course.ch25_exam.signing import add_wrong_answers, judge_of, right_answer
+from pocketgpt.course.ch25_exam.signing import add_wrong_answers, guess, judge_of, right_answer
 from pocketgpt.course.checking.exercise import exercise
 
 
-@exercise(points=5, hints=(), returns=("answer",), judge=judge_of(3), signed=True)
+@exercise(points=5, hints=(), returns=("answer",), judge=judge_of(3), guess=guess, signed=True)
 def most_cases() -> tuple[str, list[str]]:
     """A name, and the causes of the cases that follow from it."""
     return right_answer("Ada Lovelace")

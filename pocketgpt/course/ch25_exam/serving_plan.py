@@ -63,11 +63,17 @@ def _(rng):
     n_params = (usable - _cache(config, context) // 2) // 4
     yield n_params, config, gpu(7, 1), context
     # A text more would need one byte more than there is; and here it has exactly what it needs.
-    for missing in (1, 0):
+    for missing, beyond in ((1, 9), (0, -7)):
         config = drawn_budget_config(rng)
-        context = config.mixer.window - 7
+        context = config.mixer.window + beyond
         n_params = (usable - 30 * _cache(config, context)) // 4
         yield n_params + missing, config, gpu(7, 1), context
+    # A single text is enough: of the widths 4 and 1 with no byte left, of the width 2 with some.
+    for width, left in ((4, 0), (1, 0), (2, 2)):
+        config = drawn_budget_config(rng)
+        context = config.mixer.window + drawn(rng, -20, 20)
+        text = _cache(config, context)
+        yield (usable - text - (text // left if left else 0)) // width, config, gpu(7, 1), context
 
 
 def _plan(n_params, config, gpu, context, *, unit=2**30, reserved=1, cache=None, times=1, widths=(4, 2, 1)):
@@ -198,6 +204,43 @@ def weights_alone(n_params, config, gpu, context):
         if n_params * width <= usable:
             return width, (usable - n_params * width) // _cache(config, context)
     return 0, 0
+
+
+@serving_plan.mistake
+def two_texts_needed(n_params, config, gpu, context):
+    """A width that leaves room for exactly one text is passed over: one text is enough."""
+    usable = (gpu["gib"] - gpu["reserved_gib"]) * 2**30
+    for width in (4, 2, 1):
+        if (texts := (usable - n_params * width) // _cache(config, context)) > 1:
+            return width, texts
+    return 0, 0
+
+
+@serving_plan.mistake
+def a_byte_must_be_left(n_params, config, gpu, context):
+    """A width is passed over where one text fills the memory to the last byte: that fits."""
+    usable = (gpu["gib"] - gpu["reserved_gib"]) * 2**30
+    for width in (4, 2, 1):
+        if usable - n_params * width > _cache(config, context):
+            return width, (usable - n_params * width) // _cache(config, context)
+    return 0, 0
+
+
+@serving_plan.mistake
+def weights_for_each_text(n_params, config, gpu, context):
+    """The weights are counted once more for each text: all texts share them."""
+    usable = (gpu["gib"] - gpu["reserved_gib"]) * 2**30
+    for width in (4, 2, 1):
+        if texts := usable // (n_params * width + _cache(config, context)):
+            return width, texts
+    return 0, 0
+
+
+@serving_plan.mistake
+def one_less_than_the_window(n_params, config, gpu, context):
+    """A layer keeps window − 1 tokens here: the ring has `window` places."""
+    tokens = min(context, config.mixer.window - 1)
+    return _plan(n_params, config, gpu, context, cache=lambda _: _cached(config, tokens))
 
 
 @serving_plan.mistake

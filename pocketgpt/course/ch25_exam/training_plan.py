@@ -1,6 +1,7 @@
 """Exercise `training_plan`: the texts that a GPU holds in training, and the hours of the whole run."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,6 +74,17 @@ def _(rng):
         n_params = usable * drawn(rng, 10 * low, 10 * high) // 1000 // 16
         n_params += 1 - n_params % gpus  # no multiple of the number of GPUs
         yield n_params, config, gpu, run
+    # The memory is filled to the last byte, by one text and by more.
+    gpu = {"gib": 40, "reserved_gib": 2, "tflops": drawn(rng, 90, 990)}
+    usable, config, run = 38 * 2**30, drawn_budget_config(rng), run | {"gpus": 7, "seq": drawn(rng, 32, 96, 16)}
+    for texts, sharded in ((1, False), (20, True)):
+        held = (usable - texts * _text(config, run)) // 16  # without a remainder: seq is a multiple of 16
+        yield 7 * held - 2 if sharded else held, config, gpu, run | {"sharded": sharded}
+    # And here a text less fits because the share of a GPU is rounded up: it lacks 8 bytes.
+    config, run = replace(config, vocab_size=config.vocab_size | 1), run | {"sharded": True, "seq": run["seq"] + 1}
+    for texts in (2, 22):
+        held = (usable - texts * _text(config, run)) // 16
+        yield 7 * held + 1, config, gpu, run
 
 
 def _plan(
@@ -144,6 +156,26 @@ def sharding_ignored(n_params, config, gpu, run):
 def always_sharded(n_params, config, gpu, run):
     """Each GPU holds a share of the parameters, whatever `run["sharded"]` says: without it, each holds all."""
     return _plan(n_params, config, gpu, run, held=-(-n_params // run["gpus"]))
+
+
+@training_plan.mistake
+def share_not_rounded_up(n_params, config, gpu, run):
+    """The share of a GPU is not rounded up: with n_params / gpus a part of a parameter is left out, and a text too
+    many seems to fit."""
+    return _plan(n_params, config, gpu, run, held=n_params // run["gpus"] if run["sharded"] else n_params)
+
+
+@training_plan.mistake
+def a_byte_must_be_left(n_params, config, gpu, run):
+    """A text is left out where it fills the memory to the last byte: that fits."""
+    return _plan(n_params, config, gpu, run, texts=lambda left, text: max((left - 1) // text, 0))
+
+
+@training_plan.mistake
+def two_texts_needed(n_params, config, gpu, run):
+    """Where exactly one text fits, this says that nothing fits: one is enough."""
+    texts, hours = _plan(n_params, config, gpu, run)
+    return (texts, hours) if texts > 1 else (0, math.inf)
 
 
 @training_plan.mistake
@@ -306,6 +338,53 @@ def six_per_parameter(n_params, config, gpu, run):
 def attention_left_out(n_params, config, gpu, run):
     """Attention's own two products are missing in the FLOPs, over the whole square."""
     return _plan(n_params, config, gpu, run, flops=flops_per_token(config, run["seq"], passes=3, products=0))
+
+
+@training_plan.mistake
+def half_of_attention(n_params, config, gpu, run):
+    """Half of attention's own FLOPs is counted: there are two products, and each is counted over the whole square, the
+    hidden half included."""
+    return _plan(n_params, config, gpu, run, flops=flops_per_token(config, run["seq"], passes=3, products=1))
+
+
+@training_plan.mistake
+def attention_as_wide_as_the_model(n_params, config, gpu, run):
+    """Attention's own products are counted with d_model: all heads together are n_heads · d_head wide."""
+    seq, d, mixer = run["seq"], config.d_model, config.mixer
+    flops = flops_per_token(config, seq, passes=3)
+    flops += 12 * config.n_layers * seq * (d - mixer.n_heads * mixer.d_head)
+    return _plan(n_params, config, gpu, run, flops=flops)
+
+
+@training_plan.mistake
+def attention_of_the_key_heads(n_params, config, gpu, run):
+    """Attention's own products are counted with n_kv_heads: each of the n_heads query heads has its own square."""
+    share = config.mixer.n_kv_heads / config.mixer.n_heads
+    return _plan(n_params, config, gpu, run, flops=flops_per_token(config, run["seq"], passes=3, seen=share))
+
+
+@training_plan.mistake
+def square_for_each_token(n_params, config, gpu, run):
+    """Attention's own products are those of a whole text, seq · seq: a token is multiplied with seq keys."""
+    return _plan(n_params, config, gpu, run, flops=flops_per_token(config, run["seq"], passes=3, seen=run["seq"]))
+
+
+@training_plan.mistake
+def flops_of_one_layer(n_params, config, gpu, run):
+    """The FLOPs are those of one block and the head: there are n_layers blocks."""
+    return _plan(n_params, config, gpu, run, flops=flops_per_token(config, run["seq"], passes=3, layers=1))
+
+
+@training_plan.mistake
+def days(n_params, config, gpu, run):
+    """These are days: return hours, of 3,600 seconds."""
+    return _plan(n_params, config, gpu, run, seconds=24 * 3600)
+
+
+@training_plan.mistake
+def sharded_the_other_way_round(n_params, config, gpu, run):
+    """The condition is the wrong way round: with `run["sharded"]` a GPU holds a share, without it all parameters."""
+    return _plan(n_params, config, gpu, run, held=n_params if run["sharded"] else -(-n_params // run["gpus"]))
 
 
 @training_plan.mistake

@@ -55,6 +55,10 @@ def _(rng):
         angles = torch.arange(i % 3, i % 3 + seq)[:, None] * turns
         tensors = [strided(x) if i % 2 else x for x in (q, k, v, *weights)]
         yield *tensors, (angles.cos(), angles.sin()), window, (0.1, 0.2)[i % 2]
+        if i < 2:  # scores of some thousands, in float64, in which they are exact: nothing finite hides beside them
+            q, k, v, *weights = (x.double() for x in tensors)
+            angles = angles.double()
+            yield q, k, v, *(100 * x for x in weights), (angles.cos(), angles.sin()), window, 0.1
 
 
 @window_attention.mistake
@@ -114,6 +118,13 @@ def over_heads(*inputs):
 def unit_length(*inputs):
     """Queries and keys are divided by their length: that is √d_head too much. Divide by the root of the mean square."""
     return attend(*inputs, norm=lambda x, weight, eps: x * (x.square().sum(-1, keepdim=True) + eps).rsqrt() * weight)
+
+
+@window_attention.mistake
+def normalized_by_torch(*inputs):
+    """Queries and keys have length 1 here, as `F.normalize` makes them: divide by the root of the mean square, with
+    `eps`, which leaves them √d_head longer."""
+    return attend(*inputs, norm=lambda x, weight, eps: F.normalize(x, dim=-1) * weight)
 
 
 @window_attention.mistake
@@ -347,6 +358,22 @@ def hidden_scores_are_zero(q, k, v, q_weight, k_weight, rope, window, eps):
     """Hidden scores are set to 0, which is a score like any other: they need −∞."""
     scores = _weights(q, k, q_weight, k_weight, rope, eps).masked_fill(~seen(q.shape[2], window), 0.0)
     return scores.softmax(-1) @ v.repeat_interleave(q.shape[1] // v.shape[1], 1)
+
+
+@window_attention.mistake
+def hidden_scores_are_small(q, k, v, q_weight, k_weight, rope, window, eps):
+    """Hidden scores are set to a number such as −30: with large weights, the scores of visible keys are far below it.
+    Hidden ones need −∞."""
+    scores = _weights(q, k, q_weight, k_weight, rope, eps).masked_fill(~seen(q.shape[2], window), -30.0)
+    return scores.softmax(-1) @ v.repeat_interleave(q.shape[1] // v.shape[1], 1)
+
+
+@window_attention.mistake
+def exp_without_the_maximum(q, k, v, q_weight, k_weight, rope, window, eps):
+    """The `exp` of a large score is infinite: subtract the largest score of each row first, as `softmax` does."""
+    scores = _weights(q, k, q_weight, k_weight, rope, eps).masked_fill(~seen(q.shape[2], window), -torch.inf)
+    weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
+    return weights @ v.repeat_interleave(q.shape[1] // v.shape[1], 1)
 
 
 @window_attention.mistake

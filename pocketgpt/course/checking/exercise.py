@@ -71,6 +71,8 @@ class Exercise:
     signed      True if an answer begins with its student's name, which the grader compares with the path
     judge       instead of a comparison with the reference: a sentence about what is wrong with a returned value, None
                 if it is right. For answers that say themselves which question they answer, such as a seed and names
+    guess       what of a returned value could be found by trial, None if its form is wrong. After TRIES different wrong
+                guesses a check says no more until Python is started anew
     """
 
     number: str
@@ -92,6 +94,7 @@ class Exercise:
     seconds: float | None = None
     signed: bool = False
     judge: Callable[[object], str | None] | None = None
+    guess: Callable[[object], object] | None = None
     mistakes: list[Mistake] = field(default_factory=list)
     accepted_answers: list[Callable] = field(default_factory=list)
     finished_answer: Callable | None = None

@@ -3,6 +3,7 @@
 import pytest
 
 from pocketgpt.course.ch25_exam.signing import judge_of, my_cases, right_answer, seed_of
+from pocketgpt.course.checking import check as checking
 from pocketgpt.course.lab.bug_causes import CAUSES, PARTS
 from pocketgpt.course.syllabus import find_exercise
 
@@ -64,3 +65,26 @@ def test_the_check_does_not_say_which_name_is_wrong():
 def test_only_the_answers_of_part_1_are_signed():
     exercises = [find_exercise(name) for name in ("most_cases", "all_cases", "window_attention")]
     assert [exercise.signed for exercise in exercises] == [True, True, False]
+
+
+def test_after_five_different_wrong_answers_a_check_says_no_more(monkeypatch):
+    monkeypatch.setattr(checking, "_guesses", {})
+    exercise = find_exercise("all_cases")
+    name, keys = right_answer("Ada Lovelace")
+    case = my_cases(name)[0]
+    others = [key for key in CAUSES[case.part] if key != keys[0]][: checking.TRIES]
+
+    def said(value):
+        def all_cases():
+            return value
+
+        with pytest.raises(checking.CheckFailed) as failed:
+            checking.check(exercise, all_cases)
+        return str(failed.value)
+
+    assert "5 names" in said((name, keys[:-1]))  # a wrong form is no try
+    for other in [*others[:-1], *others]:  # nor is the same answer again
+        assert "Not all of the 5" in said((name, [other, *keys[1:]]))
+    assert "until the kernel is restarted" in said((name, keys))
+    assert exercise.judge((name, keys)) is None  # the grader still judges
+    assert checking.diagnose(exercise, exercise.finished_answer) is None
