@@ -117,7 +117,7 @@ print(
 # ### Exercise 13.1 · `merge_piece` · medium, 20 minutes
 #
 # 1. `state` is a tuple (largest, total, weighted) of shapes (…, R), (…, R), (…, R, d). `scores` is (…, R, n), `values` (…, n, d).
-# 2. Return the state after the piece, as a tuple of three new tensors in the same order and shapes.
+# 2. Return the state after the piece, as a tuple of three new tensors in the same order and shapes. Gradients flow through all three.
 # 3. `largest` is the largest score that each row has seen. It never falls.
 # 4. `total` and `weighted` are relative to the new `largest`, and nothing is divided.
 # 5. Hidden scores are −∞. A row that has seen nothing else keeps the state (−∞, 0, 0). There is no NaN, in the results or in their
@@ -274,7 +274,7 @@ show(13)
 
 # %%
 # NBVAL_IGNORE_OUTPUT
-sliders(show, step=(1, 24), rows=[4, 8, 12, 24, 48], columns=[4, 8, 12, 24, 48])
+sliders(show, step=(1, 78), rows=[4, 8, 12, 24, 48], columns=[4, 8, 12, 24, 48])
 
 # %% [markdown]
 # Tiles on the diagonal are partly hidden, so they still need a mask. The smaller the tiles, the closer the visited part comes to one half:
@@ -433,7 +433,7 @@ scores = (q @ k.mT / math.sqrt(32)).masked_fill(torch.ones(100, 100).triu(1) > 0
 print("log-sum-exp:", torch.allclose(log_sum_exp, scores.logsumexp(-1), atol=1e-5))
 
 # %% [markdown]
-# With a right answer they differ by less than 10⁻⁶: FlashAttention is exact.
+# With a right answer they differ by rounding, about 10⁻⁶: FlashAttention is exact.
 
 # %% [markdown]
 # ## 5 · Predict, then run
@@ -498,15 +498,16 @@ times = {name: [seconds(form, *inputs[n]) for n in lengths] for name, form in fo
 for name in forms:
     pairs = zip(times[name], peaks[name], strict=True)
     print(f"{name:12}", *(f"{1e3 * t:5.0f} ms {b / 1e6:6.1f} MB" for t, b in pairs))
-growth = ", ".join(f"{peaks[name][-1] / peaks[name][-2]:.1f}" for name in forms)
-guess.compare(f"{', '.join(sorted(forms, key=lambda name: times[name][-1]))}; {growth} times")
+order = sorted(forms, key=lambda name: times[name][-1])
+growth = ", ".join(f"{peaks[name][-1] / peaks[name][-2]:.1f}" for name in order)
+guess.compare(f"{', '.join(order)}; {growth} times")
 
 # %%
 # NBVAL_IGNORE_OUTPUT
 time_and_memory(lengths, times, peaks)
 
 # %% [markdown]
-# The exponents in the legends are fitted to the last three lengths. On a quiet machine (November 2026), 4,096 tokens took 0.9 s step by step,
+# The exponents in the legends are fitted to the last three lengths. On a quiet machine 4,096 tokens took 0.9 s step by step,
 # 0.25 in tiles and 0.12 in SDPA, with 558, 6 and 5 MB. The loop wins although it is Python: it skips nearly half of the tiles, and a tile
 # fits into the processor's cache, which we think is the rest. At 256 tokens it lost, with 2 ms to 1. On a GPU we expect it to lose: every
 # small operation is a launch of its own. FlashAttention is one kernel.
@@ -529,7 +530,7 @@ for name, each in zip(("step by step", "yours"), counted, strict=True):
 # ### Which one ran?
 #
 # `F.scaled_dot_product_attention` is a door with several rooms behind it: FlashAttention, a memory-efficient form and cuDNN's on GPUs, a
-# flash form for CPUs, and "math", which is step by step. Which one runs depends on the inputs, and you can ask. **Predict** which of these
+# flash form for CPUs, and "math", which is step by step. Which one runs depends on the inputs. **Predict** which of these
 # seven calls do not get the flash form here.
 
 # %%
@@ -594,7 +595,7 @@ for seq in (256, 2048):
     print(f"{seq:5} tokens: memory step by step, divided by yours: {whole / yours_there:.0f}")
 
 # %% [markdown]
-# At 256 tokens it hardly matters. At 2,048 the squares of one layer's six heads decide. What is left is mostly the logits: 34 MB.
+# At 2,048 the squares of one layer's six heads decide. The rest is mostly logits: 34 MB.
 #
 # ### What the model notices, and what not
 #
@@ -607,8 +608,8 @@ like += " in_base_two total_without_log maximum_for_log_sum_exp earlier_tiles_an
 symptoms("tiled_attention", without=like.split())
 
 # %% [markdown]
-# **The loss misleads here.** Five mistakes let a query see later keys of its own tile, and the loss **falls**, from 4.10 to between 4.01 and 2.89: the next token is often in
-# sight. With the whole future in sight (chapter 2) it rises, to 5.38. The probe finds them all: up to 63 earlier positions, those in the last token's row of tiles.
+# **The loss misleads here.** Seven mistakes let a query see later keys of its own row of tiles, and with five of them the loss **falls**, from 4.10 to between 4.01 and 2.89: the next
+# token is often in sight. With the whole future in sight (chapter 2) it rises, to 5.38. The probe finds them all: up to 63 earlier positions, those in the last token's row of tiles.
 #
 # **It does not notice** anything about the log-sum-exp, which a forward pass does not use; partial tiles, as 256 is a multiple of 64 and 32; a scale that happens to be its own;
 # another maximum (carried on, or that of the tile alone), because o / l is right in any unit, until scores are 88 apart.
@@ -699,8 +700,8 @@ for name, one, other in zip(("dq", "dk", "dv"), mine, by_autograd, strict=True):
 # ## 8 · What to remember
 #
 # - A softmax can be computed in pieces: carry the maximum, the sum and the weighted sum, and rescale by exp(old m − new m).
-# - So attention in tiles is exact, and no T × T tensor exists. Its memory grows with T, its time still with T².
-# - It multiplies no less. It moves less between slow and fast memory.
+# - So attention in tiles is exact without a T × T tensor. Its memory grows with T, its time still with T².
+# - It does not multiply less. It moves less between slow and fast memory.
 # - A causal mask hides whole tiles; skipping them is a gain of its own, up to one half.
 # - The log-sum-exp is all that the backward pass needs to make the weights again: more computing for less memory.
 # - SDPA is several programs: ask which ran.
