@@ -514,7 +514,7 @@ time_and_memory(lengths, times, peaks)
 #
 # **"Linear"** is the memory (below 2 times here, because the tile's own share stays as it is). The time has the square in it.
 #
-# Tested:
+# The memory, tested:
 
 # %%
 most = {name: peaks[name][-1] for name in forms}
