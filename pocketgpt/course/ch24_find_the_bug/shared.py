@@ -51,8 +51,4 @@ def add_form_mistakes(exercise: Exercise, part: str, seed: int = 1) -> None:
 
 
 def _returning(value: object) -> Callable[[], object]:
-    return lambda: _plain(value)
-
-
-def _plain(value: object) -> object:
-    return value
+    return lambda: value

@@ -80,7 +80,7 @@ def add_wrong_answers(exercise: Exercise, needed: int) -> None:
         "too_few_right": (alan, alans[: needed - 1] + wrong[needed - 1 :]),
     }
     for name, value in answers.items():
-        exercise.mistakes.append(Mistake(name, exercise.judge(value), partial(_plain, value)))
+        exercise.mistakes.append(Mistake(name, exercise.judge(value), _returning(value)))
 
 
 def _another(case: Case) -> str:
@@ -88,5 +88,5 @@ def _another(case: Case) -> str:
     return next(key for key in CAUSES[case.part] if key != case._cause)
 
 
-def _plain(value: object) -> object:
-    return value
+def _returning(value: object) -> Callable[[], object]:
+    return lambda: value
