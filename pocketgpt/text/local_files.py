@@ -175,16 +175,19 @@ def _jsonl(path: Path, text_field: str) -> Iterator[TextChunk]:
             if not line.strip():
                 continue
             try:
-                text = json.loads(line)[text_field]
+                row = json.loads(line)
             except UnicodeDecodeError as error:
                 raise _not_utf8(path, error, read - len(line)) from error
-            except (ValueError, KeyError, TypeError, RecursionError):  # the last: nested without end
-                text = None
+            except (ValueError, RecursionError):  # the latter: nested without end
+                row = None
+            text = row.get(text_field) if isinstance(row, dict) else None
             if not isinstance(text, str):
                 shown = line.decode(errors="replace").strip()[:60]
+                mend = "Name the field that contains the text with --text-field."
+                if not isinstance(row, dict):
+                    mend = "Every line must be a JSON object: mend or delete this one."
                 raise PocketError(
-                    f'{path}, line {number}, is not an object like {{"{text_field}": "..."}}: {shown!r}. '
-                    "Name the field that contains the text with --text-field."
+                    f'{path}, line {number}, is not an object like {{"{text_field}": "..."}}: {shown!r}. {mend}'
                 )
             yield TextChunk(well_formed(text), True, share())
 
