@@ -50,6 +50,7 @@ def describe(name_or_folder: str) -> str:
         ]
         for seq in contexts
     ]
+    cache = "the cache is for one sequence" if config.causal else "a model that is not causal has no cache"
     size = with_unit(4 * total, 1024, "B", "KiB", "MiB", "GiB")
     totals = [["total", f"{total:,}", f"100% · {size} in float32"]]
     if active < total:
@@ -59,7 +60,7 @@ def describe(name_or_folder: str) -> str:
             f"{name_or_folder}: {outline(config)}",
             table(["part", "parameters", "share"], [*shares, *totals]),
             table(["context", "FLOPs/token", "to train", "KV cache float32", "bf16"], costs),
-            f"FLOPs are for one token in a full context; the cache is for one sequence.\nPresets: {', '.join(PRESETS)}",
+            f"FLOPs are for one token in a full context; {cache}.\nPresets: {', '.join(PRESETS)}",
         ]
     )
 
@@ -76,10 +77,11 @@ def outline(config: ModelConfig) -> str:
     """The config in one line."""
     config = config.resolved()
     head = "tied head" if config.tie_embeddings else "own head"
+    causal = "" if config.causal else " · not causal"
     return (
         f"{config.n_layers} layers · d_model {config.d_model} · {outline_parts(config.mixer)} · "
         f"{outline_parts(config.feedforward)} · positions {config.positions} · {config.norm} {config.norm_order} · "
-        f"vocabulary {config.vocab_size:,} · {head}"
+        f"vocabulary {config.vocab_size:,} · {head}{causal}"
     )
 
 

@@ -270,6 +270,8 @@ RECIPES: dict[str, dict[str, TrainConfig]] = {
     "pocket-moe": {"quick": QUICK},
     "pocket-mamba": {"quick": QUICK},
     "pocket-hybrid": {"quick": QUICK},
+    # Every token is predicted from another random part of the text each time, which takes more steps to learn.
+    "pocket-diffusion": {"quick": replace(QUICK, objective="masked-diffusion", steps=2000)},
     # The schedule, betas and weight decay of SmolLM2-135M (Allal et al. 2025, arXiv 2502.02737); a third of its peak
     # rate, for half its batch.
     "llama": {

@@ -18,6 +18,7 @@ from pocketgpt.models.presets import PRESETS, preset
 from pocketgpt.models.stack import ContextError
 
 V = 50_257  # GPT-2's vocabulary
+CAUSAL = [name for name, config in PRESETS.items() if config.causal]
 
 
 def on_meta(config: ModelConfig) -> GPT:
@@ -62,7 +63,7 @@ def test_training_takes_three_times_the_flops(small, lively):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("capacity", [1, 5, 6, 24])
 @pytest.mark.parametrize("window", [None, 5])
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", CAUSAL)
 def test_cache_bytes_is_what_a_cache_allocates(name, window, capacity, dtype, small):
     model = GPT(small(name, window=window)).to(dtype)
     tensors = [tensor for layer in new_cache(model, 3, capacity).layers for tensor in layer.tensors]
@@ -70,7 +71,11 @@ def test_cache_bytes_is_what_a_cache_allocates(name, window, capacity, dtype, sm
     assert model.cache_bytes(3, capacity, dtype) == sum(storages.values())
 
 
-@pytest.mark.parametrize("name", PRESETS)
+def test_a_model_that_is_not_causal_has_no_cache(small):
+    assert GPT(small("llama", causal=False)).cache_bytes(3, 20) == 0
+
+
+@pytest.mark.parametrize("name", CAUSAL)
 def test_a_later_token_changes_no_earlier_logits(name, small, lively):
     model = lively(small(name))
     tokens = torch.randint(61, (1, 20))
