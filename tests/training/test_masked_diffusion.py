@@ -1,6 +1,5 @@
 """Masked diffusion in training: what is hidden, what the loss is divided by, and that a run resumes exactly."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
