@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from torch import nn
 
 from pocketgpt.checked import ConfigError
+from pocketgpt.inference.gaps import GAP, encode_gaps, fill_gaps
 from pocketgpt.inference.generate import generate
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.stack import Stack
 from pocketgpt.text.chunks import well_formed
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.loss import NextTokenLoss
+from pocketgpt.training.masked_words import MaskedWordsLoss
 from pocketgpt.training.recipes import TrainConfig
 
 
@@ -48,8 +50,24 @@ def continue_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) 
     return prompt + tokenizer.decode(written)
 
 
+GAPS = f"ROMEO:\nBut soft, what {GAP} through yonder {GAP} breaks?\nIt is the {GAP}, and Juliet is the {GAP}."
+
+
+def fill_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+    """Fill the gaps of the prompt, or of `GAPS` if it has none; brackets show what was filled in."""
+    mask_id = tokenizer.vocab_size
+    tokens = encode_gaps(well_formed(prompt if GAP in prompt else GAPS), tokenizer, mask_id)
+    filled = fill_gaps(model, tokens[: model.config.max_seq_len], mask_id)
+    words = [tokenizer.token_bytes(token) for token in filled]
+    shown = [b" [%b]" % new.strip() if old == mask_id else new for old, new in zip(tokens, words, strict=False)]
+    return b"".join(shown).decode(errors="replace")
+
+
 OBJECTIVES: dict[str, Objective] = {
     "next-token": Objective(loss=NextTokenLoss, sample=continue_prompt, causal=True, in_chunks=True),
+    "masked-words": Objective(
+        loss=MaskedWordsLoss, sample=fill_prompt, causal=False, extra_tokens=("[MASK]",), unit="nats per hidden token"
+    ),
 }
 """Objectives by their names in TrainConfig.objective."""
 
