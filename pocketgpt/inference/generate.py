@@ -177,7 +177,7 @@ def check_prompts(model: GPT, prompts: Sequence[Sequence[int]]) -> None:
     if not model.config.causal:
         raise PocketError(
             "This model is not causal, so it cannot write token by token: pocketgpt.inference.diffusion writes with a "
-            "masked diffusion model."
+            "masked diffusion model, pocketgpt.inference.gaps fills gaps with a BERT."
         )
     if not prompts:
         raise PocketError("There is no prompt: give at least one list of tokens.")

@@ -7,13 +7,15 @@ from torch import nn
 
 from pocketgpt.checked import ConfigError
 from pocketgpt.inference import diffusion
+from pocketgpt.inference.gaps import GAP, encode_gaps, fill_gaps
 from pocketgpt.inference.generate import generate
 from pocketgpt.models.config import ModelConfig
-from pocketgpt.models.gpt import GPT
+from pocketgpt.models.stack import Stack
 from pocketgpt.text.chunks import well_formed
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.masked_diffusion import MaskedDiffusionLoss
+from pocketgpt.training.masked_words import MaskedWordsLoss
 from pocketgpt.training.recipes import TrainConfig
 
 
@@ -25,7 +27,7 @@ class Objective:
     """Builds the loss from a model. It is called as loss(tokens, targets, n_targets), like NextTokenLoss, and its
     attribute `model` is the model. It draws from PyTorch's global random numbers, which a checkpoint saves, so that a
     resumed run draws the same."""
-    sample: Callable[[GPT, Tokenizer, str, int], str]
+    sample: Callable[[Stack, Tokenizer, str, int], str]
     """Writes a sample: sample(model, tokenizer, prompt, seed); the same seed gives the same text."""
     causal: bool
     """ModelConfig.causal of the models that learn it."""
@@ -42,7 +44,7 @@ class Objective:
         return self.loss(model) if chunk is None else self.loss(model, chunk)
 
 
-def continue_prompt(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+def continue_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
     """Continue the prompt by 100 tokens, without dropout."""
     prompt = well_formed(prompt)
     tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
@@ -50,12 +52,22 @@ def continue_prompt(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int) ->
     return prompt + tokenizer.decode(written)
 
 
-def denoise_prompt(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+def denoise_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
     """Continue the prompt by 100 tokens, or up to the end of the text, by denoising."""
     prompt = well_formed(prompt)
     tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
     stop = (tokenizer.end_of_text,)
     return prompt + tokenizer.decode(diffusion.write(model, tokens, max_new_tokens=100, stop_tokens=stop, seed=seed))
+
+
+def fill_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+    """Fill the gaps of the prompt, or one after it if there is none; brackets show what was filled in."""
+    mask_id = tokenizer.vocab_size
+    tokens = encode_gaps(well_formed(prompt if GAP in prompt else f"{prompt} {GAP}"), tokenizer, mask_id)
+    filled = fill_gaps(model, tokens[: model.config.max_seq_len], mask_id)
+    words = [tokenizer.token_bytes(token) for token in filled]
+    shown = [b" [%b]" % new.strip() if old == mask_id else new for old, new in zip(tokens, words, strict=False)]
+    return b"".join(shown).decode(errors="replace")
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -66,6 +78,9 @@ OBJECTIVES: dict[str, Objective] = {
         causal=False,
         extra_tokens=("[MASK]",),
         unit="nats per token, an upper bound",
+    ),
+    "masked-words": Objective(
+        loss=MaskedWordsLoss, sample=fill_prompt, causal=False, extra_tokens=("[MASK]",), unit="nats per hidden token"
     ),
 }
 """Objectives by their names in TrainConfig.objective."""

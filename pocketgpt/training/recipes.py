@@ -6,7 +6,7 @@ from typing import Literal
 from pocketgpt.checked import LARGEST_INTEGER, Checked, ConfigError
 from pocketgpt.models.presets import preset as check_preset
 
-ObjectiveName = Literal["next-token", "masked-diffusion"]
+ObjectiveName = Literal["next-token", "masked-diffusion", "masked-words"]
 Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["cosine", "wsd"]
 Precision = Literal["auto", "float32", "bf16", "fp16"]
@@ -25,7 +25,7 @@ class TextOptions:
     """Tokenizer: shakespeare, gpt2, or a path to a tokenizer.json."""
     objective: ObjectiveName = "next-token"
     """next-token: predict each token from the ones before it. masked-diffusion: fill in hidden tokens, from both sides;
-    for models with causal = False."""
+    for models with causal = False. masked-words: fill in a few hidden tokens, as BERT does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +272,14 @@ RECIPES: dict[str, dict[str, TrainConfig]] = {
     "pocket-hybrid": {"quick": QUICK},
     # Every token is predicted from another random part of the text each time, which takes more steps to learn.
     "pocket-diffusion": {"quick": replace(QUICK, objective="masked-diffusion", steps=2000)},
+    # Only 15 % of the tokens teach something, so that it learns more slowly. The prompt is a text with gaps.
+    "pocket-bert": {
+        "quick": replace(
+            QUICK,
+            objective="masked-words",
+            prompt="But soft, what ___ through yonder window breaks? It is the ___, and Juliet is the ___.",
+        )
+    },
     # The schedule, betas and weight decay of SmolLM2-135M (Allal et al. 2025, arXiv 2502.02737); a third of its peak
     # rate, for half its batch.
     "llama": {
