@@ -7,13 +7,12 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import nn
 
 from pocketgpt.device import DeviceError, bf16_is_native
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention_backends import fused_attention
-from pocketgpt.models.gpt import GPT
-from pocketgpt.models.stack import sharing_weights
-from pocketgpt.training.loss import NextTokenLoss
+from pocketgpt.models.stack import Stack, sharing_weights
 from pocketgpt.training.recipes import Precision
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -46,7 +45,7 @@ def grad_scaler(device: torch.device, precision: Precision) -> torch.amp.GradSca
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
-def prepare_for_training(model: GPT, device: torch.device, precision: Precision) -> GPT:
+def prepare_for_training(model: Stack, device: torch.device, precision: Precision) -> Stack:
     """Choose the fastest attention backend on the device; returns a model with the same weights.
 
     Only a CPU needs it: a GPU's allocator caches memory by itself, and its fused attention is the fastest at every
@@ -95,7 +94,7 @@ def check_compiler(device: torch.device) -> None:
         )
 
 
-def compile_loss(loss: NextTokenLoss, by_block: bool = False) -> None:
+def compile_loss(loss: nn.Module, by_block: bool = False) -> None:
     """Compile the loss: fewer kernels, less memory traffic, the same numbers up to rounding.
 
     `by_block` compiles each block alone, for FSDP, which gathers the weights of a block just before it runs. The model

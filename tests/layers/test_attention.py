@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,28 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(layer(x, context(8)), layer(x, context(8)))
     layer.eval()
     assert torch.equal(layer(x, context(8)), layer(x, context(8)))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(("causal", "window"), [(True, None), (True, 3), (False, None)])
+def test_padding_is_seen_by_no_token(causal, window, side, assert_equal):
+    layer, x = layer_of(window, causal=causal), torch.randn(3, 8, 24)
+    for row, length in enumerate([8, 1, 5]):
+        tokens = slice(0, length) if side == "right" else slice(8 - length, 8)
+        mask = torch.zeros(3, 1, 8, 8, dtype=torch.bool)
+        mask[..., tokens] = True
+        padded = layer(x, Context(torch.arange(8)[None], {}, mask))
+        alone = layer(x[row : row + 1, tokens], context(length))
+        assert_equal(padded[row, tokens].detach(), alone[0].detach())
+
+
+def test_without_padding_the_backend_gets_no_mask():
+    """A mask would be slower than `is_causal`."""
+    for causal in (True, False):
+        layer, seen = layer_of(causal=causal), []
+        layer.attend = lambda q, k, v, mask=None, is_causal=False, dropout=0.0: seen.append((mask, is_causal)) or q  # noqa: B023
+        layer(torch.randn(1, 8, 24), context(8))
+        assert seen == [(None, causal)]
 
 
 def test_window_of_the_whole_sequence_changes_nothing():
