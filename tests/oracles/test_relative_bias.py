@@ -13,7 +13,7 @@ BUCKETS = [(32, 128), (32, 17), (32, 1000), (8, 20), (4, 9), (6, 40), (10, 6), (
 @pytest.mark.parametrize("both_ways", [True, False])
 @pytest.mark.parametrize(("n_buckets", "farthest"), BUCKETS)
 def test_buckets_are_theirs(n_buckets, farthest, both_ways):
-    distance = torch.arange(-2000, 2001).view(3, -1)  # with every border of the logarithm
+    distance = torch.arange(-2000, 2002).view(3, -1)  # with every border of the logarithm
     theirs = T5Attention._relative_position_bucket(distance, both_ways, n_buckets, farthest)
     assert torch.equal(relative_bucket(distance, both_ways, n_buckets, farthest), theirs)
 
