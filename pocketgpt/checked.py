@@ -42,7 +42,7 @@ class Checked:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to nested plain values for JSON, with a `kind` if the config is one of several kinds."""
-        kind = {"kind": self.kind} if hasattr(self, "kind") else {}
+        kind = {"kind": self.kind} if getattr(self, "kind", None) else {}
         return kind | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod

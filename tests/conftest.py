@@ -7,9 +7,10 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
+from pocketgpt.models.classes import build_model
 from pocketgpt.models.config import ModelConfig
-from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
+from pocketgpt.models.stack import Stack
 
 torch.set_num_threads(1)  # tiny models: a second thread costs more than it brings
 # Times never decide a test, and a run is the same run tomorrow.
@@ -54,7 +55,7 @@ def small():
 
     def small(name: str, **changes) -> ModelConfig:
         original = preset(name)
-        own = {field.name for field in fields(ModelConfig)}
+        own = {field.name for field in fields(original)}
         inner = {name: changes.pop(name) for name in list(changes) if name not in own}  # of mixer and feed-forward
         parts = {part: shrink(getattr(original, part), inner) for part in ("mixer", "feedforward")}
         rope = original.rope
@@ -68,13 +69,13 @@ def small():
 
 @pytest.fixture(scope="session")
 def lively():
-    """lively(config) -> GPT: with weights so large that no part of the model can be left out unnoticed.
+    """lively(config) -> a model with weights so large that no part of the model can be left out unnoticed.
 
     Fresh weights (std 0.02) make scores close to 0, attention close to uniform, and many mistakes invisible.
     """
 
-    def lively(config: ModelConfig, seed: int = 0) -> GPT:
-        model, generator = GPT(config).eval(), torch.Generator().manual_seed(seed)
+    def lively(config: ModelConfig, seed: int = 0) -> Stack:
+        model, generator = build_model(config).eval(), torch.Generator().manual_seed(seed)
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim == 1:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketgpt.cli import COMMANDS, load, main
+from pocketgpt.models.classes import build_model
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import PRESETS, preset
 from pocketgpt.text.byte_tokenizer import ByteTokenizer
@@ -287,7 +288,7 @@ def test_text_appears_while_it_is_written(checkpoint):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_info_counts_the_parameters_of_every_preset(capsys, preset):
     with torch.device("meta"):
-        n_params = GPT(PRESETS[preset]).n_params()
+        n_params = build_model(PRESETS[preset]).n_params()
     code, out, _ = run(capsys, "info", preset)
     assert code == 0
     parts = [line.split() for line in out.splitlines() if line.endswith("%")]

@@ -8,10 +8,11 @@ from tyro.conf import Positional
 
 from pocketgpt.files import read_json
 from pocketgpt.layers.part import PartConfig
+from pocketgpt.models.classes import MODELS, build_model
 from pocketgpt.models.config import ModelConfig
-from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import PRESETS, preset
 from pocketgpt.models.saving import parse_config
+from pocketgpt.models.stack import Stack
 from pocketgpt.table import table
 from pocketgpt.training.checkpoint import find_checkpoint
 
@@ -35,21 +36,24 @@ def describe(name_or_folder: str) -> str:
     """
     config = read_config(name_or_folder)
     with torch.device("meta"):  # shapes without memory
-        model = GPT(config)
+        model = build_model(config)
     total, active = model.n_params(), model.n_active_params()
     parts = count_by_part(model)
     shares = [[part, f"{count:,}", f"{count / total:.1%}"] for part, count in parts.items()]
     contexts = sorted({max(1, config.max_seq_len // part) for part in (8, 4, 2, 1)})
+    dtypes = [torch.float32, torch.bfloat16] if config.causal else []  # a model that looks ahead has no KV cache
     costs = [
         [
             f"{seq:,}",
             with_unit(model.flops_per_token(seq), 1000, "", "k", "M", "G", "T"),
             with_unit(3 * model.flops_per_token(seq), 1000, "", "k", "M", "G", "T"),
-            with_unit(model.cache_bytes(1, seq, torch.float32), 1024, "B", "KiB", "MiB", "GiB"),
-            with_unit(model.cache_bytes(1, seq, torch.bfloat16), 1024, "B", "KiB", "MiB", "GiB"),
+            *(with_unit(model.cache_bytes(1, seq, dtype), 1024, "B", "KiB", "MiB", "GiB") for dtype in dtypes),
         ]
         for seq in contexts
     ]
+    columns = ["context", "FLOPs/token", "to train", *["KV cache float32", "bf16"][: len(dtypes)]]
+    explanation = "FLOPs are for one token in a full context"
+    explanation += "; the cache is for one sequence." if dtypes else ". It sees both sides of a token, so no KV cache."
     size = with_unit(4 * total, 1024, "B", "KiB", "MiB", "GiB")
     totals = [["total", f"{total:,}", f"100% · {size} in float32"]]
     if active < total:
@@ -58,8 +62,8 @@ def describe(name_or_folder: str) -> str:
         [
             f"{name_or_folder}: {outline(config)}",
             table(["part", "parameters", "share"], [*shares, *totals]),
-            table(["context", "FLOPs/token", "to train", "KV cache float32", "bf16"], costs),
-            f"FLOPs are for one token in a full context; the cache is for one sequence.\nPresets: {', '.join(PRESETS)}",
+            table(columns, costs),
+            f"{explanation}\nPresets: {', '.join(PRESETS)}",
         ]
     )
 
@@ -69,7 +73,7 @@ def read_config(name_or_folder: str) -> ModelConfig:
     if name_or_folder in PRESETS or not Path(name_or_folder).exists():
         return preset(name_or_folder)
     file = find_checkpoint(Path(name_or_folder)) / "config.json"
-    return parse_config(read_json(file), file)
+    return parse_config(read_json(file), file, MODELS)
 
 
 def outline(config: ModelConfig) -> str:
@@ -94,7 +98,7 @@ def outline_parts(parts: PartConfig | tuple[PartConfig | None, ...] | None) -> s
     return f"{kind} {', '.join(f'{name} {value}' for name, value in values.items())}".rstrip()
 
 
-def count_by_part(model: GPT) -> Counter[str]:
+def count_by_part(model: Stack) -> Counter[str]:
     """Number of parameters of each part; a tied head counts as part of the embedding."""
     parts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():

@@ -8,6 +8,7 @@ from pathlib import Path
 from tyro.conf import AvoidSubcommands, OmitArgPrefixes, configure
 
 from pocketgpt.errors import PocketError
+from pocketgpt.models.classes import MODELS
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.presets import preset as find_preset
 from pocketgpt.models.saving import load_config
@@ -46,7 +47,8 @@ def with_defaults(options: Sequence[str]) -> Callable[..., None]:
         model_defaults = find_preset(preset_name)
     else:
         checkpoint, preset_name, defaults = find_run(known.resume, known.preset, known.recipe)
-        model_defaults = load_config(checkpoint)
+        model_defaults = load_config(checkpoint, MODELS)
+    config_class = type(model_defaults)
 
     kinds = (TextOptions, BatchOptions, OptimizerOptions, HardwareOptions, EvaluationOptions)
     parts = {kind: kind(**{field.name: getattr(defaults, field.name) for field in fields(kind)}) for kind in kinds}
@@ -58,7 +60,7 @@ def with_defaults(options: Sequence[str]) -> Callable[..., None]:
         optimizer: OmitArgPrefixes[OptimizerOptions] = parts[OptimizerOptions],
         hardware: OmitArgPrefixes[HardwareOptions] = parts[HardwareOptions],
         evaluation: OmitArgPrefixes[EvaluationOptions] = parts[EvaluationOptions],
-        model: ModelConfig = model_defaults,
+        model: config_class = model_defaults,
         *,
         preset: str | None = preset_name,
         recipe: str | None = known.recipe,

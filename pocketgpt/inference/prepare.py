@@ -1,13 +1,13 @@
 """Prepare a model for fast decoding: weights in fewer bytes, compiled steps."""
 
 from pocketgpt.inference.quantization import WeightFormat, quantize
-from pocketgpt.models.gpt import GPT
+from pocketgpt.models.stack import Stack
 
 VERSIONS = 256
 """Limit of compiled versions of a block, for all models and cache sizes of a process; PyTorch's own is 8."""
 
 
-def prepare_for_decoding(model: GPT, weights: WeightFormat | str = "float32", compiled: bool = False) -> GPT:
+def prepare_for_decoding(model: Stack, weights: WeightFormat | str = "float32", compiled: bool = False) -> Stack:
     """Copy the model for `generate` and `stream`: matrices stored as `weights`, keys and values in bf16 unless that is
     float32, and with `compiled` the decode step compiled.
 

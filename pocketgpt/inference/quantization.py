@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from pocketgpt.device import bf16_is_native
 from pocketgpt.errors import PocketError
-from pocketgpt.models.gpt import GPT
+from pocketgpt.models.stack import Stack
 
 WeightFormat = Literal["float32", "bf16", "int8"]
 
 
-def quantize(model: GPT, weights: WeightFormat | str) -> GPT:
+def quantize(model: Stack, weights: WeightFormat | str) -> Stack:
     """Copy the model for inference, with matrices stored as `weights` and activations in float32.
 
     | weights | bytes each | stored                                             |

@@ -102,7 +102,7 @@ class Attention(Mixer):
             k = self.rotate(k, *context.rotations[self.rotary_width])
         # attend to these tokens, or to these and the cached ones
         if cache is None:
-            mask = self.window_mask(x)
+            mask = self.mask(x, context)
         else:
             (k, v), mask = cache.update(k, v)  # (B, H_kv, S, d_head)
         is_causal = self.causal and mask is None
@@ -126,13 +126,17 @@ class Attention(Mixer):
     ) -> Float[Tensor, "batch heads seq d_head"]:
         return apply_rope(x, cos, sin)
 
-    def window_mask(self, x: Float[Tensor, "batch seq d_model"]) -> Bool[Tensor, "seq seq"] | None:
-        """The mask of a sliding window, or None where the sequence fits into it (is_causal is faster than a mask)."""
-        seq, window = x.shape[1], self.config.window
-        if window is None or seq <= window:
+    def mask(self, x: Float[Tensor, "batch seq d_model"], context: Context) -> Bool[Tensor, "*rows seq seq"] | None:
+        """True where a token may attend to another, by order, window and padding; None where `is_causal` says it all,
+        which is faster than a mask."""
+        seq, window, padding = x.shape[1], self.config.window, context.mask
+        if not self.causal:
+            return padding
+        if padding is None and (window is None or seq <= window):
             return None
         positions = torch.arange(seq, device=x.device)
-        return causal_mask(positions, positions, window)
+        mask = causal_mask(positions, positions, window)
+        return mask if padding is None else mask & padding
 
     def flops_per_token(self, seq: int) -> int:
         """Projections 2 · d_model · d_head · (2 · n_heads + 2 · n_kv_heads); QKᵀ and the weighted sum 4 · n_heads ·

@@ -20,6 +20,8 @@ class Context:
     positions: Int[Tensor, "rows seq"]
     rotations: dict[int, Rotation]
     """By the number of coordinates that are rotated (`Mixer.rotary_width`)."""
+    mask: Bool[Tensor, "batch 1 seq keys"] | None = None
+    """Padding mask: True where the key is a token, False where it is padding. None: no padding."""
 
 
 @runtime_checkable

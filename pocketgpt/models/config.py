@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pocketgpt.checked import Checked, ConfigError
 from pocketgpt.layers.block import FEEDFORWARDS, MIXERS, FeedForwardPartConfig, MixerConfig
@@ -29,8 +29,11 @@ class ModelConfig(Checked):
 
     `mixer` and `feedforward` are each the config of a layer, or a tuple of them that repeats down the layers: with
     (local, local, full), every third layer is full. Widths that are not given follow from the others: `resolved` fills
-    them in.
+    them in. A model of another class than GPT has a config of its own, a subclass of this one (`models/classes.py`).
     """
+
+    kind: ClassVar[str | None] = None
+    """Name of the model's class in JSON; None for a GPT."""
 
     vocab_size: int
     """Number of different tokens."""
@@ -73,8 +76,8 @@ class ModelConfig(Checked):
         for name in ("mixer", "feedforward", "rope"):
             if isinstance(getattr(self, name), dict):
                 raise ConfigError(
-                    f"ModelConfig.{name} is a dictionary: ModelConfig.from_dict(values) makes a config of the nested "
-                    "dictionaries that to_dict gives and config.json has."
+                    f"{type(self).__name__}.{name} is a dictionary: {type(self).__name__}.from_dict(values) makes a "
+                    "config of the nested dictionaries that to_dict gives and config.json has."
                 )
         self._require(isinstance(self.rope, RopeConfig), "rope", "a RopeConfig, such as RopeConfig(theta=10000.0)")
         self._require_positive_integers("vocab_size", "d_model", "n_layers", "max_seq_len")
@@ -126,6 +129,12 @@ class ModelConfig(Checked):
                 "It is of an older version, in which n_heads and the other fields of a layer were not inside `mixer` "
                 "and `feedforward`. `python -m pocketgpt.models.convert FOLDER` converts the folder."
             )
+        if values.get("kind") != cls.kind:
+            raise ConfigError(
+                f"It is of kind {values.get('kind')!r}, and a {cls.__name__} has {cls.kind!r}: "
+                "pocketgpt.models.classes.load_model(folder) loads the models of all kinds that it lists."
+            )
+        values = {name: value for name, value in values.items() if name != "kind"}
         parts = {name: _part(values[name]) for name in ("mixer", "feedforward") if name in values}
         return super().from_dict({**values, "rope": RopeConfig.from_dict(values.get("rope", {})), **parts})
 

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pocketgpt.models.config import ModelConfig
-from pocketgpt.models.saving import load_config, load_weights, save_model
+from pocketgpt.models.saving import load_config, load_weights
 from pocketgpt.models.stack import Cache, Stack, init_weights
 
 
@@ -44,10 +44,6 @@ class GPT(Stack):
         return super().flops_per_token(seq) + 2 * self.config.d_model * self.config.vocab_size
 
     flops_per_token.__doc__ = Stack.flops_per_token.__doc__
-
-    def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Write config.json and model.safetensors into the folder, in `dtype` if given; tied weights once."""
-        save_model(self, folder, dtype)
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> "GPT":

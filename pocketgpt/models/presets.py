@@ -11,6 +11,7 @@ from pocketgpt.layers.mamba import MambaConfig
 from pocketgpt.layers.mixture_of_experts import MixtureOfExpertsConfig
 from pocketgpt.layers.part import PartConfig
 from pocketgpt.layers.rope_scaling import RopeConfig
+from pocketgpt.models.bert import BertConfig
 from pocketgpt.models.config import KINDS, ModelConfig
 
 # GPT-2's vocabulary, the one most of the presets share.
@@ -121,6 +122,14 @@ PRESETS: dict[str, ModelConfig] = {
             AttentionConfig(n_heads=6, n_kv_heads=2),
         ),
         feedforward=(FeedForwardConfig(), MixtureOfExpertsConfig(n_experts=4, top_k=1)),
+    ),
+    # A BERT (Devlin et al. 2018, arXiv 1810.04805) of about the size of pocket-shakespeare: it fills gaps.
+    "pocket-bert": BertConfig(
+        vocab_size=4096,
+        d_model=192,
+        n_layers=4,
+        max_seq_len=256,
+        mixer=AttentionConfig(n_heads=6, bias=True, output_bias=True),
     ),
 }
 

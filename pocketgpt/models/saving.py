@@ -1,5 +1,6 @@
 """Models on disk: a folder with config.json and model.safetensors."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,24 +47,27 @@ def check_saveable(model: nn.Module, weights: dict[str, Tensor]) -> None:
         )
 
 
-def load_config(folder: str | Path) -> ModelConfig:
-    """The config in a model's folder. Raises PocketError if a file is missing or the config cannot work."""
+def load_config(folder: str | Path, classes: Iterable[type[ModelConfig]] = (ModelConfig,)) -> ModelConfig:
+    """The config in a model's folder, of one of these classes. Raises PocketError if a file is missing or the config
+    cannot work."""
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise PocketError(f"There is no model in {folder}: {name} is missing. `pocketgpt train` writes one.")
-    return parse_config(read_json(folder / CONFIG), folder / CONFIG)
+    return parse_config(read_json(folder / CONFIG), folder / CONFIG, classes)
 
 
-def parse_config(values: Any, file: Path) -> ModelConfig:
-    """Parse the config of a JSON file. Raises PocketError if it describes no model of ours."""
+def parse_config(values: Any, file: Path, classes: Iterable[type[ModelConfig]] = (ModelConfig,)) -> ModelConfig:
+    """Parse the config of a JSON file, whose `kind` names one of the classes. Raises PocketError if it describes no
+    model of ours."""
     if isinstance(values, dict) and "model_type" in values:
         raise PocketError(
             f"{file} is of a Hugging Face model (model_type {values['model_type']!r}): load it with "
             "pocketgpt.pretrained.huggingface.load_huggingface(folder).save(new_folder), and use new_folder."
         )
     try:
-        return ModelConfig.from_dict(values)
+        by_kind = {each.kind: each for each in classes}
+        return by_kind.get(values.get("kind"), ModelConfig).from_dict(values)
     except (
         TypeError,
         ValueError,

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -20,6 +21,7 @@ from pocketgpt.layers.positions import build_positions
 from pocketgpt.layers.rope import frequencies, rotation
 from pocketgpt.layers.rope_scaling import attention_factor
 from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.saving import save_model
 
 
 class ContextError(PocketError, ValueError):
@@ -67,8 +69,12 @@ class Stack(nn.Module):
 
         Raises ContextError for more tokens than there are positions for.
         """
-        context = self.context(tokens, cache)
-        x = self.embedding(tokens)  # (B, T, d_model)
+        return self.transform(self.embedding(tokens), self.context(tokens, cache), cache)
+
+    def transform(
+        self, x: Float[Tensor, "batch seq d_model"], context: Context, cache: Cache | None = None
+    ) -> Float[Tensor, "batch seq d_model"]:
+        """From the embedded tokens to the features: positions, blocks, last norm."""
         if self.positions is not None:
             x = self.positions(x, context.positions)
         x = self.dropout(self.embedding_norm(x))
@@ -80,8 +86,13 @@ class Stack(nn.Module):
             cache.finish()
         return self.final_norm(x)
 
-    def context(self, tokens: Int[Tensor, "batch seq"], cache: Cache | None = None) -> Context:
-        """Positions of the tokens, and the angles of the layers that rotate."""
+    def context(
+        self,
+        tokens: Int[Tensor, "batch seq"],
+        cache: Cache | None = None,
+        mask: Bool[Tensor, "batch seq"] | None = None,
+    ) -> Context:
+        """Positions of the tokens, and the angles of the layers that rotate. `mask` is False for padding."""
         if cache is None:
             length = tokens.shape[1]
             check_length(self.config, length)
@@ -93,7 +104,9 @@ class Stack(nn.Module):
         for width in self.rotary_widths:
             per_pair = frequencies(width, self.config.rope, length, positions.device)
             rotations[width] = rotation(positions[:, None], per_pair, self.attention_factor)
-        return Context(positions, rotations)
+        if mask is not None:
+            mask = mask[:, None, None].expand(-1, -1, tokens.shape[1], -1)  # (B, 1, T, T): the same for every query
+        return Context(positions, rotations, mask)
 
     def use_attention(self, backend: str | Backend) -> "Stack":
         """Let every attention layer compute softmax(QKᵀ/√d + M) V with this backend; returns the model.
@@ -148,6 +161,13 @@ class Stack(nn.Module):
         """Bytes that the cache needs for `seq` tokens. For attention 2 · n_kv_heads · d_head · batch · seq · bytes per
         value in each layer, with a sliding window up to the window; states of fixed size are float32."""
         return sum(mixer.cached().n_bytes(batch, seq, dtype) for mixer in self.mixers())
+
+    def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write config.json and model.safetensors into the folder, in `dtype` if given; tied weights once.
+
+        `load_model` of `models/classes.py` loads them.
+        """
+        save_model(self, folder, dtype)
 
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -1,6 +1,6 @@
 """Checkpoints: a trained model as a self-contained folder, and the series of them that a run writes.
 
-    config.json          the ModelConfig
+    config.json          the config of the model
     model.safetensors    the weights
     tokenizer.json       the vocabulary
     training.json        preset, recipe, step and measurements
@@ -27,7 +27,9 @@ import torch
 from pocketgpt.assets import asset
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, replacing_folder, write_json, write_torch
+from pocketgpt.models.classes import load_model
 from pocketgpt.models.gpt import GPT
+from pocketgpt.models.stack import Stack
 from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
 
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "training.json")
@@ -42,7 +44,7 @@ class Checkpoint:
     """A loaded checkpoint: model, tokenizer and training metadata."""
 
     folder: Path
-    model: GPT
+    model: Stack
     tokenizer: Tokenizer
     training: dict[str, Any]
     """Contents of training.json: preset, recipe, step, measured."""
@@ -50,7 +52,7 @@ class Checkpoint:
 
 def save_checkpoint(
     folder: Path,
-    model: GPT,
+    model: Stack,
     tokenizer: Tokenizer,
     training: dict[str, Any],
     state: dict[str, Any] | None = None,
@@ -83,7 +85,7 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
     folder = find_checkpoint(Path(folder))
     if (folder / "checksums.json").is_file() and (damage := find_damage(folder, MODEL_FILES)):
         raise CheckpointError(f"{folder} is damaged: {damage}. Take another checkpoint, or train it again.")
-    model = GPT.load(folder, device=device)
+    model = load_model(folder, device)
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointError(
             f"{folder} contains a model but no tokenizer.json: copy it from where the model was trained."

@@ -11,8 +11,7 @@ import torch
 from pocketgpt.device import DeviceError, bf16_is_native
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention_backends import fused_attention
-from pocketgpt.models.gpt import GPT
-from pocketgpt.models.stack import sharing_weights
+from pocketgpt.models.stack import Stack, sharing_weights
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.recipes import Precision
 
@@ -46,7 +45,7 @@ def grad_scaler(device: torch.device, precision: Precision) -> torch.amp.GradSca
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
-def prepare_for_training(model: GPT, device: torch.device, precision: Precision) -> GPT:
+def prepare_for_training(model: Stack, device: torch.device, precision: Precision) -> Stack:
     """Choose the fastest attention backend on the device; returns a model with the same weights.
 
     Only a CPU needs it: a GPU's allocator caches memory by itself, and its fused attention is the fastest at every

@@ -13,8 +13,9 @@ import torch
 from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_torch
+from pocketgpt.models.classes import build_model
 from pocketgpt.models.config import ModelConfig
-from pocketgpt.models.gpt import GPT
+from pocketgpt.models.stack import Stack
 from pocketgpt.text import corpora
 from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.text.shards import TokenFolder
@@ -62,7 +63,7 @@ def train(
     with owned(folder):
         data = prepare_both(config.corpus, tokenizer, config.text_field)
         torch.manual_seed(config.seed)
-        model = GPT(model_config)
+        model = build_model(model_config)
         metadata = {"preset": preset_name, "data": fingerprints(data)}
         return build_trainer(model, tokenizer, data, config, folder, device, metadata).run()
 
@@ -166,7 +167,7 @@ def copy_metrics(source: Path, target: Path) -> None:
 
 
 def build_trainer(
-    model: GPT,
+    model: Stack,
     tokenizer: Tokenizer,
     data: dict[str, TokenFolder],
     config: TrainConfig,

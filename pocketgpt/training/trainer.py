@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pocketgpt.device import choose_device, matmul_flops
 from pocketgpt.errors import PocketError
-from pocketgpt.models.gpt import GPT
+from pocketgpt.models.stack import Stack
 from pocketgpt.output import steady_output
 from pocketgpt.text.batches import Batch, Tokens
 from pocketgpt.text.tokenizer import Tokenizer
@@ -66,7 +66,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: GPT,
+        model: Stack,
         tokenizer: Tokenizer,
         batches: Batches,
         validation: Tokens,

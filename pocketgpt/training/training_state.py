@@ -9,15 +9,16 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from pocketgpt.models.gpt import GPT
+from pocketgpt.models.classes import build_model
+from pocketgpt.models.stack import Stack
 from pocketgpt.training.distributed import gather_objects, is_main, rank, whole, world_size
 
 NO_WEIGHTS = nn.Identity()  # the weights of the model are in model.safetensors
 
 
 def capture(
-    model: GPT, optimizers: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler, device: torch.device
-) -> tuple[GPT, dict[str, Any]]:
+    model: Stack, optimizers: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler, device: torch.device
+) -> tuple[Stack, dict[str, Any]]:
     """Capture the model with all of its weights, and {"optimizers", "scaler", "rng"}; a collective call for all ranks.
 
     The order of the data and the learning rate are not included: both follow from the number of steps. Nothing in
@@ -47,7 +48,7 @@ def restore(
         set_rng_state(state["rng"][rank()], device)
 
 
-def whole_model(model: GPT) -> GPT:
+def whole_model(model: Stack) -> Stack:
     """Return the model itself or, if FSDP shards it, a copy with all weights on the main rank; a collective call."""
     if not isinstance(model, FSDPModule):
         return model
@@ -55,7 +56,7 @@ def whole_model(model: GPT) -> GPT:
     if not is_main():
         return model
     with torch.random.fork_rng():  # initializing a model draws random numbers, which must not advance those of the run
-        copy = GPT(model.config)
+        copy = build_model(model.config)
     copy.load_state_dict(weights)
     return copy
 

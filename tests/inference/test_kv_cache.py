@@ -23,7 +23,7 @@ STRETCHED = {"factor": 4.0, "original_max_seq_len": 10}
 LOCAL = AttentionConfig(n_heads=6, n_kv_heads=2, d_head=8, window=5)
 FULL = AttentionConfig(n_heads=6, d_head=8)
 VARIANTS = {
-    **{name: (name, {}) for name in PRESETS},
+    **{name: (name, {}) for name, config in PRESETS.items() if config.causal},
     "window 1": ("llama", {"window": 1}),
     "window 5": ("llama", {"window": 5}),
     "window 5, learned": ("gpt2", {"window": 5}),

@@ -8,6 +8,7 @@ from torch import nn
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.models.classes import build_model
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import PRESETS
@@ -64,7 +65,7 @@ def assert_same_weights(model, other):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_parameter_is_updated_exactly_once(preset, optimizer):
     with torch.device("meta"):
-        model = GPT(PRESETS[preset])
+        model = build_model(PRESETS[preset])
     optimizers = build_optimizers(model, TrainConfig(optimizer=optimizer))
     updated = [id(parameter) for each in optimizers for group in each.param_groups for parameter in group["params"]]
     assert sorted(updated) == sorted(id(parameter) for parameter in model.parameters())
