@@ -51,7 +51,8 @@ def eval(
         token_lengths(checkpoint.tokenizer, text.n_bytes / len(text)),
         seq_len=checkpoint.model.config.max_seq_len,
         batch_size=batch_size,
+        objective=checkpoint.objective,
     )
     print(f"{checkpoint.folder} on {corpus} ({split}): {result.tokens:,} tokens predicted")
-    print(f"loss {result.loss:.4f} nats per token · perplexity {result.perplexity:.2f}", end=" · ")
+    print(f"loss {result.loss:.4f} {checkpoint.objective.unit} · perplexity {result.perplexity:.2f}", end=" · ")
     print(f"{result.bits_per_byte:.4f} bits per byte")

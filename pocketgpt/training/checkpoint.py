@@ -25,12 +25,14 @@ from typing import Any
 import torch
 
 from pocketgpt.assets import asset
+from pocketgpt.checked import ConfigError
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, replacing_folder, write_json, write_torch
 from pocketgpt.models.classes import load_model
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.stack import Stack
 from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
+from pocketgpt.training.objectives import OBJECTIVES, Objective, check_vocabulary
 
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "training.json")
 
@@ -48,6 +50,15 @@ class Checkpoint:
     tokenizer: Tokenizer
     training: dict[str, Any]
     """Contents of training.json: preset, recipe, step, measured."""
+
+    @property
+    def objective_name(self) -> str:
+        """What the model was trained for: a name of OBJECTIVES."""
+        return self.training.get("recipe", {}).get("objective", "next-token")
+
+    @property
+    def objective(self) -> Objective:
+        return OBJECTIVES[self.objective_name]
 
 
 def save_checkpoint(
@@ -244,10 +255,17 @@ def read_training(folder: Path) -> dict[str, Any]:
 
 
 def _fitting(checkpoint: Checkpoint) -> Checkpoint:
-    tokens, rows = checkpoint.tokenizer.vocab_size, checkpoint.model.config.vocab_size
-    if tokens > rows:
+    name = checkpoint.objective_name
+    if name not in OBJECTIVES:
         raise CheckpointError(
-            f"The parts of {checkpoint.folder} do not belong together: its tokenizer has {tokens} tokens, its model "
-            f"{rows}. Copy tokenizer.json and model.safetensors from the same run."
+            f"{checkpoint.folder} was trained for {name!r}, which this version does not know: it knows "
+            f"{', '.join(OBJECTIVES)}."
         )
+    try:
+        check_vocabulary(name, checkpoint.model.config, checkpoint.tokenizer)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"The parts of {checkpoint.folder} do not belong together. {error} Copy tokenizer.json and "
+            "model.safetensors from the same run."
+        ) from error
     return checkpoint

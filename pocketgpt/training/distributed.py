@@ -19,7 +19,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
-from pocketgpt.training.loss import NextTokenLoss
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -97,7 +96,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed + rank())
 
 
-def wrap(loss: NextTokenLoss, fsdp: bool = False) -> nn.Module:
+def wrap(loss: nn.Module, fsdp: bool = False) -> nn.Module:
     """Wrap the loss for training on all ranks: with DDP every rank has all weights, with FSDP2 a shard.
 
     FSDP2 changes the weights of the model in place: make the optimizers afterwards, from `loss.model`.

@@ -1,5 +1,7 @@
-"""Evaluation on held-out text: loss, perplexity, bits per byte, and a text sample."""
+"""Evaluation on held-out text: loss, perplexity and bits per byte."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import exp, inf, log
 
@@ -8,12 +10,10 @@ import torch
 from jaxtyping import Num, UInt
 from torch import Tensor, nn
 
-from pocketgpt.inference.generate import generate
-from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import sequential_windows
-from pocketgpt.text.chunks import well_formed
 from pocketgpt.text.tokenizer import Tokenizer
-from pocketgpt.training.loss import NextTokenLoss
+from pocketgpt.training.objectives import OBJECTIVES, Objective
+from pocketgpt.training.training_state import rng_state, set_rng_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +50,14 @@ def evaluate(
     seq_len: int,
     batch_size: int = 8,
     chunk: int | None = None,
+    objective: Objective = OBJECTIVES["next-token"],
 ) -> Evaluation:
     """Measure the model's loss on `tokens`, read as consecutive windows of seq_len.
 
     Every token but the first is predicted exactly once, from the tokens before it in its window. Sums are divided once,
     at the end, so that a short last window has the weight of its tokens. The mean is taken before exp: a mean of
-    perplexities would be a different number. Dropout is off during evaluation.
+    perplexities would be a different number. Dropout is off during evaluation. An objective that draws random numbers
+    draws the same ones at every evaluation, if the batch size is the same.
     `bytes_per_token` comes from `token_lengths`, `chunk` is that of NextTokenLoss.
 
     Raises PocketError if there are fewer than two tokens.
@@ -63,23 +65,26 @@ def evaluate(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    summed = NextTokenLoss(model, chunk)
+    summed = objective.build_loss(model, chunk)
     surprise, n_bytes = 0.0, 0.0
-    for inputs, targets in sequential_windows(tokens, batch_size, seq_len):
-        surprise += summed(inputs.to(device), targets.to(device), n_targets=1.0).item()
-        n_bytes += bytes_per_token[targets].sum().item()
+    with same_draws(device):
+        for inputs, targets in sequential_windows(tokens, batch_size, seq_len):
+            surprise += summed(inputs.to(device), targets.to(device), n_targets=1.0).item()
+            n_bytes += bytes_per_token[targets].sum().item()
     model.train(was_training)
     loss = surprise / (len(tokens) - 1)
     return Evaluation(loss=loss, bits_per_byte=surprise / log(2) / max(1.0, n_bytes), tokens=len(tokens) - 1)
 
 
-def sample_text(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int, max_new_tokens: int = 100) -> str:
-    """Continue the prompt, without dropout; the same seed gives the same text."""
-    prompt = well_formed(prompt)
-    tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
-    stop = (tokenizer.end_of_text,)
-    [written] = generate(model, [tokens], max_new_tokens=max_new_tokens, stop_tokens=stop, seed=seed)
-    return prompt + tokenizer.decode(written)
+@contextmanager
+def same_draws(device: torch.device) -> Iterator[None]:
+    """Context in which random numbers begin from a fixed seed; afterwards they continue as if nothing was drawn."""
+    state = rng_state(device)
+    torch.manual_seed(0)
+    try:
+        yield
+    finally:
+        set_rng_state(state, device)
 
 
 def token_lengths(tokenizer: Tokenizer, mean: float | None = None) -> Num[Tensor, " vocab"]:

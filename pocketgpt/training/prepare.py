@@ -7,12 +7,12 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import nn
 
 from pocketgpt.device import DeviceError, bf16_is_native
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention_backends import fused_attention
 from pocketgpt.models.stack import Stack, sharing_weights
-from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.recipes import Precision
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -94,7 +94,7 @@ def check_compiler(device: torch.device) -> None:
         )
 
 
-def compile_loss(loss: NextTokenLoss, by_block: bool = False) -> None:
+def compile_loss(loss: nn.Module, by_block: bool = False) -> None:
     """Compile the loss: fewer kernels, less memory traffic, the same numbers up to rounding.
 
     `by_block` compiles each block alone, for FSDP, which gathers the weights of a block just before it runs. The model

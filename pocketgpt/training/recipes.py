@@ -6,6 +6,7 @@ from typing import Literal
 from pocketgpt.checked import LARGEST_INTEGER, Checked, ConfigError
 from pocketgpt.models.presets import preset as check_preset
 
+ObjectiveName = Literal["next-token"]
 Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["cosine", "wsd"]
 Precision = Literal["auto", "float32", "bf16", "fp16"]
@@ -13,7 +14,7 @@ Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """Text and its tokens."""
+    """Text, its tokens, and the objective."""
 
     corpus: str = "shakespeare"
     """Text to train on: the name of a corpus, or a path to your own .txt, .jsonl or .parquet, or a folder of them; in a
@@ -22,6 +23,8 @@ class TextOptions:
     """Field of your .jsonl, or column of your .parquet, that contains the text."""
     tokenizer: str = "shakespeare"
     """Tokenizer: shakespeare, gpt2, or a path to a tokenizer.json."""
+    objective: ObjectiveName = "next-token"
+    """next-token: predict each token from the ones before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +130,7 @@ class TrainConfig(TextOptions, BatchOptions, OptimizerOptions, HardwareOptions, 
         self._require(kept, "keep_every", f"None, or a multiple of save_every, such as {4 * self.save_every}")
         enough = self.eval_tokens is None or self.eval_tokens >= 2
         self._require(enough, "eval_tokens", "None for all, or a whole number of at least 2, such as 100000")
+        self._require_choice("objective", ObjectiveName)
         self._require_choice("optimizer", Optimizer)
         self._require_choice("schedule", Schedule)
         self._require_choice("precision", Precision)

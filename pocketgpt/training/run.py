@@ -23,6 +23,7 @@ from pocketgpt.text.tokenize_corpus import tokenize_corpus
 from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
 from pocketgpt.training.checkpoint import checkpoints, find_damage, load_checkpoint, step_of
 from pocketgpt.training.distributed import barrier, is_main, rank, world_size
+from pocketgpt.training.objectives import OBJECTIVES, find_objective
 from pocketgpt.training.prepare import autocast, check_compiler
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.run_folder import check_folder, owned
@@ -45,16 +46,18 @@ def train(
 ) -> RunResult:
     """Fetch and tokenize the corpus, build the model, train it, and save everything in `folder`.
 
-    The vocabulary of the model is the tokenizer's, and its dropout the recipe's. On several ranks, `device` is the one
-    that `process_group` gave. `preset_name` is written into the checkpoints. Raises PocketError if the folder contains
-    a run already.
+    The vocabulary of the model is the tokenizer's and the extra tokens of the objective; its dropout is the recipe's.
+    On several ranks, `device` is the one that `process_group` gave. `preset_name` is written into the checkpoints.
+    Raises PocketError if the folder contains a run already.
     """
     check_folder(folder)
     config = with_absolute_paths(config)
     device = device or choose_device(config.device)
     check_machine(config, device)
     tokenizer = load_tokenizer(config.tokenizer)
-    model_config = replace(model_config, vocab_size=tokenizer.vocab_size, dropout=config.dropout)
+    vocab_size = tokenizer.vocab_size + len(OBJECTIVES[config.objective].extra_tokens)
+    model_config = replace(model_config, vocab_size=vocab_size, dropout=config.dropout)
+    find_objective(config, model_config, tokenizer)  # raises ConfigError before anything is fetched
     if config.seq_len > model_config.max_seq_len:
         raise PocketError(
             f"TrainConfig.seq_len = {config.seq_len} cannot work: use at most {model_config.max_seq_len}, "

@@ -19,8 +19,8 @@ from pocketgpt.text.batches import Batch, Tokens
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import checkpoints, latest_intact, prune, remove_partial, save_checkpoint
 from pocketgpt.training.distributed import any_rank, is_main, seed_everything, world_size, wrap
-from pocketgpt.training.evaluate import Evaluation, evaluate, sample_text, token_lengths
-from pocketgpt.training.loss import NextTokenLoss
+from pocketgpt.training.evaluate import Evaluation, evaluate, token_lengths
+from pocketgpt.training.objectives import find_objective
 from pocketgpt.training.optimizer import build_optimizers
 from pocketgpt.training.prepare import autocast, compile_loss, grad_scaler, prepare_for_training
 from pocketgpt.training.recipes import TrainConfig
@@ -78,6 +78,7 @@ class Trainer:
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self.config = config
+        self.objective = find_objective(config, model.config, tokenizer)
         self.folder = folder
         self.tokenizer = tokenizer
         self.batches = batches
@@ -188,6 +189,7 @@ class Trainer:
                 seq_len=self.config.seq_len,
                 batch_size=self.config.batch_size,
                 chunk=self.config.head_chunk,
+                objective=self.objective,
             )
         if any_rank(not isfinite(result.loss)):
             raise TrainingDiverged(self.divergence_message(f"validation loss {result.loss}"))
@@ -198,7 +200,7 @@ class Trainer:
             self.best = result
         model = whole_model(self.model)
         if is_main():
-            text = sample_text(model, self.tokenizer, self.config.prompt, self.config.seed)
+            text = self.objective.sample(model, self.tokenizer, self.config.prompt, self.config.seed)
             self.log.sample(self.step, text)
             lines = [f"step {self.step}: {result}{' · best so far' if is_best else ''}"]
             self.report = "\n".join([*lines, *("    " + line for line in text.splitlines()), ""])
@@ -240,7 +242,7 @@ class Trainer:
         """Build model and loss: prepared, compiled, checkpointed and distributed as configured."""
         self.model = prepare_for_training(self.model, self.device, self.config.precision)
         self.model.recompute_blocks = self.config.activation_checkpointing
-        loss = NextTokenLoss(self.model, self.config.head_chunk)
+        loss = self.objective.build_loss(self.model, self.config.head_chunk)
         if self.config.compile:
             compile_loss(loss, by_block=self.config.fsdp)
         return wrap(loss, self.config.fsdp)

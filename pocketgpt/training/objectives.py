@@ -1,0 +1,88 @@
+"""Objectives: what a model learns from text, as a table of what training, evaluation and samples need of each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from pocketgpt.checked import ConfigError
+from pocketgpt.inference.generate import generate
+from pocketgpt.models.config import ModelConfig
+from pocketgpt.models.gpt import GPT
+from pocketgpt.text.chunks import well_formed
+from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.training.loss import NextTokenLoss
+from pocketgpt.training.recipes import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a model learns, and what is particular to it."""
+
+    loss: Callable[..., nn.Module]
+    """Builds the loss from a model. It is called as loss(tokens, targets, n_targets), like NextTokenLoss, and its
+    attribute `model` is the model. It draws from PyTorch's global random numbers, which a checkpoint saves, so that a
+    resumed run draws the same."""
+    sample: Callable[[GPT, Tokenizer, str, int], str]
+    """Writes a sample: sample(model, tokenizer, prompt, seed); the same seed gives the same text."""
+    causal: bool
+    """ModelConfig.causal of the models that learn it."""
+    extra_tokens: tuple[str, ...] = ()
+    """Names of special tokens that it needs beyond the tokenizer's: the last ids of the model's vocabulary, the first
+    of them is tokenizer.vocab_size."""
+    in_chunks: bool = False
+    """The loss takes TrainConfig.head_chunk as its second argument."""
+    unit: str = "nats per token"
+    """What the loss measures, for people."""
+
+    def build_loss(self, model: nn.Module, chunk: int | None = None) -> nn.Module:
+        """Build the loss of a model, in chunks if `chunk` is given."""
+        return self.loss(model) if chunk is None else self.loss(model, chunk)
+
+
+def continue_prompt(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+    """Continue the prompt by 100 tokens, without dropout."""
+    prompt = well_formed(prompt)
+    tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    [written] = generate(model, [tokens], max_new_tokens=100, stop_tokens=(tokenizer.end_of_text,), seed=seed)
+    return prompt + tokenizer.decode(written)
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "next-token": Objective(loss=NextTokenLoss, sample=continue_prompt, causal=True, in_chunks=True),
+}
+"""Objectives by their names in TrainConfig.objective."""
+
+
+def find_objective(config: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) -> Objective:
+    """Look up the objective of a recipe. Raises ConfigError if the recipe, the model or its vocabulary cannot work with
+    it."""
+    name, objective = config.objective, OBJECTIVES[config.objective]
+    if model.causal and not objective.causal:
+        raise ConfigError(
+            f"TrainConfig.objective = {name!r} cannot work with ModelConfig.causal = True: it fills in a hidden token "
+            "from the tokens on both sides. Use causal = False, which is --model.no-causal."
+        )
+    if objective.causal and not model.causal:
+        raise ConfigError(
+            f"TrainConfig.objective = {name!r} cannot work with ModelConfig.causal = False: the model would see the "
+            "tokens that it is to predict. Use causal = True, which is --model.causal, or another objective."
+        )
+    if config.head_chunk is not None and not objective.in_chunks:
+        raise ConfigError(
+            f"TrainConfig.head_chunk = {config.head_chunk} cannot work with the objective {name!r}: use None."
+        )
+    check_vocabulary(name, model, tokenizer)
+    return objective
+
+
+def check_vocabulary(name: str, model: ModelConfig, tokenizer: Tokenizer) -> None:
+    """Raises ConfigError if the model's vocabulary is not the tokenizer's, followed by the objective's extra tokens.
+
+    Without extra tokens a model may have more rows than the tokenizer has tokens, as some published ones have.
+    """
+    extra = OBJECTIVES[name].extra_tokens
+    tokens, rows = tokenizer.vocab_size, model.vocab_size
+    if tokens + len(extra) > rows or (extra and tokens + len(extra) < rows):
+        beside = f" and its objective {name!r} adds {', '.join(extra)}" if extra else ""
+        raise ConfigError(f"The tokenizer has {tokens} tokens{beside}; the vocabulary of the model has {rows}.")
