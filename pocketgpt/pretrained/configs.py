@@ -10,6 +10,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.layers.rope_scaling import RopeConfig
+from pocketgpt.models.bert import BertConfig
 from pocketgpt.models.config import ModelConfig, NormOrder
 
 Values = dict[str, Any]
@@ -48,6 +49,22 @@ def qwen3(hf: Values) -> ModelConfig:
     _only(hf, use_sliding_window=False)
     bias = hf.get("attention_bias", False)
     return _llama({"head_dim": 128, **hf}, bias=bias, output_bias=bias, qk_norm=True)
+
+
+def bert(hf: Values) -> BertConfig:
+    """Convert a BERT config (Devlin et al. 2018, arXiv 1810.04805)."""
+    _only(hf, hidden_act="gelu", position_embedding_type="absolute", is_decoder=False, quantization_config=None)
+    return BertConfig(
+        vocab_size=hf["vocab_size"],
+        d_model=hf["hidden_size"],
+        n_layers=hf["num_hidden_layers"],
+        max_seq_len=hf["max_position_embeddings"],
+        mixer=AttentionConfig(n_heads=hf["num_attention_heads"], bias=True, output_bias=True),
+        feedforward=FeedForwardConfig(activation="gelu", d_ff=hf["intermediate_size"], bias=True),
+        n_token_types=hf.get("type_vocab_size", 2),
+        norm_eps=float(hf.get("layer_norm_eps", 1e-12)),
+        tie_embeddings=hf.get("tie_word_embeddings", True),
+    )
 
 
 def _gpt(hf: Values, feedforward: FeedForwardConfig, norm_order: NormOrder = "pre") -> ModelConfig:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, read_safetensors
-from pocketgpt.models.gpt import GPT
-from pocketgpt.pretrained.configs import Translation, gpt2, llama, mistral, openai_gpt, qwen3
+from pocketgpt.models.classes import build_model
+from pocketgpt.models.stack import Stack
+from pocketgpt.pretrained.configs import Translation, bert, gpt2, llama, mistral, openai_gpt, qwen3
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Architecture:
 
     config: Translation
     modules: dict[str, str]
+    unused: tuple[str, ...] = ()
+    """Beginnings of names of weights that our model has no use for."""
 
 
 # Both store matrices as (in, out), the transpose of nn.Linear, and queries, keys and values as one.
@@ -56,23 +59,47 @@ _LLAMA = {
     "lm_head": "head",
 }
 
+_BERT = {
+    "embeddings.word_embeddings": "embedding",
+    "embeddings.position_embeddings": "positions.embedding",
+    "embeddings.token_type_embeddings": "token_types",
+    "embeddings.LayerNorm": "embedding_norm",
+    "attention.self.query": "mixer.q_proj",
+    "attention.self.key": "mixer.k_proj",
+    "attention.self.value": "mixer.v_proj",
+    "attention.output.dense": "mixer.o_proj",
+    "attention.output.LayerNorm": "mixer_norm",
+    "intermediate.dense": "feedforward.up_proj",
+    "output.dense": "feedforward.down_proj",
+    "output.LayerNorm": "feedforward_norm",
+    "cls.predictions.transform.dense": "head_dense",
+    "cls.predictions.transform.LayerNorm": "head_norm",
+    "cls.predictions": "head",  # the bias
+    "cls.predictions.decoder": "head",
+}
+# Its other heads: the sentence as one vector, and the guess if a second sentence follows the first.
+_BERT_UNUSED = ("bert.pooler.", "cls.seq_relationship.")
+
 ARCHITECTURES = {
     "gpt2": Architecture(gpt2, _GPT2),
     "openai-gpt": Architecture(openai_gpt, _OPENAI_GPT),
     "llama": Architecture(llama, _LLAMA),
     "mistral": Architecture(mistral, _LLAMA),
     "qwen3": Architecture(qwen3, _LLAMA),
+    "bert": Architecture(bert, _BERT, _BERT_UNUSED),
 }
 """By the `model_type` in config.json."""
 
 # Masks and angles that older files contain; they follow from the config.
 _CONSTANTS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", "position_ids")
 _NAME = re.compile(
-    r"(?:transformer\.|model\.)?(?:(?:h|layers)\.(?P<layer>\d+)\.)?(?P<module>.+)\.(?P<kind>weight|bias)"
+    r"(?:transformer\.|model\.|bert\.)?(?:(?:h|layers|encoder\.layer)\.(?P<layer>\d+)\.)?"
+    r"(?P<module>.+)\.(?P<kind>weight|bias|gamma|beta)"
 )
+_KINDS = {"gamma": "weight", "beta": "bias"}  # of the norms in BERT's first files
 
 
-def load_huggingface(folder: str | Path) -> GPT:
+def load_huggingface(folder: str | Path) -> Stack:
     """Load the published model in a folder, in float32 and evaluation mode.
 
     Raises PocketError if a file is missing or damaged, or if our model does not support the architecture.
@@ -100,7 +127,7 @@ def load_huggingface(folder: str | Path) -> GPT:
     return from_huggingface(config, weights)
 
 
-def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> GPT:
+def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> Stack:
     """Convert a Hugging Face config and state dict to our model, in float32 and evaluation mode; the logits are equal.
 
     `config` is the content of config.json, in the layout of any release of transformers.
@@ -110,7 +137,7 @@ def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> GPT:
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise PocketError(f"model_type = {kind!r} is not one we can load: {', '.join(sorted(ARCHITECTURES))} are.")
     try:
-        model = GPT(ARCHITECTURES[kind].config(config))
+        model = build_model(ARCHITECTURES[kind].config(config))
     except KeyError as missing:
         raise PocketError(
             f"config.json of a {kind} model is missing the field {missing}: download it again."
@@ -121,7 +148,8 @@ def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> GPT:
         raise PocketError(
             f"config.json does not describe a {kind} model that works ({error}): download it again."
         ) from error
-    ours = rename(weights, ARCHITECTURES[kind].modules)
+    used = {name: tensor for name, tensor in weights.items() if not name.startswith(ARCHITECTURES[kind].unused)}
+    ours = rename(used, ARCHITECTURES[kind].modules)
     if model.config.tie_embeddings and "embedding.weight" in ours:
         ours["head.weight"] = ours["embedding.weight"]
     try:
@@ -147,5 +175,5 @@ def rename(weights: dict[str, Tensor], modules: dict[str, str]) -> dict[str, Ten
         parts = modules[found["module"]].split()
         tensor = tensor.t() if found["module"] in _TRANSPOSED else tensor
         for part, piece in zip(parts, tensor.chunk(len(parts)), strict=False):
-            ours[f"{prefix}{part}.{found['kind']}"] = piece
+            ours[f"{prefix}{part}.{_KINDS.get(found['kind'], found['kind'])}"] = piece
     return ours

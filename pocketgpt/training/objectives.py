@@ -8,7 +8,7 @@ from torch import nn
 from pocketgpt.checked import ConfigError
 from pocketgpt.inference.generate import generate
 from pocketgpt.models.config import ModelConfig
-from pocketgpt.models.gpt import GPT
+from pocketgpt.models.stack import Stack
 from pocketgpt.text.chunks import well_formed
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.loss import NextTokenLoss
@@ -23,7 +23,7 @@ class Objective:
     """Builds the loss from a model. It is called as loss(tokens, targets, n_targets), like NextTokenLoss, and its
     attribute `model` is the model. It draws from PyTorch's global random numbers, which a checkpoint saves, so that a
     resumed run draws the same."""
-    sample: Callable[[GPT, Tokenizer, str, int], str]
+    sample: Callable[[Stack, Tokenizer, str, int], str]
     """Writes a sample: sample(model, tokenizer, prompt, seed); the same seed gives the same text."""
     causal: bool
     """ModelConfig.causal of the models that learn it."""
@@ -40,7 +40,7 @@ class Objective:
         return self.loss(model) if chunk is None else self.loss(model, chunk)
 
 
-def continue_prompt(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+def continue_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
     """Continue the prompt by 100 tokens, without dropout."""
     prompt = well_formed(prompt)
     tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]

@@ -92,7 +92,7 @@ def test_tied_head_stays_one_tensor_even_if_the_file_holds_it_twice():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "falcon"}, "model_type = 'falcon' is not one we can load: gpt2, llama, mistral"),
+        ({"model_type": "falcon"}, "model_type = 'falcon' is not one we can load: bert, gpt2, llama, mistral"),
         ({"model_type": None}, "model_type = None"),
         ({"hidden_act": "relu"}, "hidden_act = 'relu' is not supported: our model computes hidden_act = 'silu'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
