@@ -76,13 +76,7 @@ def steps(
     prefilled again from its last half; the other rows keep all of theirs. So RoPE is never stretched here, dynamic
     RoPE neither: for longer contexts, give the model's config a larger max_seq_len.
     """
-    if seed is not None and not 0 <= seed <= LARGEST_SEED:
-        raise PocketError(f"seed = {seed} cannot work: use a whole number from 0 to {LARGEST_SEED}, such as 1.")
-    generator = torch.Generator(model.device)
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
+    generator = seeded(model.device, seed)
     longest = model.config.max_seq_len
     context = [list(prompt[-longest:]) for prompt in prompts]
     cache, logits = prefill(model, context)
@@ -100,6 +94,18 @@ def steps(
             context = [row if len(row) <= longest else row[-max(longest // 2, 1) :] for row in context]
             cache, logits = prefill(model, context)
             new.clear()
+
+
+def seeded(device: torch.device, seed: int | None) -> torch.Generator:
+    """Random numbers from a seed; None for different ones every time."""
+    if seed is not None and not 0 <= seed <= LARGEST_SEED:
+        raise PocketError(f"seed = {seed} cannot work: use a whole number from 0 to {LARGEST_SEED}, such as 1.")
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
 
 
 def stream(
@@ -167,7 +173,12 @@ def check_finite(token: int) -> int:
 
 
 def check_prompts(model: GPT, prompts: Sequence[Sequence[int]]) -> None:
-    """Raises PocketError if there is no prompt, an empty one, or a token outside the vocabulary."""
+    """Raises PocketError for a model that is not causal, no prompt, an empty one, or a token outside the vocabulary."""
+    if not model.config.causal:
+        raise PocketError(
+            "This model is not causal, so it cannot write token by token: pocketgpt.inference.diffusion writes with a "
+            "masked diffusion model."
+        )
     if not prompts:
         raise PocketError("There is no prompt: give at least one list of tokens.")
     for row, prompt in enumerate(prompts):

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from torch import nn
 
 from pocketgpt.checked import ConfigError
+from pocketgpt.inference import diffusion
 from pocketgpt.inference.generate import generate
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.stack import Stack
 from pocketgpt.text.chunks import well_formed
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.loss import NextTokenLoss
+from pocketgpt.training.masked_diffusion import MaskedDiffusionLoss
 from pocketgpt.training.recipes import TrainConfig
 
 
@@ -48,8 +50,23 @@ def continue_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) 
     return prompt + tokenizer.decode(written)
 
 
+def denoise_prompt(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+    """Continue the prompt by 100 tokens, or up to the end of the text, by denoising."""
+    prompt = well_formed(prompt)
+    tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    stop = (tokenizer.end_of_text,)
+    return prompt + tokenizer.decode(diffusion.write(model, tokens, max_new_tokens=100, stop_tokens=stop, seed=seed))
+
+
 OBJECTIVES: dict[str, Objective] = {
     "next-token": Objective(loss=NextTokenLoss, sample=continue_prompt, causal=True, in_chunks=True),
+    "masked-diffusion": Objective(
+        loss=MaskedDiffusionLoss,
+        sample=denoise_prompt,
+        causal=False,
+        extra_tokens=("[MASK]",),
+        unit="nats per token, an upper bound",
+    ),
 }
 """Objectives by their names in TrainConfig.objective."""
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pocketgpt.checked import LARGEST_INTEGER, Checked, ConfigError
 from pocketgpt.models.presets import preset as check_preset
 
-ObjectiveName = Literal["next-token"]
+ObjectiveName = Literal["next-token", "masked-diffusion"]
 Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["cosine", "wsd"]
 Precision = Literal["auto", "float32", "bf16", "fp16"]
@@ -24,7 +24,8 @@ class TextOptions:
     tokenizer: str = "shakespeare"
     """Tokenizer: shakespeare, gpt2, or a path to a tokenizer.json."""
     objective: ObjectiveName = "next-token"
-    """next-token: predict each token from the ones before it."""
+    """next-token: predict each token from the ones before it. masked-diffusion: fill in hidden tokens, from both sides;
+    for models with causal = False."""
 
 
 @dataclass(frozen=True, kw_only=True)
