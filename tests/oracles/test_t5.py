@@ -6,6 +6,7 @@ from transformers import T5Config as TheirConfig
 from transformers import T5ForConditionalGeneration
 
 from pocketgpt.inference.kv_cache import new_cache
+from pocketgpt.inference.seq2seq import generate_output
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.layers.relative_bias import RelativeBiasConfig
@@ -134,3 +135,24 @@ def test_decoder_inputs_are_theirs(pair):
     targets = OUTPUT.clone()
     targets[0, 5:] = -100
     assert torch.equal(shift_right(targets, 7), theirs._shift_right(targets))
+
+
+@pytest.mark.parametrize("lengths", [[19, 19, 19], [19, 1, 8]], ids=str)
+def test_greedy_outputs_are_theirs(pair, lengths):
+    ours, theirs = pair
+    end = ours(INPUT, torch.zeros(3, 1, dtype=torch.long))[0, -1].argmax().item()  # the first row ends at once
+    mask = torch.arange(19) < torch.tensor(lengths)[:, None]
+    expected = theirs.generate(
+        INPUT,
+        attention_mask=mask.long(),
+        max_new_tokens=12,
+        do_sample=False,
+        num_beams=1,
+        decoder_start_token_id=0,
+        eos_token_id=end,
+        pad_token_id=0,
+    )[:, 1:].tolist()
+    expected = [row[: row.index(end)] if end in row else row for row in expected]
+    inputs = [row[:length] for row, length in zip(INPUT.tolist(), lengths, strict=True)]
+    assert generate_output(ours, inputs, max_new_tokens=12, stop_tokens=(end,)) == expected
+    assert len({len(row) for row in expected}) > 1  # some end earlier than others
