@@ -10,6 +10,7 @@ from tyro.conf import Positional
 from pocketgpt.checked import LARGEST_INTEGER, LARGEST_SEED
 from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
+from pocketgpt.inference.gaps import GAP, encode_gaps, fill_gaps
 from pocketgpt.inference.generate import stream
 from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.quantization import WeightFormat
@@ -17,7 +18,7 @@ from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.speed import Stopwatch
 from pocketgpt.output import output_failure
 from pocketgpt.text.tokenizer import Tokenizer
-from pocketgpt.training.checkpoint import load_checkpoint, load_shipped
+from pocketgpt.training.checkpoint import Checkpoint, load_checkpoint, load_shipped
 from pocketgpt.training.prepare import check_compiler, compiler_failure
 
 
@@ -40,6 +41,8 @@ def generate(
     report: bool = False,
 ) -> None:
     """Continue a text, token by token: pocketgpt generate "ROMEO:"
+
+    A model trained for masked words fills gaps instead: pocketgpt generate "To be or not to ___." --model FOLDER
 
     Args:
         prompt: Text to continue; an empty prompt begins a new text, and - reads it from standard input.
@@ -76,6 +79,9 @@ def generate(
     prompt = read_prompt(prompt, prompt_file)
     chosen = choose_device(device)
     checkpoint = load_checkpoint(model, chosen) if model else load_shipped(chosen)
+    if checkpoint.objective_name == "masked-words":
+        print_filled(checkpoint, prompt, samples, sampler, seed)
+        return
     tokenizer, gpt = checkpoint.tokenizer, checkpoint.model
     if compile:
         check_compiler(chosen)
@@ -110,6 +116,21 @@ def generate(
         print()
         if report:
             print(stopwatch.report(gpt, len(prompt_tokens)), file=sys.stderr)
+
+
+def print_filled(checkpoint: Checkpoint, text: str, samples: int, sampler: Sampler, seed: int | None) -> None:
+    """Print the text with its gaps filled, once for each sample. Raises PocketError for a text without gaps."""
+    if GAP not in text:
+        raise PocketError(
+            f"{checkpoint.folder} was trained for masked words: it fills gaps, and cannot continue a text. Write {GAP} "
+            f'for each missing token, such as "To be or not to {GAP}."'
+        )
+    mask_id = checkpoint.tokenizer.vocab_size
+    tokens = encode_gaps(text, checkpoint.tokenizer, mask_id)
+    for number in range(samples):
+        own_seed = None if seed is None else seed + number
+        filled = fill_gaps(checkpoint.model, tokens, mask_id, sampler=sampler, seed=own_seed)
+        print(checkpoint.tokenizer.decode(filled))
 
 
 def read_prompt(prompt: str, file: Path | None) -> str:

@@ -27,7 +27,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.inference.generate import DEFAULT_SAMPLER, evaluation_mode, seeded
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.models.config import ModelConfig
-from pocketgpt.models.gpt import GPT
+from pocketgpt.models.stack import Stack
 
 Order = Literal["random", "confident"]
 PASSES = 64
@@ -79,7 +79,7 @@ def most_confident(
 
 @torch.no_grad()
 def denoise(
-    model: GPT,
+    model: Stack,
     tokens: Int[Tensor, "batch seq"],
     *,
     passes: int = PASSES,
@@ -132,7 +132,7 @@ def uniform(like: Tensor, generator: torch.Generator | None) -> Float[Tensor, ".
     return torch.rand(like.shape, generator=generator, device=like.device)
 
 
-def fill_in(model: GPT, tokens: Sequence[int], *, seed: int | None = None, **options: Any) -> list[int]:
+def fill_in(model: Stack, tokens: Sequence[int], *, seed: int | None = None, **options: Any) -> list[int]:
     """Replace every mask in a text; the options are those of `denoise`. The same seed gives the same tokens."""
     row = as_row(model, tokens)
     for row in denoise(model, row, generator=seeded(model.device, seed), **options):  # noqa: B007, B020
@@ -141,7 +141,7 @@ def fill_in(model: GPT, tokens: Sequence[int], *, seed: int | None = None, **opt
 
 
 def write(
-    model: GPT,
+    model: Stack,
     prompt: Sequence[int],
     *,
     max_new_tokens: int,
@@ -168,7 +168,7 @@ def write(
     return new[: min((new.index(token) for token in stop_tokens if token in new), default=len(new))]
 
 
-def as_row(model: GPT, tokens: Sequence[int]) -> Int[Tensor, "1 seq"]:
+def as_row(model: Stack, tokens: Sequence[int]) -> Int[Tensor, "1 seq"]:
     """The tokens of one text on the model's device. Raises PocketError for a token outside the vocabulary."""
     unknown = [token for token in tokens if not 0 <= token < model.config.vocab_size]
     if unknown:
@@ -179,7 +179,7 @@ def as_row(model: GPT, tokens: Sequence[int]) -> Int[Tensor, "1 seq"]:
     return torch.tensor([list(tokens)], dtype=torch.long, device=model.device)
 
 
-def check_options(model: GPT, passes: int, order: str, remask: float) -> None:
+def check_options(model: Stack, passes: int, order: str, remask: float) -> None:
     """Raises PocketError for a causal model, and for an option that cannot work."""
     if model.config.causal:
         raise PocketError("This model is causal: a token that it fills in would not see what follows. Use `generate`.")

@@ -186,7 +186,7 @@ def check_prompts(model: Stack, prompts: Sequence[Sequence[int]]) -> None:
     if not model.config.causal:
         raise PocketError(
             "This model is not causal, so it cannot write token by token: pocketgpt.inference.diffusion writes with a "
-            "masked diffusion model."
+            "masked diffusion model, pocketgpt.inference.gaps fills gaps with a BERT."
         )
     if isinstance(model, T5):
         raise PocketError(

@@ -7,6 +7,7 @@ from torch import nn
 
 from pocketgpt.checked import ConfigError
 from pocketgpt.inference import diffusion
+from pocketgpt.inference.gaps import GAP, encode_gaps, fill_gaps
 from pocketgpt.inference.generate import generate
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.stack import Stack
@@ -14,6 +15,7 @@ from pocketgpt.text.chunks import well_formed
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.masked_diffusion import MaskedDiffusionLoss
+from pocketgpt.training.masked_words import MaskedWordsLoss
 from pocketgpt.training.recipes import TrainConfig
 
 
@@ -50,12 +52,22 @@ def continue_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) 
     return prompt + tokenizer.decode(written)
 
 
-def denoise_prompt(model: GPT, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+def denoise_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
     """Continue the prompt by 100 tokens, or up to the end of the text, by denoising."""
     prompt = well_formed(prompt)
     tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
     stop = (tokenizer.end_of_text,)
     return prompt + tokenizer.decode(diffusion.write(model, tokens, max_new_tokens=100, stop_tokens=stop, seed=seed))
+
+
+def fill_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+    """Fill the gaps of the prompt, or one after it if there is none; brackets show what was filled in."""
+    mask_id = tokenizer.vocab_size
+    tokens = encode_gaps(well_formed(prompt if GAP in prompt else f"{prompt} {GAP}"), tokenizer, mask_id)
+    filled = fill_gaps(model, tokens[: model.config.max_seq_len], mask_id)
+    words = [tokenizer.token_bytes(token) for token in filled]
+    shown = [b" [%b]" % new.strip() if old == mask_id else new for old, new in zip(tokens, words, strict=False)]
+    return b"".join(shown).decode(errors="replace")
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -66,6 +78,9 @@ OBJECTIVES: dict[str, Objective] = {
         causal=False,
         extra_tokens=("[MASK]",),
         unit="nats per token, an upper bound",
+    ),
+    "masked-words": Objective(
+        loss=MaskedWordsLoss, sample=fill_prompt, causal=False, extra_tokens=("[MASK]",), unit="nats per hidden token"
     ),
 }
 """Objectives by their names in TrainConfig.objective."""

@@ -6,7 +6,7 @@ from typing import Literal
 from pocketgpt.checked import LARGEST_INTEGER, Checked, ConfigError
 from pocketgpt.models.presets import preset as check_preset
 
-ObjectiveName = Literal["next-token", "masked-diffusion"]
+ObjectiveName = Literal["next-token", "masked-diffusion", "masked-words"]
 Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["cosine", "wsd"]
 Precision = Literal["auto", "float32", "bf16", "fp16"]
@@ -25,7 +25,7 @@ class TextOptions:
     """Tokenizer: shakespeare, gpt2, or a path to a tokenizer.json."""
     objective: ObjectiveName = "next-token"
     """next-token: predict each token from the ones before it. masked-diffusion: fill in hidden tokens, from both sides;
-    for models with causal = False."""
+    for models with causal = False. masked-words: fill in a few hidden tokens, as BERT does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +270,18 @@ RECIPES: dict[str, dict[str, TrainConfig]] = {
     "pocket-moe": {"quick": QUICK},
     "pocket-mamba": {"quick": QUICK},
     "pocket-hybrid": {"quick": QUICK},
+    # AdamW, because post-norm blocks are sensitive to the rate. The prompt is a text with gaps.
+    "pocket-bert": {
+        "quick": replace(
+            QUICK,
+            objective="masked-words",
+            optimizer="adamw",
+            lr=1e-3,
+            steps=2000,
+            batch_size=16,
+            prompt="But soft, what ___ through yonder window breaks? It is the ___, and Juliet is the ___.",
+        )
+    },
     # The schedule, betas and weight decay of SmolLM2-135M (Allal et al. 2025, arXiv 2502.02737); a third of its peak
     # rate, for half its batch.
     "llama": {

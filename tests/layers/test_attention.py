@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,27 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(layer(x, context(8)), layer(x, context(8)))
     layer.eval()
     assert torch.equal(layer(x, context(8)), layer(x, context(8)))
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("causal", [True, False])
+def test_padding_is_seen_by_no_token(causal, window, assert_equal):
+    if window and not causal:
+        return  # a window looks back
+    layer, x, lengths = layer_of(window, causal=causal), torch.randn(3, 8, 24), [8, 1, 5]
+    mask = torch.arange(8) < torch.tensor(lengths)[:, None]
+    padded = layer(x, Context(torch.arange(8)[None], {}, mask[:, None, None].expand(-1, -1, 8, -1)))
+    for row, length in enumerate(lengths):
+        assert_equal(padded[row, :length].detach(), layer(x[row : row + 1, :length], context(length))[0].detach())
+
+
+def test_without_padding_the_backend_gets_no_mask():
+    """A mask would be slower than `is_causal`."""
+    for causal in (True, False):
+        layer, seen = layer_of(causal=causal), []
+        layer.attend = lambda q, k, v, mask=None, is_causal=False, dropout=0.0: seen.append((mask, is_causal)) or q  # noqa: B023
+        layer(torch.randn(1, 8, 24), context(8))
+        assert seen == [(None, causal)]
 
 
 def test_window_of_the_whole_sequence_changes_nothing():
