@@ -29,9 +29,11 @@ class T5Config(ModelConfig):
 
     n_layers: int
     """Number of layers of the encoder, and of the decoder."""
-    mixer: AttentionConfig
+    mixer: MixerConfig | tuple[MixerConfig, ...]
     """Self-attention in both stacks, and attention of the decoder to the encoder's output."""
-    feedforward: FeedForwardPartConfig = field(default_factory=lambda: FeedForwardConfig(activation="relu"))
+    feedforward: FeedForwardPartConfig | tuple[FeedForwardPartConfig | None, ...] | None = field(
+        default_factory=lambda: FeedForwardConfig(activation="relu")
+    )
     """The layer that treats each token alone."""
     positions: Positions = "relative"
     """relative: a bias per head and distance is added to the scores, in each stack from a table of its own."""
@@ -39,8 +41,8 @@ class T5Config(ModelConfig):
     """Added inside the root of a norm, so that a vector of zeros stays finite."""
     scale_logits: bool | None = None
     """Multiply features by d_model^(−1/2) before the head; where embedding and head are tied, if not given."""
-    start_token: int = 0
-    """Token that the decoder begins with; it is never written."""
+    start_token: int | None = None
+    """Token that the decoder begins with; the last one of the vocabulary, if not given."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,12 +50,13 @@ class T5Config(ModelConfig):
         self._require(isinstance(self.mixer, AttentionConfig), "mixer", "one AttentionConfig, for all layers")
         whole = self.feedforward is not None and not isinstance(self.feedforward, tuple)
         self._require(whole, "feedforward", "one config, for all layers")
-        known = type(self.start_token) is int and 0 <= self.start_token < self.vocab_size
-        self._require(known, "start_token", f"a token from 0 to {self.vocab_size - 1}")
+        known = self.start_token is None or self.start_token in range(self.vocab_size)
+        self._require(known, "start_token", f"None, or a token from 0 to {self.vocab_size - 1}")
 
     def resolved(self) -> "T5Config":
         scale = self.tie_embeddings if self.scale_logits is None else self.scale_logits
-        return replace(super().resolved(), scale_logits=scale)
+        start = self.vocab_size - 1 if self.start_token is None else self.start_token
+        return replace(super().resolved(), scale_logits=scale, start_token=start)
 
     def layers(self) -> list[tuple[MixerConfig, FeedForwardPartConfig | None]]:
         """Blocks of the decoder, two for each layer: self-attention alone, then cross-attention and feed-forward."""
@@ -94,6 +97,8 @@ class T5(Stack):
         self.feature_scale = config.d_model**-0.5 if self.config.scale_logits else 1.0
         init_weights(self)
         init_weights(self.encoder)
+        if self.config.scale_logits:
+            nn.init.normal_(self.embedding.weight)  # std 1, so that scaled logits are not too small to learn from
 
     def forward(
         self,

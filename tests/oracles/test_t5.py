@@ -55,6 +55,7 @@ def pair(request) -> tuple[T5, T5ForConditionalGeneration]:
         feedforward=FeedForwardConfig(activation=shape["activation"], d_ff=40),
         relative=RelativeBiasConfig(n_buckets=8, farthest=12),
         tie_embeddings=shape["tie"],
+        start_token=0,
     )
     ours = T5(config).eval()
     ours.load_state_dict(
