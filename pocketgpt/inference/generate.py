@@ -70,7 +70,7 @@ def decode_step(model: GPT, tokens: Int[Tensor, "batch"], cache: KVCache) -> Flo
 
 
 def steps(
-    model: GPT, prompts: Sequence[Sequence[int]], *, sampler: Sampler, seed: int | None = None
+    model: Stack, prompts: Sequence[Sequence[int]], *, sampler: Sampler, seed: int | None = None
 ) -> Iterator[Int[Tensor, "batch"]]:
     """Yield one new token per row, indefinitely.
 
@@ -111,7 +111,7 @@ def seeded(device: torch.device, seed: int | None) -> torch.Generator:
 
 
 def stream(
-    model: GPT,
+    model: Stack,
     prompt: Sequence[int],
     *,
     max_new_tokens: int,
@@ -133,7 +133,7 @@ def stream(
 
 
 def generate(
-    model: GPT,
+    model: Stack,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
