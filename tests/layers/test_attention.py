@@ -75,16 +75,17 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(layer(x, context(8)), layer(x, context(8)))
 
 
-@pytest.mark.parametrize("window", [None, 3])
-@pytest.mark.parametrize("causal", [True, False])
-def test_padding_is_seen_by_no_token(causal, window, assert_equal):
-    if window and not causal:
-        return  # a window looks back
-    layer, x, lengths = layer_of(window, causal=causal), torch.randn(3, 8, 24), [8, 1, 5]
-    mask = torch.arange(8) < torch.tensor(lengths)[:, None]
-    padded = layer(x, Context(torch.arange(8)[None], {}, mask[:, None, None].expand(-1, -1, 8, -1)))
-    for row, length in enumerate(lengths):
-        assert_equal(padded[row, :length].detach(), layer(x[row : row + 1, :length], context(length))[0].detach())
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(("causal", "window"), [(True, None), (True, 3), (False, None)])
+def test_padding_is_seen_by_no_token(causal, window, side, assert_equal):
+    layer, x = layer_of(window, causal=causal), torch.randn(3, 8, 24)
+    for row, length in enumerate([8, 1, 5]):
+        tokens = slice(0, length) if side == "right" else slice(8 - length, 8)
+        mask = torch.zeros(3, 1, 8, 8, dtype=torch.bool)
+        mask[..., tokens] = True
+        padded = layer(x, Context(torch.arange(8)[None], {}, mask))
+        alone = layer(x[row : row + 1, tokens], context(length))
+        assert_equal(padded[row, tokens].detach(), alone[0].detach())
 
 
 def test_without_padding_the_backend_gets_no_mask():

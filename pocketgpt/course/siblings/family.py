@@ -24,9 +24,15 @@ TRAINED_LENGTH = 64  # characters in a training window
 LONGEST = 256  # characters that a sibling without learned positions accepts
 
 
-def _config(n_kv_heads: int = 4, d_ff: int = 192, activation: str = "gelu", **others: object) -> ModelConfig:
+def _config(
+    n_kv_heads: int = 4,
+    d_ff: int = 192,
+    activation: str = "gelu",
+    vocab_size: int = len(CHARACTERS),
+    **others: object,
+) -> ModelConfig:
     return ModelConfig(
-        vocab_size=len(CHARACTERS),
+        vocab_size=vocab_size,
         d_model=48,
         n_layers=3,
         max_seq_len=TRAINED_LENGTH if others.get("positions") == "learned" else LONGEST,
@@ -48,9 +54,13 @@ SIBLINGS: dict[str, ModelConfig] = {
     "swiglu": _config(activation="swiglu", d_ff=128),
     "gqa": _config(n_kv_heads=2, d_ff=216),
     "mqa": _config(n_kv_heads=1, d_ff=228),
+    "masked_words": _config(causal=False, vocab_size=len(CHARACTERS) + 1),
 }
 """Config of each sibling by name. "base" has rotary positions, pre-norm, GELU and four heads; the name of another says
 which one part is different."""
+
+OBJECTIVE_OF = {"masked_words": "masked-words"}
+"""Objective of the siblings that learn another one than next-token: a name of `pocketgpt.training.objectives`."""
 
 
 class CharacterTokenizer:

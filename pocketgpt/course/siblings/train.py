@@ -7,6 +7,8 @@ and the same command continues.
 
 import argparse
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -14,18 +16,20 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
-from pocketgpt.course.siblings.family import LONGEST, SIBLINGS, TRAINED_LENGTH, character_tokenizer
+from pocketgpt.course.siblings.family import LONGEST, OBJECTIVE_OF, SIBLINGS, TRAINED_LENGTH, character_tokenizer
 from pocketgpt.files import write_json
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.text.corpora import load_corpus
+from pocketgpt.training.evaluate import same_draws
+from pocketgpt.training.objectives import OBJECTIVES
 from pocketgpt.training.optimizer import build_optimizers
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.schedule import warmup_cosine
+from pocketgpt.training.step import training_step
 
 FOLDER = Path(__file__).parents[3] / "assets" / "siblings"
 SEEDS = (0, 1, 2)
@@ -33,7 +37,11 @@ LENGTHS = (64, 128, 256)
 RECIPE = TrainConfig(
     steps=2000, batch_size=32, seq_len=TRAINED_LENGTH, optimizer="adamw", lr=3e-3, warmup=0.05, final_lr=0.1
 )
+STEPS_OF: dict[str, int] = {}
+"""Steps of the siblings that need more than the recipe's."""
 HELD_OUT_WINDOWS = 400  # of 256 characters
+DRAWS = 8
+"""Times that an objective with random masks reads the held-out text."""
 CARD = f"""# Siblings
 
 Tiny character models of 87,000 parameters (3 layers, d_model 48, 4 heads), trained on Shakespeare to be compared: each
@@ -52,37 +60,46 @@ positions ends there.
 |---|---|---|---|"""
 
 
-def train(config: ModelConfig, text: np.ndarray, seed: int, label: str) -> GPT:
-    """Train one sibling with `RECIPE`, and show progress."""
+def recipe_of(name: str) -> TrainConfig:
+    """`RECIPE` with the objective and the steps of a sibling."""
+    return replace(RECIPE, objective=OBJECTIVE_OF.get(name, RECIPE.objective), steps=STEPS_OF.get(name, RECIPE.steps))
+
+
+def train(config: ModelConfig, recipe: TrainConfig, text: np.ndarray, seed: int, label: str) -> GPT:
+    """Train one sibling, and show progress."""
     torch.manual_seed(seed)
     model = GPT(config)
-    (optimizer,) = build_optimizers(model, RECIPE)
-    windows = ShuffledWindows(text, RECIPE.batch_size, RECIPE.seq_len, seed)
-    warmup = int(RECIPE.warmup * RECIPE.steps)
-    floor = RECIPE.final_lr * RECIPE.lr
-    for step in tqdm(range(RECIPE.steps), desc=label, unit="step"):
-        rate = warmup_cosine(step, peak=RECIPE.lr, floor=floor, warmup_steps=warmup, steps=RECIPE.steps)
+    loss = OBJECTIVES[recipe.objective].build_loss(model)
+    (optimizer,) = build_optimizers(model, recipe)
+    windows = ShuffledWindows(text, recipe.batch_size, recipe.seq_len, seed)
+    rates = {"peak": recipe.lr, "floor": recipe.final_lr * recipe.lr, "warmup_steps": recipe.warmup_steps}
+    scaler = torch.amp.GradScaler(enabled=False)
+    for step in tqdm(range(recipe.steps), desc=label, unit="step"):
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        tokens, targets = windows.batch(step)
-        loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), RECIPE.clip)
-        optimizer.step()
+            group["lr"] = warmup_cosine(step, **rates, steps=recipe.steps)
+        training_step(loss, [windows.batch(step)], [optimizer], autocast=nullcontext(), scaler=scaler, clip=recipe.clip)
     return model.eval()
 
 
-@torch.inference_mode()
-def held_out_losses(model: GPT, text: Int[Tensor, " characters"]) -> dict[int, float]:
-    """Loss in nats per character on the same text, cut into windows of each length that the model accepts."""
+@torch.no_grad()
+def held_out_losses(
+    model: GPT, text: Int[Tensor, " characters"], objective: str = RECIPE.objective
+) -> dict[int, float]:
+    """Loss in nats per character on the same text, cut into windows of each length that the model accepts.
+
+    An objective with random masks reads the text `DRAWS` times, with the same masks for every model.
+    """
     text = text[: HELD_OUT_WINDOWS * LONGEST + 1]
+    loss = OBJECTIVES[objective].build_loss(model)
+    draws = 1 if objective == "next-token" else DRAWS
     losses = {}
     for length in LENGTHS:
         if length <= model.config.max_seq_len:
             inputs, targets = text[:-1].view(-1, length), text[1:].view(-1, length)
-            logits = torch.cat([model(rows) for rows in inputs.split(64)])
-            losses[length] = round(F.cross_entropy(logits.flatten(0, 1), targets.flatten()).item(), 4)
+            batches = list(zip(inputs.split(64), targets.split(64), strict=True)) * draws
+            with same_draws(model.device):
+                total = sum(loss(*batch, n_targets=1.0).item() for batch in batches)
+            losses[length] = round(total / draws / targets.numel(), 4)
     return losses
 
 
@@ -107,16 +124,18 @@ def main(folder: Path = FOLDER) -> None:
     torch.set_num_threads(1)
     training, held_out = text_of("train"), torch.from_numpy(text_of("validation").astype(np.int64))
     record = folder / "losses.json"
-    losses = json.loads(record.read_text()) if record.exists() else {name: {} for name in SIBLINGS}
+    losses = json.loads(record.read_text()) if record.exists() else {}
+    losses = {name: {} for name in SIBLINGS} | losses
     for seed, (name, config) in product(SEEDS, SIBLINGS.items()):
         if str(seed) in losses[name]:
             continue
-        model = train(config, training, seed, f"{name}, seed {seed}")
+        recipe = recipe_of(name)
+        model = train(config, recipe, training, seed, f"{name}, seed {seed}")
         if seed == SEEDS[0]:
             (folder / name).mkdir(parents=True, exist_ok=True)
             model.save(folder / name, torch.bfloat16)
             model = GPT.load(folder / name)  # measured as shipped
-        losses[name][str(seed)] = held_out_losses(model, held_out)
+        losses[name][str(seed)] = held_out_losses(model, held_out, recipe.objective)
         write_json(record, losses)
         (folder / "README.md").write_text(card(losses), encoding="utf-8")
 
