@@ -7,10 +7,9 @@ from transformers import T5ForConditionalGeneration
 
 from pocketgpt.inference.kv_cache import new_cache
 from pocketgpt.inference.seq2seq import generate_output
-from pocketgpt.layers.attention import AttentionConfig
-from pocketgpt.layers.feedforward import FeedForwardConfig
-from pocketgpt.layers.relative_bias import RelativeBiasConfig
-from pocketgpt.models.t5 import T5, T5Config, shift_right
+from pocketgpt.models.t5 import T5, shift_right
+from pocketgpt.pretrained.huggingface import from_huggingface
+from pocketgpt.pretrained.t5_names import rename_t5
 
 GENERATOR = torch.Generator().manual_seed(0)
 INPUT = torch.randint(61, (3, 19), generator=GENERATOR)
@@ -46,44 +45,10 @@ def pair(request) -> tuple[T5, T5ForConditionalGeneration]:
     for name, parameter in theirs.named_parameters():  # weights at which nothing can be left out unnoticed
         std = 1.0 if "bias" in name or "shared" in name else 0.2
         torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=std)
-    config = T5Config(
-        vocab_size=61,
-        d_model=32,
-        n_layers=shape["n_layers"],
-        max_seq_len=24,
-        mixer=AttentionConfig(n_heads=4, d_head=shape["d_head"], scaled=False),
-        feedforward=FeedForwardConfig(activation=shape["activation"], d_ff=40),
-        relative=RelativeBiasConfig(n_buckets=8, farthest=12),
-        tie_embeddings=shape["tie"],
-        start_token=0,
-    )
-    ours = T5(config).eval()
-    ours.load_state_dict(
-        {renamed(name): weight for name, weight in theirs.state_dict().items() if "embed_tokens" not in name}
-    )
+    config = theirs.config.to_dict() | {"tie_word_embeddings": shape["tie"], "n_positions": 24}
+    ours = from_huggingface(config, theirs.state_dict())
+    assert ours.config.tie_embeddings == ours.config.scale_logits == shape["tie"]
     return ours, theirs
-
-
-def renamed(name: str) -> str:
-    """Our name of their weight: a layer of their decoder is two blocks of ours."""
-    name = name.replace("shared", "embedding").replace("lm_head", "head")
-    stack, _, rest = name.partition(".")
-    if stack not in ("encoder", "decoder"):
-        return name
-    prefix = "encoder." if stack == "encoder" else ""
-    if "relative_attention_bias" in rest:
-        return prefix + "relative_bias.embedding.weight"
-    if rest.startswith("final_layer_norm"):
-        return prefix + "final_norm.weight"
-    _, layer, _, place, module = rest.split(".", 4)
-    layer, place = int(layer), int(place)
-    block = layer if stack == "encoder" else 2 * layer + (place > 0)
-    kind = "feedforward" if "Dense" in rest or place == (1 if stack == "encoder" else 2) else "mixer"
-    parts = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "wi": "up_proj", "wo": "down_proj"}
-    parts |= {"wi_0": "gate_proj", "wi_1": "up_proj"}
-    if module.startswith("layer_norm"):
-        return f"{prefix}blocks.{block}.{kind}_norm.weight"
-    return f"{prefix}blocks.{block}.{kind}.{parts[module.split('.')[-2]]}.weight"
 
 
 @torch.no_grad()
@@ -126,8 +91,9 @@ def test_gradients_are_theirs(pair, assert_equal):
     ours(INPUT, OUTPUT, MASK).logsumexp(-1).sum().backward()
     theirs(input_ids=INPUT, attention_mask=MASK.long(), decoder_input_ids=OUTPUT).logits.logsumexp(-1).sum().backward()
     mine = dict(ours.named_parameters())
-    for name, parameter in theirs.named_parameters():
-        assert_equal(mine[renamed(name)].grad, parameter.grad, tolerance=1e-4)
+    gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    for name, gradient in rename_t5(gradients).items():
+        assert_equal(mine[name].grad, gradient, tolerance=1e-4)
 
 
 def test_decoder_inputs_are_theirs(pair):
