@@ -90,10 +90,11 @@ def outline(config: ModelConfig) -> str:
     config = config.resolved()
     head = "tied head" if config.tie_embeddings else "own head"
     layers = f"{config.n_layers} + {config.n_layers}" if isinstance(config, T5Config) else config.n_layers
+    causal = "" if config.causal else " · not causal"
     return (
         f"{layers} layers · d_model {config.d_model} · {outline_parts(config.mixer)} · "
         f"{outline_parts(config.feedforward)} · positions {config.positions} · {config.norm} {config.norm_order} · "
-        f"vocabulary {config.vocab_size:,} · {head}"
+        f"vocabulary {config.vocab_size:,} · {head}{causal}"
     )
 
 
