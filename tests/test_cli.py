@@ -152,6 +152,7 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["train", "--model.n-layers", "2000000000"], "use a whole number of at most 10,000"),
         (["bench", "--batch-size", "0"], "batch_size = 0 cannot work: use a whole number of at least 1"),
         (["bench", "--seq-len", "-5"], "seq_len = -5 cannot work"),
+        (["bench", "--preset", "pocket-bert"], "preset = 'pocket-bert' cannot work: it is no GPT"),
         (["bench", "attention", "--out", "/dev/null/x"], "Nothing can be written to /dev/null/x: Not a directory"),
         (["generate", "--model", "."], ". contains no intact checkpoint"),
         (["fetch", "/dev/null"], "/dev/null is neither a file nor a folder but a pipe or a device"),

@@ -18,6 +18,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.files import check_writable
 from pocketgpt.inference.fidelity import fidelity
 from pocketgpt.inference.quantization import quantize
+from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.presets import preset as model_preset
 from pocketgpt.training.checkpoint import load_shipped
 
@@ -85,6 +86,8 @@ def bench(
     if preset == "pocket":
         changes["vocab_size"] = 4096  # so that a small model is not mostly head
     config = model_preset(preset, **changes | (TINY_POCKET if quick else {}))
+    if type(config) is not ModelConfig:
+        raise PocketError(f"preset = {preset!r} cannot work: it is no GPT. Use one that is, such as pocket.")
     for benchmark in PICTURES if name == "all" else [name]:
         report = Report(benchmark, settings={"runs": runs, "quick": quick}, machine=describe(chosen))
         try:
