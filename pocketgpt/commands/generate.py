@@ -16,7 +16,9 @@ from pocketgpt.inference.generate import stream
 from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.quantization import WeightFormat
 from pocketgpt.inference.sampling import Sampler
+from pocketgpt.inference.spans import fill_spans, write_spans
 from pocketgpt.inference.speed import Stopwatch
+from pocketgpt.models.t5 import T5
 from pocketgpt.output import output_failure
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import Checkpoint, load_checkpoint, load_shipped
@@ -46,8 +48,9 @@ def generate(
 ) -> None:
     """Continue a text, token by token: pocketgpt generate "ROMEO:"
 
-    A model that was trained for masked words fills gaps instead, and a masked diffusion model does both:
-    pocketgpt generate "To be or not to ___." --model FOLDER
+    A model that was trained for masked words fills gaps instead: pocketgpt generate "To be or not to ___." --model FOLDER
+    So does one trained for span corruption, whose gaps may be of any length: "To be or ___, that is ___."
+    A masked diffusion model continues a text or fills its gaps, all tokens at once.
 
     Args:
         prompt: Text to continue; an empty prompt begins a new text, and - reads it from standard input.
@@ -102,6 +105,9 @@ def generate(
             given, text = denoised(gpt, tokenizer, prompt, denoising, seed=own_seed, **named)
             print(given, *until(stop, [text]), sep="")
         return
+    if checkpoint.objective_name == "span-corruption":
+        print_spans(gpt, tokenizer, prompt, samples, max_new_tokens, sampler, seed)
+        return
     prompt_tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
     longest = gpt.config.max_seq_len
     if len(prompt_tokens) > longest:
@@ -146,6 +152,23 @@ def print_filled(checkpoint: Checkpoint, text: str, samples: int, sampler: Sampl
         own_seed = None if seed is None else seed + number
         filled = fill_gaps(checkpoint.model, tokens, mask_id, sampler=sampler, seed=own_seed)
         print(checkpoint.tokenizer.decode(filled))
+
+
+def print_spans(
+    model: T5,
+    tokenizer: Tokenizer,
+    text: str,
+    samples: int,
+    max_new_tokens: int,
+    sampler: Sampler,
+    seed: int | None,
+) -> None:
+    """Print the text with its gaps filled, each with any number of tokens, once for each sample. Raises PocketError for
+    a text without gaps."""
+    for number in range(samples):
+        own_seed = None if seed is None else seed + number
+        spans = write_spans(model, tokenizer, text, max_new_tokens=max_new_tokens, sampler=sampler, seed=own_seed)
+        print(fill_spans(tokenizer, text, spans))
 
 
 def read_prompt(prompt: str, file: Path | None) -> str:

@@ -13,11 +13,18 @@ from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.presets import PRESETS, preset
 from pocketgpt.models.saving import parse_config
 from pocketgpt.models.stack import Stack
+from pocketgpt.models.t5 import T5Config
 from pocketgpt.table import table
 from pocketgpt.training.checkpoint import find_checkpoint
 
 # The part that a parameter belongs to, by a word in its name; the first match counts.
-PARTS = {"_norm.": "norms", "mixer": "mixers", "feedforward": "feed-forward", "positions": "positions"}
+PARTS = {
+    "_norm.": "norms",
+    "mixer": "mixers",
+    "feedforward": "feed-forward",
+    "positions": "positions",
+    "relative": "positions",
+}
 
 
 def info(model: Positional[str] = "pocket-shakespeare") -> None:
@@ -53,6 +60,8 @@ def describe(name_or_folder: str) -> str:
     ]
     columns = ["context", "FLOPs/token", "to train", *["KV cache float32", "bf16"][: len(dtypes)]]
     explanation = "FLOPs are for one token in a full context"
+    if isinstance(config, T5Config):
+        explanation = "FLOPs are for one token read and one written, in a full context of each"
     explanation += "; the cache is for one sequence." if dtypes else ". It sees both sides of a token, so no KV cache."
     size = with_unit(4 * total, 1024, "B", "KiB", "MiB", "GiB")
     totals = [["total", f"{total:,}", f"100% · {size} in float32"]]
@@ -80,9 +89,10 @@ def outline(config: ModelConfig) -> str:
     """The config in one line."""
     config = config.resolved()
     head = "tied head" if config.tie_embeddings else "own head"
+    layers = f"{config.n_layers} + {config.n_layers}" if isinstance(config, T5Config) else config.n_layers
     causal = "" if config.causal else " · not causal"
     return (
-        f"{config.n_layers} layers · d_model {config.d_model} · {outline_parts(config.mixer)} · "
+        f"{layers} layers · d_model {config.d_model} · {outline_parts(config.mixer)} · "
         f"{outline_parts(config.feedforward)} · positions {config.positions} · {config.norm} {config.norm_order} · "
         f"vocabulary {config.vocab_size:,} · {head}{causal}"
     )

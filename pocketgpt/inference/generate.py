@@ -13,6 +13,8 @@ from pocketgpt.errors import PocketError
 from pocketgpt.inference.kv_cache import KVCache, new_cache
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.models.gpt import GPT
+from pocketgpt.models.stack import Stack
+from pocketgpt.models.t5 import T5
 
 DEFAULT_SAMPLER = Sampler()
 NOT_FINITE = -1
@@ -68,7 +70,7 @@ def decode_step(model: GPT, tokens: Int[Tensor, "batch"], cache: KVCache) -> Flo
 
 
 def steps(
-    model: GPT, prompts: Sequence[Sequence[int]], *, sampler: Sampler, seed: int | None = None
+    model: Stack, prompts: Sequence[Sequence[int]], *, sampler: Sampler, seed: int | None = None
 ) -> Iterator[Int[Tensor, "batch"]]:
     """Yield one new token per row, indefinitely.
 
@@ -109,7 +111,7 @@ def seeded(device: torch.device, seed: int | None) -> torch.Generator:
 
 
 def stream(
-    model: GPT,
+    model: Stack,
     prompt: Sequence[int],
     *,
     max_new_tokens: int,
@@ -131,7 +133,7 @@ def stream(
 
 
 def generate(
-    model: GPT,
+    model: Stack,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -145,11 +147,18 @@ def generate(
     Raises PocketError for an empty prompt, a token outside the vocabulary, or logits that are not finite.
     """
     check_prompts(model, prompts)
-    written: list[list[int]] = [[] for _ in prompts]
-    running = set(range(len(prompts)))
-    # Reading tokens synchronizes with a GPU, so several steps are read at once; a few of the last may be unused.
-    group = 1 if model.device.type == "cpu" else 16
     new = islice(steps(model, prompts, sampler=sampler, seed=seed), max_new_tokens)
+    return collect(new, len(prompts), stop_tokens, model.device)
+
+
+def collect(
+    new: Iterator[Int[Tensor, "batch"]], batch: int, stop_tokens: Collection[int], device: torch.device
+) -> list[list[int]]:
+    """Collect the tokens of each row up to its first stop token, until all rows have one or no more tokens come."""
+    written: list[list[int]] = [[] for _ in range(batch)]
+    running = set(range(batch))
+    # Reading tokens synchronizes with a GPU, so several steps are read at once; a few of the last may be unused.
+    group = 1 if device.type == "cpu" else 16
     while running and (columns := list(islice(new, group))):
         for tokens in torch.stack(columns).tolist():
             for row, token in enumerate(tokens):
@@ -172,13 +181,23 @@ def check_finite(token: int) -> int:
     return token
 
 
-def check_prompts(model: GPT, prompts: Sequence[Sequence[int]]) -> None:
-    """Raises PocketError for a model that is not causal, no prompt, an empty one, or a token outside the vocabulary."""
+def check_prompts(model: Stack, prompts: Sequence[Sequence[int]]) -> None:
+    """Raises PocketError for a model that does not continue texts, and for what `check_tokens` finds."""
     if not model.config.causal:
         raise PocketError(
             "This model is not causal, so it cannot write token by token: pocketgpt.inference.diffusion writes with a "
             "masked diffusion model, pocketgpt.inference.gaps fills gaps with a BERT."
         )
+    if isinstance(model, T5):
+        raise PocketError(
+            "This model has an encoder: it does not continue a text but answers an input. Use generate_output or "
+            "stream_output of pocketgpt.inference.seq2seq."
+        )
+    check_tokens(model, prompts)
+
+
+def check_tokens(model: Stack, prompts: Sequence[Sequence[int]]) -> None:
+    """Raises PocketError for no prompt, an empty one, or a token outside the vocabulary."""
     if not prompts:
         raise PocketError("There is no prompt: give at least one list of tokens.")
     for row, prompt in enumerate(prompts):

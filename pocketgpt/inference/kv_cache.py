@@ -19,9 +19,12 @@ follow from it, once per call. Each layer has a store, made from the sizes that 
 | Slots   | the token at position p is in slot p                   | full attention, latent attention               |
 | Ring    | the token at position p is in slot p mod window        | sliding windows                                |
 | States  | tensors whose size does not depend on the length       | state-space layers                             |
+| Once    | keys and values of an encoder's output                 | cross-attention                                |
 
 A hybrid model has several kinds of store. Nothing here branches on tensor data, so a decode step compiles as one graph.
 """
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -30,7 +33,7 @@ from torch.nn import functional as F
 
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention_backends import causal_mask
-from pocketgpt.layers.part import PerToken, State
+from pocketgpt.layers.part import PerMemoryToken, PerToken, State
 from pocketgpt.models.stack import ContextError, Stack, check_length
 
 SLOT_STEP = 256
@@ -61,9 +64,11 @@ class KVCache:
         """True if the next tokens are the first ones, which attend to nothing but each other."""
         self.added: Int[Tensor, "batch"] | None = None
         """Number of real tokens of the next call in each row, the rest being padding; None: all of them."""
-        self.layers: list[Slots | Ring | States] = []
+        self.layers: list[Slots | Ring | States | Once] = []
         for mixer in model.mixers():
             match mixer.cached():
+                case PerMemoryToken():
+                    self.layers.append(Once(dtype))
                 case PerToken(sizes, window) if window is not None and window < capacity:
                     self.layers.append(Ring(self, sizes, window, dtype))
                 case PerToken(sizes):
@@ -103,6 +108,14 @@ class KVCache:
         for store in self.layers:
             store.begin()
         return self.positions
+
+    def keys(self) -> tuple[Int[Tensor, "batch keys"], Bool[Tensor, "batch 1 seq keys"]]:
+        """Positions of the keys that `Slots.update` returns in this call, and the mask of those that each query may
+        attend to."""
+        if self.first:
+            return self.positions, causal_mask(self.positions, self.positions)[:, None]
+        mask = self.masks[None]
+        return torch.arange(mask.shape[-1], device=mask.device).expand(len(mask), -1), mask
 
     def finish(self) -> None:
         """Count the new tokens as cached, after the last layer has stored them."""
@@ -225,6 +238,26 @@ class States:
         """Replace the state by the one after the new tokens, of which only the real ones count."""
         for tensor, new in zip(self.tensors, state, strict=True):
             tensor.copy_(new)
+
+
+class Once:
+    """Keys and values of an encoder's output: they come from the input alone, so they are computed with the first
+    tokens, and every later call reads them."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.tensors: list[Float[Tensor, "batch heads keys width"]] = []
+
+    def reserve(self) -> None:
+        """Do nothing: the size does not depend on the number of tokens."""
+
+    def begin(self) -> None:
+        """Do nothing: all tokens may attend to the whole input."""
+
+    def once(self, compute: Callable[[], list[Tensor]]) -> list[Float[Tensor, "batch heads keys width"]]:
+        if not self.tensors:
+            self.tensors = [tensor.to(self.dtype) for tensor in compute()]
+        return self.tensors
 
 
 def _fix_address(*tensors: Tensor) -> None:

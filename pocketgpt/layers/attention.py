@@ -1,5 +1,6 @@
 """Attention: every position takes a weighted mean of the values at the positions it may attend to."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -36,6 +37,8 @@ class AttentionConfig(PartConfig):
     """A bias on o_proj."""
     qk_norm: bool = False
     """RMS-normalize queries and keys per head before they are rotated (Qwen 3)."""
+    scaled: bool = True
+    """Divide the scores by √d_head; T5 does not."""
 
     def __post_init__(self) -> None:
         self._require_positive_integers("n_heads")
@@ -62,6 +65,8 @@ class AttentionConfig(PartConfig):
             full._require(d_head % 2 == 0, "d_head", f"an even number, such as {d_head + 1}: RoPE turns pairs")
             stretched = model.rope.scaling in ("ntk", "dynamic")
             full._require(d_head > 2 or not stretched, "d_head", "4 or more: a single pair has no slower one")
+        biased = model.positions == "relative"
+        full._require(not biased or self.window is None, "window", "None: relative positions have no windows here")
         full._require(model.causal or self.window is None, "window", "None, or causal = True: a window looks back")
         return full
 
@@ -105,8 +110,11 @@ class Attention(Mixer):
             mask = self.mask(x, context)
         else:
             (k, v), mask = cache.update(k, v)  # (B, H_kv, S, d_head)
+        if context.bias is not None:
+            mask = context.bias  # (rows, H, T, S), with the mask in it
         is_causal = self.causal and mask is None
-        y = self.attend(q, k, v, mask=mask, is_causal=is_causal, dropout=self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        y = self.attend(self.scale(q), k, v, mask=mask, is_causal=is_causal, dropout=dropout)
         # merge heads and project back
         return self.o_proj(self.merge_heads(y))  # (B, T, d_model)
 
@@ -125,6 +133,10 @@ class Attention(Mixer):
         sin: Float[Tensor, "rows 1 seq half"],
     ) -> Float[Tensor, "batch heads seq d_head"]:
         return apply_rope(x, cos, sin)
+
+    def scale(self, q: Float[Tensor, "batch heads seq d_head"]) -> Float[Tensor, "batch heads seq d_head"]:
+        """The queries, times √d_head where the scores are not to be scaled: every backend divides by it."""
+        return q if self.config.scaled else q * math.sqrt(self.d_head)
 
     def mask(self, x: Float[Tensor, "batch seq d_model"], context: Context) -> Bool[Tensor, "*rows seq seq"] | None:
         """True where a token may attend to another, by order, window and padding; None where `is_causal` says it all,

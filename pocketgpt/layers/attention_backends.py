@@ -11,8 +11,10 @@
 | decode       | plain sums for a single query in compiled code;    | writing with weights or cache in another dtype   |
 |              | otherwise fused                                    | than the queries                                 |
 
-All have the same signature (`Backend`), and `model.use_attention(name or function)` puts one into a model. Multi-head,
-grouped-query and multi-query attention are one code path: as many key/value heads as query heads, fewer, or one.
+All have the same signature (`Backend`), and `model.use_attention(name or function)` puts one into a model. A mask of
+booleans is True where a query may attend to a key; a mask of numbers, such as a relative bias, is added to the scores,
+and −inf hides. Multi-head, grouped-query and multi-query attention are one code path: as many key/value heads as query
+heads, fewer, or one.
 """
 
 import math
@@ -24,7 +26,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Backend = Callable[..., Tensor]
-"""backend(q, k, v, mask=None, is_causal=False, dropout=0.0) -> output. True in the mask: may attend."""
+"""backend(q, k, v, mask=None, is_causal=False, dropout=0.0) -> output."""
+
+Mask = Bool[Tensor, "*#batch seq keys"] | Float[Tensor, "*#batch seq keys"]
+"""True: may attend; a number: added to the score."""
 
 LONGEST_SHORT = 512
 """Longest sequence for which `short_attention` multiplies whole matrices; their size grows with its square."""
@@ -53,7 +58,7 @@ def attention(
     q: Float[Tensor, "batch heads seq d_head"],
     k: Float[Tensor, "batch kv_heads keys d_head"],
     v: Float[Tensor, "batch kv_heads keys d_value"],
-    mask: Bool[Tensor, "*#batch seq keys"] | None = None,
+    mask: Mask | None = None,
 ) -> tuple[Float[Tensor, "batch heads seq d_value"], Float[Tensor, "batch heads seq keys"]]:
     """softmax(QKᵀ/√d_head + M) V, step by step; returns the output and the weights.
 
@@ -66,7 +71,7 @@ def attention(
 def attention_weights(
     q: Float[Tensor, "batch heads seq d_head"],
     k: Float[Tensor, "batch kv_heads keys d_head"],
-    mask: Bool[Tensor, "*#batch seq keys"] | None = None,
+    mask: Mask | None = None,
 ) -> Float[Tensor, "batch heads seq keys"]:
     """softmax(QKᵀ/√d_head + M): for each query, weights over the keys that sum to 1.
 
@@ -75,6 +80,8 @@ def attention_weights(
     scores = q @ expand_kv_heads(k, q.shape[1]).transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, S)
     if mask is None:
         return scores.softmax(dim=-1)
+    if mask.is_floating_point():
+        return (scores + mask).softmax(dim=-1)
     lowest = torch.finfo(scores.dtype).min  # and not −inf: the softmax of nothing but −inf is NaN
     return scores.masked_fill(~mask, lowest).softmax(dim=-1).masked_fill(~mask, 0.0)
 
@@ -83,7 +90,7 @@ def step_by_step_attention(
     q: Float[Tensor, "batch heads seq d_head"],
     k: Float[Tensor, "batch kv_heads keys d_head"],
     v: Float[Tensor, "batch kv_heads keys d_value"],
-    mask: Bool[Tensor, "*#batch seq keys"] | None = None,
+    mask: Mask | None = None,
     is_causal: bool = False,
     dropout: float = 0.0,
 ) -> Float[Tensor, "batch heads seq d_value"]:
@@ -98,7 +105,7 @@ def fused_attention(
     q: Float[Tensor, "batch heads seq d_head"],
     k: Float[Tensor, "batch kv_heads keys d_head"],
     v: Float[Tensor, "batch kv_heads keys d_value"],
-    mask: Bool[Tensor, "*#batch seq keys"] | None = None,
+    mask: Mask | None = None,
     is_causal: bool = False,
     dropout: float = 0.0,
 ) -> Float[Tensor, "batch heads seq d_value"]:
@@ -114,7 +121,7 @@ def short_attention(
     q: Float[Tensor, "batch heads seq d_head"],
     k: Float[Tensor, "batch kv_heads keys d_head"],
     v: Float[Tensor, "batch kv_heads keys d_value"],
-    mask: Bool[Tensor, "*#batch seq keys"] | None = None,
+    mask: Mask | None = None,
     is_causal: bool = False,
     dropout: float = 0.0,
 ) -> Float[Tensor, "batch heads seq d_value"]:
@@ -144,7 +151,7 @@ def decode_attention(
     q: Float[Tensor, "batch heads seq d_head"],
     k: Float[Tensor, "batch kv_heads keys d_head"],
     v: Float[Tensor, "batch kv_heads keys d_value"],
-    mask: Bool[Tensor, "*#batch seq keys"] | None = None,
+    mask: Mask | None = None,
     is_causal: bool = False,
     dropout: float = 0.0,
 ) -> Float[Tensor, "batch heads seq d_value"]:
@@ -154,6 +161,8 @@ def decode_attention(
     With one query nothing is used twice, so there is no product of matrices to speed up: the sums run at the speed of
     reading keys and values, which the query heads of a group share. In float32 whatever the dtype of the cache.
     """
+    if mask is not None and mask.is_floating_point():
+        return fused_attention(q.to(k.dtype), k, v, mask.to(k.dtype), is_causal, dropout).to(q.dtype)
     if q.shape[2] > 1 or mask is None or not torch.compiler.is_compiling():
         return fused_attention(q.to(k.dtype), k, v, mask, is_causal, dropout).to(q.dtype)
     group = q.shape[1] // k.shape[1]

@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pocketgpt.layers.attention import Attention, AttentionConfig
-from pocketgpt.layers.context import Context, StateStore, TokenStore
+from pocketgpt.layers.context import Context, MemoryStore, StateStore, TokenStore
+from pocketgpt.layers.cross_attention import CrossAttention, CrossAttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig, build_feedforward
 from pocketgpt.layers.latent_attention import LatentAttention, LatentAttentionConfig
 from pocketgpt.layers.mamba import Mamba, MambaConfig
@@ -15,13 +16,20 @@ from pocketgpt.layers.norm import build_norm
 from pocketgpt.layers.part import ModelShape
 
 MixerConfig = AttentionConfig | LatentAttentionConfig | MambaConfig
-MIXERS = {AttentionConfig: Attention, LatentAttentionConfig: LatentAttention, MambaConfig: Mamba}
+MIXERS = {
+    AttentionConfig: Attention,
+    CrossAttentionConfig: CrossAttention,
+    LatentAttentionConfig: LatentAttention,
+    MambaConfig: Mamba,
+}
 """From the config of a mixer to its module."""
 
 FeedForwardPartConfig = FeedForwardConfig | MixtureOfExpertsConfig
 FEEDFORWARDS = {FeedForwardConfig: build_feedforward, MixtureOfExpertsConfig: MixtureOfExperts}
 """From the config of a feed-forward to its module."""
 
+Store = TokenStore | MemoryStore | StateStore
+"""What a mixer may have in a cache."""
 
 Layer = Callable[[Tensor], Tensor]
 
@@ -60,7 +68,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(model.dropout)
 
     def forward(
-        self, x: Float[Tensor, "batch seq d_model"], context: Context, cache: TokenStore | StateStore | None = None
+        self, x: Float[Tensor, "batch seq d_model"], context: Context, cache: Store | None = None
     ) -> Float[Tensor, "batch seq d_model"]:
         x = self.order(x, self.mixer_norm, lambda h: self.dropout(self.mixer(h, context, cache)))
         return self.order(x, self.feedforward_norm, lambda h: self.dropout(self.feedforward(h)))
@@ -73,7 +81,7 @@ class MixerOnlyBlock(Block):
     """
 
     def forward(
-        self, x: Float[Tensor, "batch seq d_model"], context: Context, cache: TokenStore | StateStore | None = None
+        self, x: Float[Tensor, "batch seq d_model"], context: Context, cache: Store | None = None
     ) -> Float[Tensor, "batch seq d_model"]:
         return self.order(x, self.mixer_norm, lambda h: self.dropout(self.mixer(h, context, cache)))
 

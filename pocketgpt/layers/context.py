@@ -1,5 +1,6 @@
 """Inputs of every layer besides the residual stream: the context of the pass, and the layer's store in the cache."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -8,6 +9,15 @@ from torch import Tensor
 
 Rotation = tuple[Float[Tensor, "rows 1 seq half"], Float[Tensor, "rows 1 seq half"]]
 """cos and sin of every position's angles, in float32; they broadcast over heads."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Output of an encoder: everything that a decoder knows of the input."""
+
+    features: Float[Tensor, "batch keys d_model"]
+    mask: Bool[Tensor, "batch keys"] | None = None
+    """True where there is a token, False where there is padding. None: no padding."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,10 @@ class Context:
     """By the number of coordinates that are rotated (`Mixer.rotary_width`)."""
     mask: Bool[Tensor, "batch 1 seq keys"] | None = None
     """Padding mask: True where the key is a token, False where it is padding. None: no padding."""
+    bias: Float[Tensor, "_ heads seq keys"] | None = None
+    """Bias of relative positions, for the scores of every layer; the lowest number where a query may not attend."""
+    memory: Memory | None = None
+    """Output of the encoder, for the layers of a decoder that look at it."""
 
 
 @runtime_checkable
@@ -33,6 +47,15 @@ class TokenStore(Protocol):
     ) -> tuple[list[Float[Tensor, "batch heads keys width"]], Bool[Tensor, "rows 1 seq keys"] | None]:
         """Append the new tokens; return all tokens that the new ones may attend to, and the mask that says which may
         attend to which. No mask means the causal one of a sequence that begins."""
+        ...
+
+
+@runtime_checkable
+class MemoryStore(Protocol):
+    """Interface of a layer's cache for keys and values of the encoder's output, which do not change while decoding."""
+
+    def once(self, compute: Callable[[], list[Tensor]]) -> list[Float[Tensor, "batch heads keys width"]]:
+        """Return what `compute` returned at the first call; later ones do not compute it again."""
         ...
 
 

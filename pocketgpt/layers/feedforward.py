@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pocketgpt.layers.part import ModelShape, Part, PartConfig
 
-Activation = Literal["swiglu", "gelu", "gelu_tanh", "relu2"]
+Activation = Literal["swiglu", "geglu", "gelu", "gelu_tanh", "relu", "relu2"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class FeedForwardConfig(PartConfig):
     kind: ClassVar[str] = "feedforward"
 
     activation: Activation = "swiglu"
-    """Function between the projections: swiglu, gelu, gelu_tanh or relu2."""
+    """Function between the projections: swiglu, geglu, gelu, gelu_tanh, relu or relu2."""
     d_ff: int | None = None
-    """Hidden width; 4 · d_model if not given (8/3 · d_model for SwiGLU), rounded up to a multiple of 64."""
+    """Hidden width; 4 · d_model if not given (8/3 · d_model for swiglu and geglu), rounded up to a multiple of 64."""
     bias: bool = False
     """Biases on all projections."""
 
@@ -34,7 +34,7 @@ class FeedForwardConfig(PartConfig):
 
     def resolved(self, model: ModelShape) -> "FeedForwardConfig":
         """The same config with `d_ff` filled in."""
-        ratio = 8 / 3 if self.activation == "swiglu" else 4
+        ratio = 8 / 3 if self.activation in GATED else 4
         return replace(self, d_ff=self.d_ff or -(-round(ratio * model.d_model) // 64) * 64)
 
 
@@ -46,6 +46,7 @@ def relu2(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 ACTIVATIONS = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
     "relu2": relu2,
 }
 
@@ -96,6 +97,20 @@ class SwiGLU(Part):
         yield self.down_proj.weight
 
 
+class GEGLU(SwiGLU):
+    """down_proj(gelu(gate_proj(x)) · up_proj(x)), with the tanh form of GELU: the feed-forward of T5 1.1.
+
+    Source: Shazeer 2020, GLU variants improve Transformer (arXiv 2002.05202).
+    """
+
+    def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        return self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
+
+
+GATED = {"swiglu": SwiGLU, "geglu": GEGLU}
+"""Feed-forwards with a gate, by the name in `FeedForwardConfig.activation`."""
+
+
 def build_feedforward(config: FeedForwardConfig, model: ModelShape) -> FeedForward | SwiGLU:
     """The feed-forward with the configured activation."""
-    return (SwiGLU if config.activation == "swiglu" else FeedForward)(config, model)
+    return GATED.get(config.activation, FeedForward)(config, model)

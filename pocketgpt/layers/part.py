@@ -56,6 +56,11 @@ class PerToken:
 
 
 @dataclass(frozen=True)
+class PerMemoryToken(PerToken):
+    """Cached per token of an encoder's output, all at once: tensors as in `PerToken`; `seq` is the input's length."""
+
+
+@dataclass(frozen=True)
 class State:
     """Cached once, whatever the length: tensors of shape (batch, *shape), in float32 as every token adds to them."""
 

@@ -12,8 +12,9 @@ from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.saving import load_config, load_weights
 from pocketgpt.models.stack import Stack
+from pocketgpt.models.t5 import T5, T5Config
 
-MODELS: dict[type[ModelConfig], type[Stack]] = {ModelConfig: GPT, BertConfig: BERT}
+MODELS: dict[type[ModelConfig], type[Stack]] = {ModelConfig: GPT, BertConfig: BERT, T5Config: T5}
 """From the config of a model to its class."""
 
 

@@ -6,12 +6,14 @@ from itertools import cycle, islice
 from typing import Any, ClassVar, Literal
 
 from pocketgpt.checked import Checked, ConfigError
+from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.block import FEEDFORWARDS, MIXERS, FeedForwardPartConfig, MixerConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.layers.part import PartConfig
+from pocketgpt.layers.relative_bias import RelativeBiasConfig
 from pocketgpt.layers.rope_scaling import RopeConfig
 
-Positions = Literal["rope", "learned", "sinusoidal", "none"]
+Positions = Literal["rope", "learned", "sinusoidal", "relative", "none"]
 NormKind = Literal["rmsnorm", "layernorm"]
 NormOrder = Literal["pre", "post"]
 
@@ -50,9 +52,12 @@ class ModelConfig(Checked):
     )
     """The layer that treats each token alone; None for blocks without one."""
     positions: Positions = "rope"
-    """rope: queries and keys are rotated. learned or sinusoidal: added to the embedding. none: nothing."""
+    """rope: queries and keys are rotated. learned or sinusoidal: added to the embedding. relative: a bias per head and
+    distance is added to the scores. none: nothing."""
     rope: RopeConfig = field(default_factory=RopeConfig)
     """Frequencies of rotary positions."""
+    relative: RelativeBiasConfig = field(default_factory=RelativeBiasConfig)
+    """Buckets of relative positions."""
     norm: NormKind = "rmsnorm"
     """rmsnorm or layernorm."""
     norm_weight: bool = True
@@ -73,13 +78,18 @@ class ModelConfig(Checked):
     """The head uses the embedding matrix."""
 
     def __post_init__(self) -> None:
-        for name in ("mixer", "feedforward", "rope"):
+        for name in ("mixer", "feedforward", "rope", "relative"):
             if isinstance(getattr(self, name), dict):
                 raise ConfigError(
                     f"{type(self).__name__}.{name} is a dictionary: {type(self).__name__}.from_dict(values) makes a "
                     "config of the nested dictionaries that to_dict gives and config.json has."
                 )
         self._require(isinstance(self.rope, RopeConfig), "rope", "a RopeConfig, such as RopeConfig(theta=10000.0)")
+        self._require(
+            isinstance(self.relative, RelativeBiasConfig),
+            "relative",
+            "a RelativeBiasConfig, such as RelativeBiasConfig(n_buckets=32)",
+        )
         self._require_positive_integers("vocab_size", "d_model", "n_layers", "max_seq_len")
         self._require(self.n_layers <= MOST_LAYERS, "n_layers", f"a whole number of at most {MOST_LAYERS:,}")
         self._require_choice("positions", Positions)
@@ -94,6 +104,14 @@ class ModelConfig(Checked):
                 self.d_model % 2 == 0,
                 "d_model",
                 f"an even number, such as {2 * self.d_model}: half of the columns are sines, half cosines",
+            )
+        if self.positions == "relative":
+            mixers = _as_tuple(self.mixer)
+            alike = all(isinstance(mixer, AttentionConfig) and mixer.n_heads == mixers[0].n_heads for mixer in mixers)
+            self._require(
+                alike,
+                "mixer",
+                "attention with the same n_heads in every layer: relative positions add one bias per head to all",
             )
         has_shift = self.norm == "layernorm" and self.norm_weight
         self._require(has_shift or not self.norm_bias, "norm_bias", "False: only LayerNorm with a weight has a shift")
@@ -136,7 +154,9 @@ class ModelConfig(Checked):
             )
         values = {name: value for name, value in values.items() if name != "kind"}
         parts = {name: _part(values[name]) for name in ("mixer", "feedforward") if name in values}
-        return super().from_dict({**values, "rope": RopeConfig.from_dict(values.get("rope", {})), **parts})
+        parts |= {"rope": RopeConfig.from_dict(values.get("rope", {}))}
+        parts |= {"relative": RelativeBiasConfig.from_dict(values.get("relative", {}))}
+        return super().from_dict({**values, **parts})
 
 
 def _as_tuple(parts: Any) -> tuple:

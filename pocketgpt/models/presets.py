@@ -3,16 +3,16 @@
 from dataclasses import replace
 from typing import Any
 
-from pocketgpt.checked import ConfigError
+from pocketgpt.checked import Checked, ConfigError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.layers.latent_attention import LatentAttentionConfig
 from pocketgpt.layers.mamba import MambaConfig
 from pocketgpt.layers.mixture_of_experts import MixtureOfExpertsConfig
-from pocketgpt.layers.part import PartConfig
 from pocketgpt.layers.rope_scaling import RopeConfig
 from pocketgpt.models.bert import BertConfig
 from pocketgpt.models.config import KINDS, ModelConfig
+from pocketgpt.models.t5 import T5Config
 
 # GPT-2's vocabulary, the one most of the presets share.
 _GPT2_VOCAB = 50_257
@@ -141,6 +141,15 @@ PRESETS: dict[str, ModelConfig] = {
         max_seq_len=256,
         mixer=AttentionConfig(n_heads=6, bias=True, output_bias=True),
     ),
+    # A T5 (Raffel et al. 2019, arXiv 1910.10683) of about the size of pocket-shakespeare, two layers in each stack.
+    "pocket-t5": T5Config(
+        vocab_size=4096,
+        d_model=192,
+        n_layers=2,
+        max_seq_len=256,
+        mixer=AttentionConfig(n_heads=6, scaled=False),
+        feedforward=FeedForwardConfig(activation="relu", d_ff=512),
+    ),
 }
 
 
@@ -171,7 +180,7 @@ def _changed(part: Any, changes: dict[str, Any]) -> Any:
         if changes["kind"] not in KINDS:
             raise ConfigError(f"There is no layer of kind {changes['kind']!r}: use one of {', '.join(KINDS)}.")
         return KINDS[changes["kind"]].from_dict({key: value for key, value in changes.items() if key != "kind"})
-    values = part.to_dict() if isinstance(part, PartConfig | RopeConfig) else {}
+    values = part.to_dict() if isinstance(part, Checked) else {}
     values.pop("kind", None)
     changes = {key: value for key, value in changes.items() if key != "kind"}
     return type(part).from_dict(values | changes)

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pocketgpt.errors import PocketError
-from pocketgpt.layers.attention_backends import BACKENDS, Backend
+from pocketgpt.layers.attention_backends import BACKENDS, Backend, causal_mask
 from pocketgpt.layers.block import build_block
-from pocketgpt.layers.context import Context, StateStore, TokenStore
+from pocketgpt.layers.context import Context, Memory, MemoryStore, StateStore, TokenStore
 from pocketgpt.layers.norm import build_norm
 from pocketgpt.layers.part import Mixer, Part
 from pocketgpt.layers.positions import build_positions
+from pocketgpt.layers.relative_bias import RelativeBias
 from pocketgpt.layers.rope import frequencies, rotation
 from pocketgpt.layers.rope_scaling import attention_factor
 from pocketgpt.models.config import ModelConfig
@@ -33,10 +34,12 @@ class Cache(Protocol):
     """Interface the model expects of a cache: positions for the next tokens, a store per layer, and a `finish`
     hook after the last layer. `pocketgpt.inference.kv_cache` implements it."""
 
-    layers: list[TokenStore | StateStore]
+    layers: list[TokenStore | MemoryStore | StateStore]
     capacity: int
 
     def begin(self, seq: int) -> Int[Tensor, "batch seq"]: ...
+
+    def keys(self) -> tuple[Int[Tensor, "batch keys"], Bool[Tensor, "batch 1 seq keys"]]: ...
 
     def finish(self) -> None: ...
 
@@ -61,6 +64,10 @@ class Stack(nn.Module):
         self.final_norm = build_norm(config) if config.norm_order == "pre" else nn.Identity()
         self.attention_factor = attention_factor(config.rope)
         self.rotary_widths = sorted({mixer.rotary_width for mixer in self.mixers()} - {0})
+        self.relative_bias = None
+        if config.positions == "relative":
+            n_heads = next(self.mixers()).config.n_heads
+            self.relative_bias = RelativeBias(config.relative, n_heads, both_ways=not config.causal)
 
     def features(
         self, tokens: Int[Tensor, "batch seq"], cache: Cache | None = None
@@ -91,8 +98,10 @@ class Stack(nn.Module):
         tokens: Int[Tensor, "batch seq"],
         cache: Cache | None = None,
         mask: Bool[Tensor, "batch seq"] | None = None,
+        memory: Memory | None = None,
     ) -> Context:
-        """Positions of the tokens, and the angles of the layers that rotate. `mask` is False for padding."""
+        """Positions of the tokens, the angles of the layers that rotate, and the bias of relative positions. `mask` is
+        False for padding; `memory` is the output of an encoder."""
         if cache is None:
             length = tokens.shape[1]
             check_length(self.config, length)
@@ -106,7 +115,27 @@ class Stack(nn.Module):
             rotations[width] = rotation(positions[:, None], per_pair, self.attention_factor)
         if mask is not None:
             mask = mask[:, None, None].expand(-1, -1, tokens.shape[1], -1)  # (B, 1, T, T): the same for every query
-        return Context(positions, rotations, mask)
+        return Context(positions, rotations, mask, self.bias(positions, cache, mask), memory)
+
+    def bias(
+        self, positions: Int[Tensor, "rows seq"], cache: Cache | None, mask: Bool[Tensor, "batch 1 seq seq"] | None
+    ) -> Float[Tensor, "_ heads seq keys"] | None:
+        """The bias of relative positions, with the lowest number where a query may not attend; None for models without.
+
+        Made once for all layers, as it is as large as their scores.
+        """
+        if self.relative_bias is None:
+            return None
+        if cache is not None:
+            keys, mask = cache.keys()
+        else:
+            keys = positions
+            if self.config.causal:
+                causal = causal_mask(positions, keys)[:, None]  # (1, 1, T, T)
+                mask = causal if mask is None else causal & mask
+        bias = self.relative_bias(positions, keys)  # (rows, H, T, S)
+        # Not −inf: the softmax of nothing but −inf, at a query that is padding, is NaN.
+        return bias if mask is None else bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
 
     def use_attention(self, backend: str | Backend) -> "Stack":
         """Let every attention layer compute softmax(QKᵀ/√d + M) V with this backend; returns the model.

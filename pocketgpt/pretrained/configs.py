@@ -9,9 +9,11 @@ from typing import Any
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.layers.relative_bias import RelativeBiasConfig
 from pocketgpt.layers.rope_scaling import RopeConfig
 from pocketgpt.models.bert import BertConfig
 from pocketgpt.models.config import ModelConfig, NormOrder
+from pocketgpt.models.t5 import T5Config
 
 Values = dict[str, Any]
 Translation = Callable[[Values], ModelConfig]
@@ -64,6 +66,33 @@ def bert(hf: Values) -> BertConfig:
         n_token_types=hf.get("type_vocab_size", 2),
         norm_eps=float(hf.get("layer_norm_eps", 1e-12)),
         tie_embeddings=hf.get("tie_word_embeddings", True),
+    )
+
+
+def t5(hf: Values) -> T5Config:
+    """Convert a T5 config (Raffel et al. 2019, arXiv 1910.10683), of version 1.0 or 1.1.
+
+    A T5 has no longest sequence: max_seq_len is that of its training, and may be larger in the config of our model.
+    """
+    n_layers = hf["num_layers"]
+    _only(hf, num_decoder_layers=n_layers, is_encoder_decoder=True, quantization_config=None)
+    activation = _choice(hf, "feed_forward_proj", "relu", {"relu": "relu", "gated-gelu": "geglu"})
+    tied = hf.get("tie_word_embeddings", True)
+    return T5Config(
+        vocab_size=hf["vocab_size"],
+        d_model=hf["d_model"],
+        n_layers=n_layers,
+        max_seq_len=hf.get("n_positions", 512),
+        mixer=AttentionConfig(n_heads=hf["num_heads"], d_head=hf["d_kv"], scaled=False),
+        feedforward=FeedForwardConfig(activation=activation, d_ff=hf["d_ff"]),
+        relative=RelativeBiasConfig(
+            n_buckets=hf.get("relative_attention_num_buckets", 32),
+            farthest=hf.get("relative_attention_max_distance", 128),
+        ),
+        norm_eps=float(hf.get("layer_norm_epsilon", 1e-6)),
+        tie_embeddings=tied,
+        scale_logits=hf.get("scale_decoder_outputs", tied),
+        start_token=hf.get("decoder_start_token_id", 0),
     )
 
 

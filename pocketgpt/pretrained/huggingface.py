@@ -5,7 +5,9 @@ Reads a folder in the layout of the Hub: config.json and model.safetensors, in o
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, read_safetensors
 from pocketgpt.models.classes import build_model
 from pocketgpt.models.stack import Stack
-from pocketgpt.pretrained.configs import Translation, bert, gpt2, llama, mistral, openai_gpt, qwen3
+from pocketgpt.pretrained.configs import Translation, bert, gpt2, llama, mistral, openai_gpt, qwen3, t5
+from pocketgpt.pretrained.t5_names import UNUSED, rename_t5
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Architecture:
     modules: dict[str, str]
     unused: tuple[str, ...] = ()
     """Beginnings of names of weights that our model has no use for."""
+    rename: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+    """Renames the weights, where more than a table of modules is needed."""
 
 
 # Both store matrices as (in, out), the transpose of nn.Linear, and queries, keys and values as one.
@@ -87,6 +92,7 @@ ARCHITECTURES = {
     "mistral": Architecture(mistral, _LLAMA),
     "qwen3": Architecture(qwen3, _LLAMA),
     "bert": Architecture(bert, _BERT, _BERT_UNUSED),
+    "t5": Architecture(t5, {}, UNUSED, rename_t5),
 }
 """By the `model_type` in config.json."""
 
@@ -149,7 +155,7 @@ def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> Stac
             f"config.json does not describe a {kind} model that works ({error}): download it again."
         ) from error
     used = {name: tensor for name, tensor in weights.items() if not name.startswith(ARCHITECTURES[kind].unused)}
-    ours = rename(used, ARCHITECTURES[kind].modules)
+    ours = (ARCHITECTURES[kind].rename or partial(rename, modules=ARCHITECTURES[kind].modules))(used)
     if model.config.tie_embeddings and "embedding.weight" in ours:
         ours["head.weight"] = ours["embedding.weight"]
     try:

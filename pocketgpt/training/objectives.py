@@ -9,14 +9,17 @@ from pocketgpt.checked import ConfigError
 from pocketgpt.inference import diffusion
 from pocketgpt.inference.gaps import GAP, encode_gaps, fill_gaps
 from pocketgpt.inference.generate import generate
+from pocketgpt.inference.spans import SPAN_TOKENS, fill_spans, write_spans
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.stack import Stack
+from pocketgpt.models.t5 import T5Config
 from pocketgpt.text.chunks import well_formed
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.masked_diffusion import MaskedDiffusionLoss
 from pocketgpt.training.masked_words import MaskedWordsLoss
 from pocketgpt.training.recipes import TrainConfig
+from pocketgpt.training.span_corruption import SpanCorruptionLoss, flops_per_corrupted_token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,10 @@ class Objective:
     """The loss takes TrainConfig.head_chunk as its second argument."""
     unit: str = "nats per token"
     """What the loss measures, for people."""
+    encoder: bool = False
+    """The models that learn it have an encoder beside the decoder."""
+    flops_per_token: Callable[[Stack, int], float] = Stack.flops_per_token
+    """Floating-point operations of a forward pass per token of a window, from the model and the window's length."""
 
     def build_loss(self, model: nn.Module, chunk: int | None = None) -> nn.Module:
         """Build the loss of a model, in chunks if `chunk` is given."""
@@ -70,6 +77,12 @@ def fill_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -> s
     return b"".join(shown).decode(errors="replace")
 
 
+def write_missing_spans(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+    """Write the missing spans of the prompt, or one after it if there is none; brackets show what was written."""
+    text = well_formed(prompt if GAP in prompt else f"{prompt} {GAP}")
+    return fill_spans(tokenizer, text, write_spans(model, tokenizer, text, seed=seed), brackets=True)
+
+
 OBJECTIVES: dict[str, Objective] = {
     "next-token": Objective(loss=NextTokenLoss, sample=continue_prompt, causal=True, in_chunks=True),
     "masked-diffusion": Objective(
@@ -82,6 +95,15 @@ OBJECTIVES: dict[str, Objective] = {
     "masked-words": Objective(
         loss=MaskedWordsLoss, sample=fill_prompt, causal=False, extra_tokens=("[MASK]",), unit="nats per hidden token"
     ),
+    "span-corruption": Objective(
+        loss=SpanCorruptionLoss,
+        sample=write_missing_spans,
+        causal=True,
+        extra_tokens=SPAN_TOKENS,
+        unit="nats per token of the output",
+        encoder=True,
+        flops_per_token=flops_per_corrupted_token,
+    ),
 }
 """Objectives by their names in TrainConfig.objective."""
 
@@ -90,6 +112,15 @@ def find_objective(config: TrainConfig, model: ModelConfig, tokenizer: Tokenizer
     """Look up the objective of a recipe. Raises ConfigError if the recipe, the model or its vocabulary cannot work with
     it."""
     name, objective = config.objective, OBJECTIVES[config.objective]
+    if objective.encoder and not isinstance(model, T5Config):
+        raise ConfigError(
+            f"TrainConfig.objective = {name!r} cannot work without an encoder: use a T5, such as --preset pocket-t5."
+        )
+    if isinstance(model, T5Config) and not objective.encoder:
+        raise ConfigError(
+            f"TrainConfig.objective = {name!r} cannot work with a T5, whose encoder it gives nothing to read: use "
+            "'span-corruption'."
+        )
     if model.causal and not objective.causal:
         raise ConfigError(
             f"TrainConfig.objective = {name!r} cannot work with ModelConfig.causal = True: it fills in a hidden token "
@@ -116,5 +147,6 @@ def check_vocabulary(name: str, model: ModelConfig, tokenizer: Tokenizer) -> Non
     extra = OBJECTIVES[name].extra_tokens
     tokens, rows = tokenizer.vocab_size, model.vocab_size
     if tokens + len(extra) > rows or (extra and tokens + len(extra) < rows):
-        beside = f" and its objective {name!r} adds {', '.join(extra)}" if extra else ""
+        names = ", ".join(extra) if len(extra) <= 3 else f"{len(extra)} ({extra[0]} to {extra[-1]})"
+        beside = f" and its objective {name!r} adds {names}" if extra else ""
         raise ConfigError(f"The tokenizer has {tokens} tokens{beside}; the vocabulary of the model has {rows}.")

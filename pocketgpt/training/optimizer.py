@@ -70,7 +70,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
             continue
         if parameter.ndim < 2 or id(parameter) in no_decay:
             rest.append(parameter)
-        elif name.startswith("blocks.") and id(parameter) not in adamw:
+        elif "blocks." in name and id(parameter) not in adamw:
             hidden.append(parameter)
         else:
             others.append(parameter)

@@ -147,7 +147,7 @@ class Trainer:
         self.seconds += seconds
         speed = self.tokens_per_step / seconds
         # Forward, and twice that backward.
-        mfu = 3 * self.model.flops_per_token(self.config.seq_len) * speed / self.peak_flops
+        mfu = 3 * self.objective.flops_per_token(self.model, self.config.seq_len) * speed / self.peak_flops
         measured = {"train_loss": loss, "gradient_norm": norm, **rates, "tokens_per_second": speed, "mfu": mfu}
         self.log.scalars(self.step, **measured, skipped=self.skipped)
         if bar is not None:

@@ -16,6 +16,7 @@ from pocketgpt.layers.rope_scaling import RopeConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import PRESETS
 from pocketgpt.models.stack import ContextError
+from pocketgpt.models.t5 import T5Config
 
 SEQ = 24  # max_seq_len of the small presets
 LONG = 40  # beyond it
@@ -23,7 +24,7 @@ STRETCHED = {"factor": 4.0, "original_max_seq_len": 10}
 LOCAL = AttentionConfig(n_heads=6, n_kv_heads=2, d_head=8, window=5)
 FULL = AttentionConfig(n_heads=6, d_head=8)
 VARIANTS = {
-    **{name: (name, {}) for name, config in PRESETS.items() if config.causal},
+    **{name: (name, {}) for name, config in PRESETS.items() if config.causal and not isinstance(config, T5Config)},
     "window 1": ("llama", {"window": 1}),
     "window 5": ("llama", {"window": 5}),
     "window 5, learned": ("gpt2", {"window": 5}),
@@ -36,6 +37,8 @@ VARIANTS = {
     "two windows and full": ("llama", {"mixer": (LOCAL, replace(LOCAL, window=3), FULL), "n_layers": 4}),
     "qk-norm": ("llama", {"qk_norm": True}),
     "one kv head": ("llama", {"n_kv_heads": 1}),
+    "relative": ("llama", {"positions": "relative"}),
+    "relative, grouped": ("pocket", {"positions": "relative"}),
     "linear": ("llama", {"rope": RopeConfig(scaling="linear", factor=4.0)}),
     "ntk": ("llama", {"rope": RopeConfig(scaling="ntk", factor=4.0)}),
     "yarn": ("llama", {"rope": RopeConfig(scaling="yarn", **STRETCHED)}),

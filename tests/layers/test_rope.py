@@ -170,6 +170,8 @@ def context_of(rope: RopeConfig, positions: torch.Tensor) -> Context:
         def begin(self, seq):
             return positions
 
+        def keys(self): ...
+
         def finish(self): ...
 
     model = GPT(preset("pocket-shakespeare", d_model=16, n_layers=1, mixer={"n_heads": 2}, rope=rope))

@@ -11,13 +11,15 @@ from pocketgpt.layers.attention_backends import BACKENDS
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import PRESETS
 from pocketgpt.models.stack import sharing_weights
+from pocketgpt.models.t5 import T5Config
 from pocketgpt.training.prepare import prepare_for_training
 
 TOKENS = torch.arange(20)[None]
+ONE_INPUT = [name for name, config in PRESETS.items() if not isinstance(config, T5Config)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ONE_INPUT)
 def test_every_backend_gives_the_same_logits(name, backend, small, lively, assert_equal):
     model = lively(small(name))
     expected = model(TOKENS).detach()
@@ -54,7 +56,7 @@ def test_a_copy_that_shares_weights_can_compute_in_another_way(small):
     assert [mixer.attend for mixer in copy.mixers()] == [BACKENDS["step_by_step"]] * 2
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ONE_INPUT)
 def test_costs_are_those_of_the_model_however_it_is_prepared(name, small, lively):
     model = lively(small(name))
     for prepared in (
@@ -67,7 +69,7 @@ def test_costs_are_those_of_the_model_however_it_is_prepared(name, small, lively
         assert prepared.cache_bytes(3, 20) == model.cache_bytes(3, 20)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ONE_INPUT)
 def test_preparing_leaves_the_model_as_it_was(name, small, lively):
     model = lively(small(name))
     before, expected = list(map(id, model.modules())), model(TOKENS).detach()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pocketgpt.layers.attention_backends import attention, causal_mask, expand_kv_heads, fused_attention
+from pocketgpt.layers.attention_backends import BACKENDS, attention, causal_mask, expand_kv_heads, fused_attention
 from pocketgpt.layers.feedforward import ACTIVATIONS, FeedForwardConfig, build_feedforward
 from pocketgpt.layers.norm import RMSNorm, build_norm
 from pocketgpt.models.presets import preset
@@ -42,6 +42,18 @@ def test_attention_with_any_mask(shape, assert_equal):
     expected = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
     assert_equal(attention(q, k, v, mask)[0], expected)
     assert_equal(fused_attention(q, k, v, mask), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(5, 9), (1, 6, 5, 9), (2, 1, 5, 9)])
+def test_a_mask_of_numbers_is_added_to_the_scores(shape, backend, assert_equal):
+    q, k, v = queries_keys_values(6, 2, 5, 9)
+    bias = 2 * torch.randn(shape)
+    bias[..., 1:3] = -math.inf
+    expected = F.scaled_dot_product_attention(q, k, v, bias, enable_gqa=True)
+    assert_equal(attention(q, k, v, bias)[0], expected)
+    assert_equal(BACKENDS[backend](q, k, v, bias), expected)
+    assert (attention(q, k, v, bias)[1][..., 1:3] == 0).all()
 
 
 @pytest.mark.parametrize(("n_heads", "n_kv_heads"), HEADS)
@@ -100,12 +112,16 @@ def test_gelu_tanh_is_the_formula(assert_equal):
     assert_equal(ACTIVATIONS["gelu_tanh"](X), exact)
 
 
+def test_relu_is_the_formula():
+    assert ACTIVATIONS["relu"](torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0])).tolist() == [0, 0, 0, 0.5, 3]
+
+
 def test_relu2_squares_after_the_relu():
     assert ACTIVATIONS["relu2"](torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0])).tolist() == [0, 0, 0, 0.25, 9]
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("kind", ["swiglu", "gelu", "gelu_tanh", "relu2"])
+@pytest.mark.parametrize("kind", ["swiglu", "geglu", "gelu", "gelu_tanh", "relu", "relu2"])
 def test_feedforward_is_the_formula(kind, bias, assert_equal):
     config = FeedForwardConfig(activation=kind, d_ff=24, bias=bias)
     layer = build_feedforward(config, preset("llama", d_model=16, mixer={"n_heads": 2})).double()
@@ -118,10 +134,16 @@ def test_feedforward_is_the_formula(kind, bias, assert_equal):
         return x @ module.weight.T + (module.bias if bias else 0)
 
     up = linear("up_proj", x)
+
+    def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
+        return x * 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
     hidden = {
         "swiglu": lambda: (gate := linear("gate_proj", x)) * gate.sigmoid() * up,
+        "geglu": lambda: gelu_tanh(linear("gate_proj", x)) * up,
         "gelu": lambda: up * 0.5 * (1 + torch.erf(up / math.sqrt(2))),
-        "gelu_tanh": lambda: up * 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (up + 0.044715 * up**3))),
+        "gelu_tanh": lambda: gelu_tanh(up),
+        "relu": lambda: up.clamp(min=0),
         "relu2": lambda: up.clamp(min=0) ** 2,
     }[kind]()
     assert_equal(layer(x), linear("down_proj", hidden))

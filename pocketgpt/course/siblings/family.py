@@ -16,8 +16,11 @@ from pocketgpt.assets import asset
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.layers.relative_bias import RelativeBiasConfig
+from pocketgpt.models.classes import load_model
 from pocketgpt.models.config import ModelConfig
-from pocketgpt.models.gpt import GPT
+from pocketgpt.models.stack import Stack
+from pocketgpt.models.t5 import T5Config
 
 CHARACTERS = "\n !\"&'(),-.0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz"
 TRAINED_LENGTH = 64  # characters in a training window
@@ -63,6 +66,21 @@ OBJECTIVE_OF = {"masked_words": "masked-words"}
 """Objective of the siblings that learn another one than next-token: a name of `pocketgpt.training.objectives`."""
 
 
+SEQUENCE_SIBLINGS: dict[str, T5Config] = {
+    "t5": T5Config(
+        vocab_size=len(CHARACTERS) + 1,
+        d_model=48,
+        n_layers=2,
+        max_seq_len=64,
+        mixer=AttentionConfig(n_heads=4, scaled=False),
+        feedforward=FeedForwardConfig(activation="gelu", d_ff=72),
+        relative=RelativeBiasConfig(farthest=64),
+    ),
+}
+"""Config of the siblings that answer an input instead of continuing a text (`reversed_lines.py`). The last token, one
+more than there are characters, begins every output."""
+
+
 class CharacterTokenizer:
     """One token per character: the tokenizer of the siblings."""
 
@@ -86,10 +104,10 @@ def character_tokenizer() -> CharacterTokenizer:
 
 
 @cache
-def sibling(name: str) -> GPT:
+def sibling(name: str) -> Stack:
     """Load a trained sibling. Raises PocketError if there is none of that name."""
     _require_sibling(name)
-    return GPT.load(asset(f"siblings/{name}"))
+    return load_model(asset(f"siblings/{name}"))
 
 
 def sibling_losses() -> dict[str, dict[int, list[float]]]:
@@ -105,5 +123,6 @@ def sibling_losses() -> dict[str, dict[int, list[float]]]:
 
 
 def _require_sibling(name: str) -> None:
-    if name not in SIBLINGS:
-        raise PocketError(f"There is no sibling {name!r}: use one of {', '.join(SIBLINGS)}.")
+    known = (*SIBLINGS, *SEQUENCE_SIBLINGS)
+    if name not in known:
+        raise PocketError(f"There is no sibling {name!r}: use one of {', '.join(known)}.")
