@@ -40,18 +40,19 @@ def check_options(
     objective: str, options: Denoising, prompt: str, stop: Sequence[str], *, compile: bool, report: bool
 ) -> None:
     """Raises PocketError for an option that a model with this objective has no use for."""
-    if objective != "masked-diffusion":
-        given = [name for name, value in vars(options).items() if value != getattr(Denoising(), name)]
-        if given:
-            raise PocketError(
-                f"--{given[0]} is for masked diffusion models, and the objective of this one is {objective!r}: leave "
-                "it out."
-            )
+    given = [name for name, value in vars(options).items() if value != getattr(Denoising(), name)]
+    if given and objective != "masked-diffusion":
+        raise PocketError(
+            f"--{given[0]} is for masked diffusion models, and the objective of this one is {objective!r}: leave it "
+            "out."
+        )
+    if objective == "next-token":
         return
     for name, value in (("compile", compile), ("report", report)):
         if value:
             raise PocketError(
-                f"--{name} is for models that write token by token, and this one writes by denoising: leave it out."
+                f"--{name} is for models that continue a text token by token, and the objective of this one is "
+                f"{objective!r}: leave it out."
             )
     if stop and GAP in prompt:
         raise PocketError("--stop ends a continuation, and a prompt with gaps is not continued: leave it out.")

@@ -3,25 +3,25 @@
 import codecs
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes, Positional
 
 from pocketgpt.checked import LARGEST_INTEGER, LARGEST_SEED
 from pocketgpt.commands.denoising import Denoising, check_options, denoised
+from pocketgpt.commands.gap_filling import FILLED
+from pocketgpt.commands.model_folder import SHIPPED, load_model_folder
 from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
-from pocketgpt.inference.gaps import GAP, encode_gaps, fill_gaps
 from pocketgpt.inference.generate import stream
 from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.quantization import WeightFormat
 from pocketgpt.inference.sampling import Sampler
-from pocketgpt.inference.spans import fill_spans, write_spans
 from pocketgpt.inference.speed import Stopwatch
-from pocketgpt.models.t5 import T5
+from pocketgpt.models.stack import Stack
 from pocketgpt.output import output_failure
 from pocketgpt.text.tokenizer import Tokenizer
-from pocketgpt.training.checkpoint import Checkpoint, load_checkpoint, load_shipped
 from pocketgpt.training.prepare import check_compiler, compiler_failure
 
 NO_DENOISING = Denoising()
@@ -32,7 +32,7 @@ def generate(
     denoising: OmitArgPrefixes[Denoising] = NO_DENOISING,
     *,
     prompt_file: Path | None = None,
-    model: Path | None = None,
+    model: str = SHIPPED,
     max_new_tokens: int = 200,
     stop: tuple[str, ...] = (),
     samples: int = 1,
@@ -48,14 +48,15 @@ def generate(
 ) -> None:
     """Continue a text, token by token: pocketgpt generate "ROMEO:"
 
-    A model that was trained for masked words fills gaps instead: pocketgpt generate "To be or not to ___." --model FOLDER
+    A model trained for masked words fills gaps instead: pocketgpt generate "To be or not to ___." --model FOLDER
     So does one trained for span corruption, whose gaps may be of any length: "To be or ___, that is ___."
     A masked diffusion model continues a text or fills its gaps, all tokens at once.
 
     Args:
         prompt: Text to continue; an empty prompt begins a new text, and - reads it from standard input.
         prompt_file: Read the prompt from this text file.
-        model: Folder written by `pocketgpt train`, such as runs/pocket-shakespeare; by default the shipped model.
+        model: Folder written by `pocketgpt train`, such as runs/pocket-shakespeare, or of a published model; a .gguf
+            file; or smollm2, which is fetched once. By default the shipped model.
         max_new_tokens: Maximum number of new tokens; the model may end its text earlier.
         stop: End the text before any of these strings, such as --stop "HAMLET:" "EXIT".
         samples: Number of texts to generate, one after the other; sample i uses seed + i − 1.
@@ -86,89 +87,58 @@ def generate(
         raise PocketError("An empty stop string would end every text before it begins: give it at least one character.")
     prompt = read_prompt(prompt, prompt_file)
     chosen = choose_device(device)
-    checkpoint = load_checkpoint(model, chosen) if model else load_shipped(chosen)
-    check_options(checkpoint.objective_name, denoising, prompt, stop, compile=compile, report=report)
-    if checkpoint.objective_name == "masked-words":
-        print_filled(checkpoint, prompt, samples, sampler, seed)
-        return
-    tokenizer, gpt = checkpoint.tokenizer, checkpoint.model
-    if compile:
-        check_compiler(chosen)
-    if compile or weights != "float32":
-        gpt = prepare_for_decoding(gpt, weights, compile)
-    if checkpoint.objective_name == "masked-diffusion":
-        named = {"max_new_tokens": max_new_tokens, "sampler": sampler}
-        for number in range(samples):
-            if samples > 1:
-                print(f"── sample {number + 1} of {samples} ──")
-            own_seed = None if seed is None else seed + number
-            given, text = denoised(gpt, tokenizer, prompt, denoising, seed=own_seed, **named)
-            print(given, *until(stop, [text]), sep="")
-        return
-    if checkpoint.objective_name == "span-corruption":
-        print_spans(gpt, tokenizer, prompt, samples, max_new_tokens, sampler, seed)
-        return
+    checkpoint = load_model_folder(model, chosen)
+    objective = checkpoint.objective_name
+    check_options(objective, denoising, prompt, stop, compile=compile, report=report)
+    tokenizer, gpt = checkpoint.tokenizer, prepare(checkpoint.model, weights, compile)
     prompt_tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
     longest = gpt.config.max_seq_len
-    if len(prompt_tokens) > longest:
+    if objective == "next-token" and len(prompt_tokens) > longest:
         print(f"The prompt has {len(prompt_tokens)} tokens; the model reads the last {longest}.", file=sys.stderr)
     for number in range(samples):
         if samples > 1:
             print(f"── sample {number + 1} of {samples} ──")
+        options = {
+            "max_new_tokens": max_new_tokens,
+            "sampler": sampler,
+            "seed": None if seed is None else seed + number,
+        }
+        if objective in FILLED:
+            print(FILLED[objective](gpt, tokenizer, prompt, **options))
+            continue
+        if objective == "masked-diffusion":
+            given, text = denoised(gpt, tokenizer, prompt, denoising, **options)
+            print(given, *until(stop, [text]), sep="")
+            continue
         stopwatch = Stopwatch()
-        tokens = stream(
-            gpt,
-            prompt_tokens,
-            max_new_tokens=max_new_tokens,
-            sampler=sampler,
-            stop_tokens=(tokenizer.end_of_text,),
-            seed=None if seed is None else seed + number,
-        )
+        tokens = stream(gpt, prompt_tokens, stop_tokens=(tokenizer.end_of_text,), **options)
         print(prompt, end="", flush=True)
-        try:
+        with compiler_named():
             for text in until(stop, decode_stream(stopwatch.watch(tokens), tokenizer)):
                 print(text, end="", flush=True)
                 if output_failure():
                     return
-        except RuntimeError as error:
-            if failure := compiler_failure(error):
-                raise PocketError(failure) from error
-            raise
         print()
         if report:
             print(stopwatch.report(gpt, len(prompt_tokens)), file=sys.stderr)
 
 
-def print_filled(checkpoint: Checkpoint, text: str, samples: int, sampler: Sampler, seed: int | None) -> None:
-    """Print the text with its gaps filled, once for each sample. Raises PocketError for a text without gaps."""
-    if GAP not in text:
-        raise PocketError(
-            f"{checkpoint.folder} was trained for masked words: it fills gaps, and cannot continue a text. Write {GAP} "
-            f'for each missing token, such as "To be or not to {GAP}."'
-        )
-    mask_id = checkpoint.tokenizer.vocab_size
-    tokens = encode_gaps(text, checkpoint.tokenizer, mask_id)
-    for number in range(samples):
-        own_seed = None if seed is None else seed + number
-        filled = fill_gaps(checkpoint.model, tokens, mask_id, sampler=sampler, seed=own_seed)
-        print(checkpoint.tokenizer.decode(filled))
+def prepare(model: Stack, weights: WeightFormat, compile: bool) -> Stack:
+    """The model for `stream`, with these weights. Raises PocketError if there is no compiler to compile it."""
+    if compile:
+        check_compiler(model.device)
+    return prepare_for_decoding(model, weights, compile) if compile or weights != "float32" else model
 
 
-def print_spans(
-    model: T5,
-    tokenizer: Tokenizer,
-    text: str,
-    samples: int,
-    max_new_tokens: int,
-    sampler: Sampler,
-    seed: int | None,
-) -> None:
-    """Print the text with its gaps filled, each with any number of tokens, once for each sample. Raises PocketError for
-    a text without gaps."""
-    for number in range(samples):
-        own_seed = None if seed is None else seed + number
-        spans = write_spans(model, tokenizer, text, max_new_tokens=max_new_tokens, sampler=sampler, seed=own_seed)
-        print(fill_spans(tokenizer, text, spans))
+@contextmanager
+def compiler_named() -> Iterator[None]:
+    """Context in which a compiler that fails ends in a PocketError with its reason."""
+    try:
+        yield
+    except RuntimeError as error:
+        if failure := compiler_failure(error):
+            raise PocketError(failure) from error
+        raise
 
 
 def read_prompt(prompt: str, file: Path | None) -> str:

@@ -6,16 +6,14 @@ from pathlib import Path
 import torch
 from tyro.conf import Positional
 
-from pocketgpt.files import read_json
+from pocketgpt.commands.model_folder import SMOLLM2, read_model_config
 from pocketgpt.layers.part import PartConfig
-from pocketgpt.models.classes import MODELS, build_model
+from pocketgpt.models.classes import build_model
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.presets import PRESETS, preset
-from pocketgpt.models.saving import parse_config
 from pocketgpt.models.stack import Stack
 from pocketgpt.models.t5 import T5Config
 from pocketgpt.table import table
-from pocketgpt.training.checkpoint import find_checkpoint
 
 # The part that a parameter belongs to, by a word in its name; the first match counts.
 PARTS = {
@@ -31,7 +29,7 @@ def info(model: Positional[str] = "pocket-shakespeare") -> None:
     """Show the parts of a model: parameters of each, arithmetic per token, memory of the KV cache.
 
     Args:
-        model: Name of a preset, or folder of a run or a checkpoint.
+        model: Name of a preset, folder of a run, a checkpoint or a published model, .gguf file, or smollm2.
     """
     print(describe(model))
 
@@ -78,11 +76,10 @@ def describe(name_or_folder: str) -> str:
 
 
 def read_config(name_or_folder: str) -> ModelConfig:
-    """The preset of that name, or else the config in that folder."""
-    if name_or_folder in PRESETS or not Path(name_or_folder).exists():
+    """The preset of that name, or else the config of that model."""
+    if name_or_folder in PRESETS or not (name_or_folder == SMOLLM2 or Path(name_or_folder).exists()):
         return preset(name_or_folder)
-    file = find_checkpoint(Path(name_or_folder)) / "config.json"
-    return parse_config(read_json(file), file, MODELS)
+    return read_model_config(name_or_folder)
 
 
 def outline(config: ModelConfig) -> str:

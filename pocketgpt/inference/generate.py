@@ -85,8 +85,7 @@ def steps(
     new: list[Int[Tensor, "batch"]] = []  # since the last prefill; read from the device only when the context is full
     while True:
         tokens = sampler(logits, generator)
-        # Marked and not raised, because a look at the logits would wait for the GPU.
-        yield torch.where(logits.amax(dim=-1).isfinite(), tokens, NOT_FINITE)
+        yield mark_not_finite(tokens, logits)
         new.append(tokens)
         if cache.longest < cache.capacity:
             logits = decode_step(model, tokens, cache)
@@ -169,6 +168,11 @@ def collect(
                 else:
                     written[row].append(token)
     return written
+
+
+def mark_not_finite(tokens: Int[Tensor, "batch"], logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
+    """Replace tokens whose logits are NaN or infinite by NOT_FINITE: raising would wait for the GPU to look at them."""
+    return torch.where(logits.amax(dim=-1).isfinite(), tokens, NOT_FINITE)
 
 
 def check_finite(token: int) -> int:

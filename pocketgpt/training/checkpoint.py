@@ -102,7 +102,7 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
             f"{folder} contains a model but no tokenizer.json: copy it from where the model was trained."
         )
     tokenizer = load_tokenizer(folder / "tokenizer.json")
-    return _fitting(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
+    return check_fits(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
 
 
 def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
@@ -117,7 +117,7 @@ def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
             f"{error} Or train your own in minutes with `pocketgpt train --out FOLDER`, and give --model FOLDER."
         ) from error
     model, tokenizer = GPT.load(folder, device=device), load_tokenizer("shakespeare")
-    return _fitting(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
+    return check_fits(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
 
 
 def find_checkpoint(folder: Path) -> Path:
@@ -254,7 +254,8 @@ def read_training(folder: Path) -> dict[str, Any]:
     return read_json(file) if file.is_file() else {}
 
 
-def _fitting(checkpoint: Checkpoint) -> Checkpoint:
+def check_fits(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint. Raises CheckpointError if its model has other tokens than its tokenizer and objective."""
     name = checkpoint.objective_name
     if name not in OBJECTIVES:
         raise CheckpointError(

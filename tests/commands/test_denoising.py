@@ -73,8 +73,11 @@ def test_a_stop_string_ends_a_continuation(capsys):
     [
         (["--passes", "0"], "passes = 0 cannot work: use a whole number of at least 1"),
         (["--remask", "1"], "remask = 1.0 cannot work: use a number from 0 up to 1"),
-        (["--compile"], "--compile is for models that write token by token, and this one writes by denoising"),
-        (["--report"], "--report is for models that write token by token"),
+        (
+            ["--compile"],
+            "--compile is for models that continue a text token by token, and the objective of this one is",
+        ),
+        (["--report"], "--report is for models that continue a text token by token"),
         (["a ___", "--stop", "x"], "--stop ends a continuation, and a prompt with gaps is not continued"),
         (["___ " * 50], "51 tokens are more than the 48 this model has positions for"),
     ],
