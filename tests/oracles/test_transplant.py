@@ -9,7 +9,6 @@ from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, transplant
 from pocketgpt.course.syllabus import all_exercises
 from pocketgpt.errors import PocketError
 from pocketgpt.models.gpt import GPT
-from pocketgpt.models.presets import preset
 from pocketgpt.pretrained.huggingface import from_huggingface
 
 TOKENS = torch.arange(48).view(2, 24)
