@@ -40,7 +40,7 @@ LLAMA_3 = (
 RULES = {"gpt-2": [GPT_2], "smollm": [r"\p{N}", GPT_2], "llama-bpe": [LLAMA_3]}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def vocabulary() -> tuple[list[str], list[str]]:
     """Tokens and merges of a small BPE, special tokens first as in SmolLM2."""
     library = Tokenizer(models.BPE())
@@ -151,6 +151,13 @@ def test_what_was_saved_is_loaded_again(file, tmp_path):
 def test_a_tokenizer_of_another_kind_is_named(file, fields, message):
     with pytest.raises(PocketError, match=f"a.gguf .*{message}"):
         load_gguf_tokenizer(file(**fields))
+
+
+def test_merges_that_do_not_belong_to_the_tokens_are_named(file, vocabulary):
+    names, merges = vocabulary
+    names.remove(merges[-1].replace(" ", ""))
+    with pytest.raises(PocketError, match=r"a\.gguf is damaged.*out of vocabulary"):
+        load_gguf_tokenizer(file())
 
 
 def test_a_file_without_a_tokenizer_is_named(tmp_path, random_llama, write_gguf):
