@@ -9,6 +9,7 @@ from pocketgpt.checked import LARGEST_INTEGER
 from pocketgpt.commands.model_folder import SHIPPED, load_model_folder
 from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
+from pocketgpt.models.t5 import T5
 from pocketgpt.text.tokenize_corpus import tokenize_corpus
 from pocketgpt.training.evaluate import evaluate, token_lengths
 
@@ -49,7 +50,8 @@ def eval(
             )
     chosen = choose_device(device)
     checkpoint = load_model_folder(model, chosen)
-    if checkpoint.objective.causal != checkpoint.model.config.causal:
+    objective = checkpoint.objective
+    if (objective.causal, objective.encoder) != (checkpoint.model.config.causal, isinstance(checkpoint.model, T5)):
         raise PocketError(
             f"{checkpoint.folder} does not say what its model learned, and it was not the next token: it sees the "
             "tokens on both sides. Use a folder that `pocketgpt train` wrote, with its training.json."
@@ -61,9 +63,9 @@ def eval(
         token_lengths(checkpoint.tokenizer, text.n_bytes / len(text)),
         seq_len=seq_len or min(checkpoint.model.config.max_seq_len, LONGEST_WINDOW),
         batch_size=batch_size,
-        objective=checkpoint.objective,
-        chunk=CHUNK,
+        objective=objective,
+        chunk=CHUNK if objective.in_chunks else None,
     )
     print(f"{checkpoint.folder} on {corpus} ({split}): {result.tokens:,} tokens predicted")
-    print(f"loss {result.loss:.4f} {checkpoint.objective.unit} · perplexity {result.perplexity:.2f}", end=" · ")
+    print(f"loss {result.loss:.4f} {objective.unit} · perplexity {result.perplexity:.2f}", end=" · ")
     print(f"{result.bits_per_byte:.4f} bits per byte")

@@ -6,6 +6,7 @@ import torch
 
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json
+from pocketgpt.models.classes import MODELS
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.saving import parse_config
 from pocketgpt.pretrained.gguf import load_gguf, load_gguf_config
@@ -59,7 +60,7 @@ def read_model_config(model: str | Path) -> ModelConfig:
         return load_gguf_config(folder)
     folder = find_checkpoint(folder)
     values = read_json(folder / "config.json")
-    return convert_config(values) if is_published(folder) else parse_config(values, folder / "config.json")
+    return convert_config(values) if is_published(folder) else parse_config(values, folder / "config.json", MODELS)
 
 
 def find_model(model: str | Path) -> Path:

@@ -75,7 +75,7 @@ def test_a_stop_string_ends_a_continuation(capsys):
         (["--remask", "1"], "remask = 1.0 cannot work: use a number from 0 up to 1"),
         (
             ["--compile"],
-            "--compile is for models that continue a text token by token, and the objective of this one is",
+            "--compile is for models that continue a text token by token, and the objective of this",
         ),
         (["--report"], "--report is for models that continue a text token by token"),
         (["a ___", "--stop", "x"], "--stop ends a continuation, and a prompt with gaps is not continued"),

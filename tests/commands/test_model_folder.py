@@ -141,5 +141,5 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(published):
     data = json.loads((published / "tokenizer.json").read_text())
     data["added_tokens"].append({**data["added_tokens"][0], "id": 257, "content": "<|more|>"})
     (published / "tokenizer.json").write_text(json.dumps(data))
-    with pytest.raises(PocketError, match="its tokenizer has 258 tokens, its model 257"):
+    with pytest.raises(PocketError, match="tokenizer has 258 tokens; the vocabulary of the model has 257"):
         load_model_folder(published)
