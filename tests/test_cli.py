@@ -417,13 +417,6 @@ def test_a_prompt_of_bytes_that_are_no_text_stops_no_training(capsys, monkeypatc
     assert run(capsys, "train", *small, "--prompt", "\udcff")[0] == 0
 
 
-def test_a_folder_of_another_program_says_how_to_load_it(capsys, tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    for command in (["info", str(tmp_path)], ["generate", "--model", str(tmp_path)]):
-        assert "model_type 'llama'): load it with pocketgpt.pretrained.huggingface" in message_of(capsys, *command)
-
-
 def test_version_is_that_of_the_package(capsys):
     from pocketgpt import __version__
 

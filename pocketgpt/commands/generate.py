@@ -8,6 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from pocketgpt.checked import LARGEST_INTEGER, LARGEST_SEED
+from pocketgpt.commands.model_folder import SHIPPED, load_model_folder
 from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.generate import stream
@@ -17,7 +18,6 @@ from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.speed import Stopwatch
 from pocketgpt.output import output_failure
 from pocketgpt.text.tokenizer import Tokenizer
-from pocketgpt.training.checkpoint import load_checkpoint, load_shipped
 from pocketgpt.training.prepare import check_compiler, compiler_failure
 
 
@@ -25,7 +25,7 @@ def generate(
     prompt: Positional[str] = "",
     *,
     prompt_file: Path | None = None,
-    model: Path | None = None,
+    model: str = SHIPPED,
     max_new_tokens: int = 200,
     stop: tuple[str, ...] = (),
     samples: int = 1,
@@ -44,7 +44,8 @@ def generate(
     Args:
         prompt: Text to continue; an empty prompt begins a new text, and - reads it from standard input.
         prompt_file: Read the prompt from this text file.
-        model: Folder written by `pocketgpt train`, such as runs/pocket-shakespeare; by default the shipped model.
+        model: Folder written by `pocketgpt train`, such as runs/pocket-shakespeare, or of a published model; by default
+            the shipped one.
         max_new_tokens: Maximum number of new tokens; the model may end its text earlier.
         stop: End the text before any of these strings, such as --stop "HAMLET:" "EXIT".
         samples: Number of texts to generate, one after the other; sample i uses seed + i − 1.
@@ -75,7 +76,7 @@ def generate(
         raise PocketError("An empty stop string would end every text before it begins: give it at least one character.")
     prompt = read_prompt(prompt, prompt_file)
     chosen = choose_device(device)
-    checkpoint = load_checkpoint(model, chosen) if model else load_shipped(chosen)
+    checkpoint = load_model_folder(model, chosen)
     tokenizer, gpt = checkpoint.tokenizer, checkpoint.model
     if compile:
         check_compiler(chosen)

@@ -6,14 +6,12 @@ from pathlib import Path
 import torch
 from tyro.conf import Positional
 
-from pocketgpt.files import read_json
+from pocketgpt.commands.model_folder import read_model_config
 from pocketgpt.layers.part import PartConfig
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import PRESETS, preset
-from pocketgpt.models.saving import parse_config
 from pocketgpt.table import table
-from pocketgpt.training.checkpoint import find_checkpoint
 
 # The part that a parameter belongs to, by a word in its name; the first match counts.
 PARTS = {"_norm.": "norms", "mixer": "mixers", "feedforward": "feed-forward", "positions": "positions"}
@@ -23,7 +21,7 @@ def info(model: Positional[str] = "pocket-shakespeare") -> None:
     """Show the parts of a model: parameters of each, arithmetic per token, memory of the KV cache.
 
     Args:
-        model: Name of a preset, or folder of a run or a checkpoint.
+        model: Name of a preset, or folder of a run, a checkpoint or a published model.
     """
     print(describe(model))
 
@@ -68,8 +66,7 @@ def read_config(name_or_folder: str) -> ModelConfig:
     """The preset of that name, or else the config in that folder."""
     if name_or_folder in PRESETS or not Path(name_or_folder).exists():
         return preset(name_or_folder)
-    file = find_checkpoint(Path(name_or_folder)) / "config.json"
-    return parse_config(read_json(file), file)
+    return read_model_config(name_or_folder)
 
 
 def outline(config: ModelConfig) -> str:

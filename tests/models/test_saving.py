@@ -56,3 +56,10 @@ def test_saving_draws_no_random_numbers(model, tmp_path):
     before = torch.get_rng_state()
     model.save(tmp_path)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_published_model_says_how_to_load_it(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(PocketError, match=r"model_type 'llama'\): load it with pocketgpt.pretrained.huggingface"):
+        GPT.load(tmp_path)

