@@ -61,7 +61,7 @@ def their_config(config: ModelConfig) -> dict[str, Any]:
     head = {"model_type": kind, "architectures": [SHAPES[kind].name]}
     if kind in ("gpt2", "openai-gpt"):
         return head | _gpt(config, mixer, feedforward)
-    return head | _llama(config, mixer, feedforward)
+    return head | _llama(kind, config, mixer, feedforward)
 
 
 def _only_layer(config: ModelConfig) -> tuple[AttentionConfig, FeedForwardConfig]:
@@ -103,24 +103,27 @@ def _gpt(config: ModelConfig, mixer: AttentionConfig, feedforward: FeedForwardCo
     _require("mixer.d_head", mixer.d_head, config.d_model // mixer.n_heads, name)
     if post:
         _require("feedforward.d_ff", feedforward.d_ff, 4 * config.d_model, name)
-    own = {"afn": "gelu"} if post else {"activation_function": activations[feedforward.activation]}
-    return own | {
+    own = {"activation_function": activations[feedforward.activation], "n_inner": feedforward.d_ff}
+    return ({"afn": "gelu"} if post else own) | {
         "vocab_size": config.vocab_size,
         "n_embd": config.d_model,
         "n_layer": config.n_layers,
         "n_head": mixer.n_heads,
         "n_positions": config.max_seq_len,
-        "n_inner": feedforward.d_ff,
         "layer_norm_epsilon": config.norm_eps,
         **dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0),
     }
 
 
-def _llama(config: ModelConfig, mixer: AttentionConfig, feedforward: FeedForwardConfig) -> dict[str, Any]:
+def _llama(kind: str, config: ModelConfig, mixer: AttentionConfig, feedforward: FeedForwardConfig) -> dict[str, Any]:
     """The fields of Llama and its successors. A bias is on all four projections of the attention, or on none."""
     _require("mixer.output_bias", mixer.output_bias, mixer.bias, "Llama")
-    window = {"sliding_window": mixer.window} if mixer.window else {}
-    return window | {
+    own = {"attention_bias": mixer.bias}
+    if kind == "llama":
+        own["mlp_bias"] = feedforward.bias
+    if kind == "mistral":
+        own = {"sliding_window": mixer.window}
+    return own | {
         "vocab_size": config.vocab_size,
         "hidden_size": config.d_model,
         "num_hidden_layers": config.n_layers,
@@ -131,8 +134,6 @@ def _llama(config: ModelConfig, mixer: AttentionConfig, feedforward: FeedForward
         "max_position_embeddings": config.max_seq_len,
         "rms_norm_eps": config.norm_eps,
         "hidden_act": "silu",
-        "attention_bias": mixer.bias,
-        "mlp_bias": feedforward.bias,
         "attention_dropout": 0.0,
         "rope_theta": config.rope.theta,
         "rope_parameters": _rope(config.rope, config.max_seq_len),
