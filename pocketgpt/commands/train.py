@@ -97,8 +97,9 @@ def with_defaults(options: Sequence[str]) -> Callable[..., None]:
                 shipped for pocket-shakespeare, published or offline for pocket and latent, gpt3-small for gpt2, wsd for
                 llama; with --init-from finetune, or lora, which is the default with --lora-rank.
             init_from: Begin with trained weights, and their model and tokenizer, instead of random ones: a run, a
-                checkpoint, the folder of a published model, or pocket-shakespeare for the one that ships with the
-                project. Its files are not changed. `--init-from FOLDER --help` shows the defaults.
+                checkpoint, the folder of a published model, a .gguf file, or by name pocket-shakespeare, which ships
+                with the project, or smollm2, which is fetched. It is not changed itself. `--init-from FOLDER --help`
+                shows the defaults.
             out: Folder to write to, new or empty; by default runs/PRESET, or runs/NAME-finetuned with --init-from, with
                 a number if that is taken, and with --resume the folder of that run.
             resume: Folder of a run to continue, such as runs/pocket-shakespeare, or one of its checkpoints. It has its
@@ -150,7 +151,7 @@ def run_name(preset: str | None, initial: Checkpoint | None) -> str:
     if initial is None:
         return preset
     folder = initial.folder.absolute()
-    return f"{folder.parent.name if folder.name.startswith('step-') else folder.name}-finetuned"
+    return f"{folder.parent.name if folder.name.startswith('step-') else folder.stem}-finetuned"
 
 
 def check_model(model: ModelConfig, defaults: ModelConfig) -> None:

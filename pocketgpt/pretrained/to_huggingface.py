@@ -3,7 +3,8 @@
     config.json              their fields, and the name of the architecture
     generation_config.json   the token that ends a text
     model.safetensors        the weights under their names
-    tokenizer.json           the vocabulary, and tokenizer_config.json with the name of its end-of-text token
+    tokenizer.json           the vocabulary; tokenizer_config.json names its end-of-text token, and chat_template.jinja
+                             writes a conversation, if the model has learned to hold one
     README.md                the model card
 
 The architecture follows from the config (to_configs.py). The library `transformers` is not needed.
@@ -51,7 +52,9 @@ def save_huggingface(
     tied = model.config.tie_embeddings and torch.equal(weights["head.weight"], weights["embedding.weight"])
     if tied:
         del weights["head.weight"]
-    ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
+    names = role_names(tokenizer)
+    ids = getattr(tokenizer, "special_tokens", {names["eos_token"]: tokenizer.end_of_text})
+    ends = {f"{role}_id": ids.get(names.get(role)) for role in ("bos_token", "eos_token")}
     dtype = str(model.dtype).removeprefix("torch.")
     config |= {"tie_word_embeddings": tied, **ends, "dtype": dtype, "torch_dtype": dtype}
     their_weights = renamed(weights, config["model_type"], model.config.n_layers)
@@ -61,7 +64,7 @@ def save_huggingface(
             write_json(beside / "generation_config.json", ends)
             write_safetensors(beside / "model.safetensors", their_weights)
             tokenizer.save(beside / "tokenizer.json")
-            write_json(beside / "tokenizer_config.json", tokenizer_config(tokenizer, model.config))
+            write_json(beside / "tokenizer_config.json", tokenizer_config(names, model.config))
             card = model_card(model, tokenizer, config["architectures"][0], folder.name, training or {})
             (beside / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
@@ -73,13 +76,17 @@ def save_huggingface(
         ) from error
 
 
-def tokenizer_config(tokenizer: Tokenizer, config: ModelConfig) -> dict[str, Any]:
-    """The content of tokenizer_config.json: the end-of-text token, and that decoding changes no spaces."""
+def role_names(tokenizer: Tokenizer) -> dict[str, str]:
+    """Names of the special tokens by role. As in GPT-2, the token that ends a text begins one where no other does."""
     end = tokenizer.token_bytes(tokenizer.end_of_text).decode()
+    return getattr(tokenizer, "roles", {"bos_token": end, "eos_token": end})
+
+
+def tokenizer_config(names: dict[str, str], config: ModelConfig) -> dict[str, Any]:
+    """The content of tokenizer_config.json: the names of special tokens, and that decoding changes no spaces."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",  # as tokenizer.json says, whatever the architecture
-        "bos_token": end,
-        "eos_token": end,
+        **names,
         "model_max_length": config.max_seq_len,
         "clean_up_tokenization_spaces": False,
     }

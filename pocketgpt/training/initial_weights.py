@@ -1,6 +1,7 @@
 """Initial weights: a run that begins with a model that is trained already, to fine-tune it on another text."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,17 +39,20 @@ def begin_with(initial: Checkpoint, config: ModelConfig) -> GPT:
 
 
 def tokenizer_of(initial: Checkpoint) -> str:
-    """The value of `TrainConfig.tokenizer` that means the tokenizer of a trained model: a name or a path."""
+    """The value of `TrainConfig.tokenizer` that means the tokenizer of a trained model: its file, or else its name, or
+    else the model itself, which has the vocabulary inside."""
     file = initial.folder / "tokenizer.json"
-    return str(file) if file.is_file() else initial.training.get("recipe", {}).get("tokenizer", str(file))
+    return str(file) if file.is_file() else initial.training.get("recipe", {}).get("tokenizer", str(initial.folder))
 
 
 def check_tokenizer(name_or_path: str, initial: Checkpoint) -> Tokenizer:
     """The tokenizer of a trained model. Raises PocketError if another is asked for, whose ids would mean other text."""
-    if name_or_path != tokenizer_of(initial) and load_tokenizer(name_or_path).hash != initial.tokenizer.hash:
+    own = tokenizer_of(initial)
+    is_own = Path(name_or_path).resolve() == Path(own).resolve()
+    if not is_own and load_tokenizer(name_or_path).hash != initial.tokenizer.hash:
         raise PocketError(
             f"The model of {initial.folder} knows the tokens of its own tokenizer and not those of {name_or_path!r}: "
-            f"leave out --tokenizer, or use {tokenizer_of(initial)}."
+            f"leave out --tokenizer, or use {own}."
         )
     return initial.tokenizer
 

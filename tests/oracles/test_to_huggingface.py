@@ -170,3 +170,17 @@ def test_token_ids_are_theirs(kind, shape, lively, tmp_path):
             assert theirs.decode(theirs(text).input_ids) == text
     assert theirs.eos_token_id == ours.end_of_text
     assert theirs.model_max_length == 40
+
+
+def test_a_conversation_is_written_as_we_write_it(lively, tmp_path):
+    template = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    ours = published(tmp_path)
+    ours.chat_template, ours.roles = template, {"bos_token": "<|im_start|>", **ours.roles}
+    save_huggingface(lively(LLAMA), ours, tmp_path / "model")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "model")
+    ids = theirs.apply_chat_template([{"role": "user", "content": "Full fathom"}], return_dict=False)
+    start, end = (ours.special_tokens[name] for name in ("<|im_start|>", "<|im_end|>"))
+    assert ids == [start, *ours.encode("user\nFull fathom"), end, *ours.encode("\n")]
+    assert (theirs.bos_token_id, theirs.eos_token_id) == (start, end)
+    config = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    assert config == {"bos_token_id": start, "eos_token_id": end}

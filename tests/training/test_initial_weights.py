@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from pocketgpt.text.tokenize_corpus import tokenize_corpus
 from pocketgpt.training.checkpoint import best_intact, find_checkpoint, latest_intact, load_checkpoint, save_checkpoint
 from pocketgpt.training.distributed import wrap
 from pocketgpt.training.evaluate import evaluate, token_lengths
-from pocketgpt.training.initial_weights import weights_sha256
+from pocketgpt.training.initial_weights import check_tokenizer, tokenizer_of, weights_sha256
 from pocketgpt.training.loss import NextTokenLoss
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.run import train
@@ -175,6 +176,15 @@ def test_another_tokenizer_is_refused_and_the_same_one_elsewhere_is_not(tmp_path
     initial.tokenizer.save(tmp_path / "same.json")
     same = replace(recipe, tokenizer=str(tmp_path / "same.json"))
     assert train(initial.model.config, same, tmp_path / "run", initial=initial).step == 1
+
+
+def test_a_file_with_the_vocabulary_inside_is_its_own_tokenizer(initial, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = replace(initial, folder=Path("model.gguf"), training={})
+    assert tokenizer_of(file) == "model.gguf"
+    assert check_tokenizer(str(tmp_path / "model.gguf"), file) is initial.tokenizer
+    with pytest.raises(PocketError, match="leave out --tokenizer, or use model.gguf"):
+        check_tokenizer("shakespeare", file)
 
 
 def test_low_rank_pairs_without_trained_weights_are_refused(tmp_path, config, recipe):
