@@ -76,6 +76,8 @@ class MixtureOfExperts(Part):
     # error in it changes which experts are used.
     adamw: ClassVar[tuple[str, ...]] = ("router.weight",)
     full_precision: ClassVar[tuple[str, ...]] = ("router",)
+    # Pairs of every expert would be many, each with the gradient of few tokens.
+    no_lora: ClassVar[tuple[str, ...]] = ("router", "experts")
 
     def __init__(self, config: MixtureOfExpertsConfig, model: ModelShape) -> None:
         super().__init__()

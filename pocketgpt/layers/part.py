@@ -81,6 +81,8 @@ class Part(nn.Module):
 
     full_precision: ClassVar[tuple[str, ...]] = ()
     """Names of projections that are not quantized, because a small error in them changes much."""
+    no_lora: ClassVar[tuple[str, ...]] = ()
+    """Names of children that LoRA adds no pairs to."""
 
     def flops_per_token(self, seq: int) -> int:
         """Floating-point operations per token of a forward pass over `seq` tokens, two per multiply-add.

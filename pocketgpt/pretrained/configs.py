@@ -22,9 +22,9 @@ Translation = Callable[[Values], ModelConfig]
 def gpt2(hf: Values) -> ModelConfig:
     """Convert a GPT-2 config (Radford et al. 2019)."""
     _only(hf, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
-    gelus = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
+    ours = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu2": "relu2"}
     d_ff = hf.get("n_inner") or 4 * hf["n_embd"]
-    activation = _choice(hf, "activation_function", "gelu_new", gelus)
+    activation = _choice(hf, "activation_function", "gelu_new", ours)
     return _gpt(hf, FeedForwardConfig(activation=activation, d_ff=d_ff, bias=True))
 
 

@@ -1,7 +1,7 @@
 """Published weights: loads Hugging Face checkpoints into our model, and maps their names to ours.
 
 Reads a folder in the layout of the Hub: config.json and model.safetensors, in one file or in shards. The library
-`transformers` is not needed.
+`transformers` is not needed. `to_huggingface.py` is the other direction, with the same table of names.
 """
 
 import re
@@ -25,10 +25,17 @@ from pocketgpt.pretrained.t5_names import UNUSED, rename_t5
 
 @dataclass(frozen=True)
 class Architecture:
-    """Architecture of a published model: the conversion of its config, and our name of each module."""
+    """Architecture of a published model: the conversion of its config, and our name of each module.
+
+    In the files a module of layer 3 is called `{body}.{layers}.3.{module}`.
+    """
 
     config: Translation
     modules: dict[str, str]
+    body: str = ""
+    """Prefix of the weights of everything but the head."""
+    layers: str = ""
+    """Name of the list of layers."""
     unused: tuple[str, ...] = ()
     """Beginnings of names of weights that our model has no use for."""
     rename: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
@@ -47,7 +54,7 @@ _GPT_BLOCK = {
 }
 _GPT2 = {"wte": "embedding", "wpe": "positions.embedding", "ln_f": "final_norm", **_GPT_BLOCK}
 _OPENAI_GPT = {"tokens_embed": "embedding", "positions_embed": "positions.embedding", **_GPT_BLOCK}
-_TRANSPOSED = {"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"}
+TRANSPOSED = {"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"}
 
 _LLAMA = {
     "embed_tokens": "embedding",
@@ -88,13 +95,13 @@ _BERT = {
 _BERT_UNUSED = ("bert.pooler.", "cls.seq_relationship.")
 
 ARCHITECTURES = {
-    "gpt2": Architecture(gpt2, _GPT2),
-    "openai-gpt": Architecture(openai_gpt, _OPENAI_GPT),
-    "llama": Architecture(llama, _LLAMA),
-    "mistral": Architecture(mistral, _LLAMA),
-    "qwen3": Architecture(qwen3, _LLAMA),
-    "bert": Architecture(bert, _BERT, _BERT_UNUSED),
-    "t5": Architecture(t5, {}, UNUSED, rename_t5),
+    "gpt2": Architecture(gpt2, _GPT2, "transformer", "h"),
+    "openai-gpt": Architecture(openai_gpt, _OPENAI_GPT, "transformer", "h"),
+    "llama": Architecture(llama, _LLAMA, "model", "layers"),
+    "mistral": Architecture(mistral, _LLAMA, "model", "layers"),
+    "qwen3": Architecture(qwen3, _LLAMA, "model", "layers"),
+    "bert": Architecture(bert, _BERT, unused=_BERT_UNUSED),
+    "t5": Architecture(t5, {}, unused=UNUSED, rename=rename_t5),
 }
 """By the `model_type` in config.json."""
 
@@ -196,7 +203,7 @@ def rename(weights: dict[str, Tensor], modules: dict[str, str]) -> dict[str, Ten
             raise PocketError(f"The weight {name!r} has no place in our model: its architecture is a different one.")
         prefix = f"blocks.{found['layer']}." if found["layer"] else ""
         parts = modules[found["module"]].split()
-        tensor = tensor.t() if found["module"] in _TRANSPOSED else tensor
+        tensor = tensor.t() if found["module"] in TRANSPOSED else tensor
         for part, piece in zip(parts, tensor.chunk(len(parts)), strict=False):
             ours[f"{prefix}{part}.{_KINDS.get(found['kind'], found['kind'])}"] = piece
     return ours

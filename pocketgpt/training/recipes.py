@@ -83,6 +83,18 @@ class OptimizerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoRAOptions:
+    """Fine-tuning by low-rank pairs (LoRA), with --init-from."""
+
+    lora_rank: int | None = None
+    """Train a pair of matrices of this rank, such as 8, beside every projection of the layers, and nothing else: less
+    memory, and the checkpoints are ordinary models. Embedding, head and norms get no pair, nor do the router of a
+    mixture and its experts. None trains all weights."""
+    lora_alpha: float = 16.0
+    """The product of a pair is multiplied by lora_alpha / lora_rank."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HardwareOptions:
     """Hardware, precision, and memory."""
 
@@ -117,7 +129,9 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(TextOptions, BatchOptions, OptimizerOptions, HardwareOptions, EvaluationOptions, Checked):
+class TrainConfig(
+    TextOptions, BatchOptions, OptimizerOptions, LoRAOptions, HardwareOptions, EvaluationOptions, Checked
+):
     """Settings of a training run, apart from the model; validated on creation.
 
     The parts are the headings under which `pocketgpt train --help` shows them.
@@ -138,6 +152,11 @@ class TrainConfig(TextOptions, BatchOptions, OptimizerOptions, HardwareOptions, 
         self._require_choice("precision", Precision)
         # A gradient scaler checks the gradients of its own rank for overflows, and FSDP gives each only a shard.
         self._require(not (self.fsdp and self.precision == "fp16"), "precision", "bf16 or float32 with fsdp")
+        if self.lora_rank is not None:
+            self._require_positive_integers("lora_rank")
+            self._require(self.optimizer == "adamw", "optimizer", "adamw with lora_rank: Muon is for whole matrices")
+            self._require(not self.fsdp, "fsdp", "False with lora_rank: the weights are frozen and not sharded")
+        self._require(0 < self.lora_alpha < 1e6, "lora_alpha", "a number above 0, such as 16.0")
         self._require(0 < self.lr < 1, "lr", "a number between 0 and 1, such as 0.003")
         self._require(0 < self.muon_lr < 1, "muon_lr", "a number between 0 and 1, such as 0.02")
         self._require(
@@ -305,6 +324,22 @@ RECIPES: dict[str, dict[str, TrainConfig]] = {
         )
     },
 }
+
+
+FINETUNE = TrainConfig(optimizer="adamw")
+
+FINETUNING: dict[str, TrainConfig] = {"finetune": FINETUNE, "lora": replace(FINETUNE, lora_rank=8)}
+"""Recipes of --init-from by name: all weights, and low-rank pairs."""
+
+
+def finetuning_recipe(name: str | None = None) -> TrainConfig:
+    """Look up the recipe of that name for a model that is trained already; without a name "finetune".
+
+    Raises ConfigError for an unknown recipe.
+    """
+    if name not in (None, *FINETUNING):
+        raise ConfigError(f"There is no recipe {name!r} for --init-from: choose one of {', '.join(FINETUNING)}.")
+    return FINETUNING[name or "finetune"]
 
 
 def recipe(preset: str, name: str | None = None) -> TrainConfig:

@@ -21,8 +21,9 @@ from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.text.shards import TokenFolder
 from pocketgpt.text.tokenize_corpus import tokenize_corpus
 from pocketgpt.text.tokenizer import Tokenizer, load_tokenizer
-from pocketgpt.training.checkpoint import checkpoints, find_damage, load_checkpoint, step_of
+from pocketgpt.training.checkpoint import Checkpoint, checkpoints, find_damage, load_checkpoint, step_of
 from pocketgpt.training.distributed import barrier, is_main, rank, world_size
+from pocketgpt.training.initial_weights import begin_with, check_tokenizer, origin
 from pocketgpt.training.objectives import OBJECTIVES, find_objective
 from pocketgpt.training.prepare import autocast, check_compiler
 from pocketgpt.training.recipes import TrainConfig
@@ -43,20 +44,28 @@ def train(
     folder: Path,
     device: torch.device | None = None,
     preset_name: str | None = None,
+    initial: Checkpoint | None = None,
 ) -> RunResult:
     """Fetch and tokenize the corpus, build the model, train it, and save everything in `folder`.
 
     The vocabulary of the model is the tokenizer's and the extra tokens of the objective; its dropout is the recipe's.
-    On several ranks, `device` is the one that `process_group` gave. `preset_name` is written into the checkpoints.
+    On several ranks, `device` is the one that `process_group` gave. `preset_name` is written into the checkpoints. With
+    `initial`, the run begins with the weights and the tokenizer of that model; its files are not changed.
     Raises PocketError if the folder contains a run already.
     """
     check_folder(folder)
     config = with_absolute_paths(config)
     device = device or choose_device(config.device)
     check_machine(config, device)
-    tokenizer = load_tokenizer(config.tokenizer)
-    vocab_size = tokenizer.vocab_size + len(OBJECTIVES[config.objective].extra_tokens)
-    model_config = replace(model_config, vocab_size=vocab_size, dropout=config.dropout)
+    if initial is None:
+        if config.lora_rank is not None:
+            raise PocketError("--lora-rank trains pairs beside trained weights: use --init-from FOLDER with it.")
+        tokenizer = load_tokenizer(config.tokenizer)
+        vocab_size = tokenizer.vocab_size + len(OBJECTIVES[config.objective].extra_tokens)
+        model_config = replace(model_config, vocab_size=vocab_size)
+    else:
+        tokenizer = check_tokenizer(config.tokenizer, initial)
+    model_config = replace(model_config, dropout=config.dropout)
     find_objective(config, model_config, tokenizer)  # raises ConfigError before anything is fetched
     if config.seq_len > model_config.max_seq_len:
         raise PocketError(
@@ -66,8 +75,10 @@ def train(
     with owned(folder):
         data = prepare_both(config.corpus, tokenizer, config.text_field)
         torch.manual_seed(config.seed)
-        model = build_model(model_config)
+        model = build_model(model_config) if initial is None else begin_with(initial, model_config)
         metadata = {"preset": preset_name, "data": fingerprints(data)}
+        if initial is not None:
+            metadata["initial_weights"] = origin(initial)
         return build_trainer(model, tokenizer, data, config, folder, device, metadata).run()
 
 
@@ -106,6 +117,8 @@ def resume(
             )
         report_changes(saved, config, loaded.training["step"], same_text=now == before, text_known=before is not None)
         metadata = {"preset": loaded.training.get("preset"), "data": now}
+        if "initial_weights" in loaded.training:
+            metadata["initial_weights"] = loaded.training["initial_weights"]
         trainer = build_trainer(loaded.model, loaded.tokenizer, data, config, folder, device, metadata)
         trainer.restore(state)
         if config.eval_tokens != saved.eval_tokens or now["validation"] != (before or now)["validation"]:

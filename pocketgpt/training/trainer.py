@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from pocketgpt.device import choose_device, matmul_flops
 from pocketgpt.errors import PocketError
+from pocketgpt.layers.lora import add_lora
 from pocketgpt.models.stack import Stack
 from pocketgpt.output import steady_output
 from pocketgpt.text.batches import Batch, Tokens
@@ -87,6 +88,8 @@ class Trainer:
         self.autocast = autocast(self.device, config.precision)
         self.scaler = grad_scaler(self.device, config.precision)
         self.model = model.to(self.device)
+        if config.lora_rank is not None:
+            self.model = add_lora(self.model, config.lora_rank, config.lora_alpha)
         self.loss = self.build_loss()
         self.optimizers = build_optimizers(self.model, config)
         self.validation = validation[: config.eval_tokens]
@@ -111,10 +114,17 @@ class Trainer:
         with steady_output(), with_recovery_hint(self.folder, self.config), owned(self.folder):
             if is_main():
                 remove_partial(self.folder)
-            if not checkpoints(self.folder):
+            begins = not checkpoints(self.folder)
+            is_trained = bool(self.metadata.get("initial_weights"))
+            if begins and not is_trained:
                 self.save()  # fails now if the folder cannot be written; a kill at any moment loses nothing
             stopping = False
             with self.log.start(self.step), interrupt_after_step() as interrupted, self.progress() as bar:
+                if begins and is_trained:
+                    self.evaluate()  # the loss to compare with; it may stay the best
+                    self.save()
+                    if is_main():
+                        bar.write(self.report)
                 while self.step < self.config.steps and not stopping:
                     self.train_step(bar)
                     stopping = any_rank(interrupted())
@@ -146,8 +156,9 @@ class Trainer:
         seconds = time.perf_counter() - started
         self.seconds += seconds
         speed = self.tokens_per_step / seconds
-        # Forward, and twice that backward.
-        mfu = 3 * self.objective.flops_per_token(self.model, self.config.seq_len) * speed / self.peak_flops
+        # Forward, and twice that backward: for the inputs and for the weights, most of which LoRA has frozen.
+        passes = 3 if self.config.lora_rank is None else 2
+        mfu = passes * self.objective.flops_per_token(self.model, self.config.seq_len) * speed / self.peak_flops
         measured = {"train_loss": loss, "gradient_norm": norm, **rates, "tokens_per_second": speed, "mfu": mfu}
         self.log.scalars(self.step, **measured, skipped=self.skipped)
         if bar is not None:
@@ -230,7 +241,7 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint; the model has its weights already."""
         options = [[dict(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
-        restore(state, self.optimizers, self.scaler, self.device)
+        restore(state, self.model, self.optimizers, self.scaler, self.device)
         for optimizer, ours in zip(self.optimizers, options, strict=True):
             for group, own in zip(optimizer.param_groups, ours, strict=True):  # rates and decay are those of `config`
                 group |= {name: value for name, value in own.items() if name != "params"}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from pocketgpt.layers.lora import load_lora_state, lora_state, merge_lora
 from pocketgpt.models.classes import build_model
 from pocketgpt.models.stack import Stack
 from pocketgpt.training.distributed import gather_objects, is_main, rank, whole, world_size
@@ -23,17 +24,24 @@ def capture(
 
     The order of the data and the learning rate are not included: both follow from the number of steps. Nothing in
     training draws from the random numbers of Python or NumPy.
+
+    The pairs of LoRA are merged into the model, and are in the state too, beside the matrices that they were added to:
+    a sum that was rounded does not say what was added, and the folder that the weights came from may be gone when the
+    run resumes. Together with the small state of its optimizer that is still less than a full fine-tuning stores.
     """
     state = {
         "optimizers": full_state(NO_WEIGHTS, optimizers)["optimizers"],
         "scaler": scaler.state_dict(),
         "rng": gather_objects(rng_state(device)),
     }
+    if pairs := lora_state(model):
+        state["lora"] = map_tensors(Tensor.cpu, pairs)
     return whole_model(model), state
 
 
 def restore(
     state: dict[str, Any],
+    model: Stack,
     optimizers: list[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
     device: torch.device,
@@ -42,6 +50,7 @@ def restore(
 
     Random numbers continue only with the same number of ranks; otherwise dropout draws new masks.
     """
+    load_lora_state(model, state.get("lora", {}))
     load_full_state(NO_WEIGHTS, optimizers, {"model": {}, "optimizers": state["optimizers"]})
     scaler.load_state_dict(state["scaler"])
     if len(state["rng"]) == world_size():
@@ -49,9 +58,10 @@ def restore(
 
 
 def whole_model(model: Stack) -> Stack:
-    """Return the model itself or, if FSDP shards it, a copy with all weights on the main rank; a collective call."""
+    """Return the model itself, with the pairs of LoRA merged; if FSDP shards it, a copy with all weights on the main
+    rank. A collective call."""
     if not isinstance(model, FSDPModule):
-        return model
+        return merge_lora(model)
     weights = full_state(model, [])["model"]
     if not is_main():
         return model

@@ -7,7 +7,7 @@ import pytest
 
 from pocketgpt.checked import ConfigError
 from pocketgpt.models.presets import PRESETS
-from pocketgpt.training.recipes import RECIPES, TrainConfig, recipe
+from pocketgpt.training.recipes import FINETUNING, RECIPES, TrainConfig, finetuning_recipe, recipe
 
 # For each field a value that cannot work.
 WRONG = {
@@ -28,6 +28,8 @@ WRONG = {
     "beta2": 1.5,
     "clip": 0.0,
     "dropout": 1.0,
+    "lora_rank": 0,
+    "lora_alpha": 0.0,
     "precision": "fp8",
     "head_chunk": 0,
     "max_skipped": 0,
@@ -52,6 +54,25 @@ def test_a_wrong_value_is_answered_with_field_value_and_what_would_work(name):
 def test_a_gradient_scaler_and_shared_gradients_do_not_go_together():
     with pytest.raises(ConfigError, match=r"precision = 'fp16'.*bf16 or float32 with fsdp"):
         TrainConfig(fsdp=True, precision="fp16")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"optimizer": "muon"}, "optimizer = 'muon' cannot work: use adamw with lora_rank"),
+        ({"optimizer": "adamw", "fsdp": True}, "fsdp = True cannot work: use False with lora_rank"),
+    ],
+)
+def test_low_rank_pairs_do_not_go_with_what_is_for_whole_matrices(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        TrainConfig(lora_rank=8, **changes)
+
+
+def test_recipes_for_trained_models_have_names():
+    assert finetuning_recipe() == finetuning_recipe("finetune") == FINETUNING["finetune"]
+    assert finetuning_recipe("lora").lora_rank
+    with pytest.raises(ConfigError, match=r"no recipe 'quick' for --init-from: choose one of finetune, lora"):
+        finetuning_recipe("quick")
 
 
 def test_warmup_and_decay_are_a_part_of_the_steps_or_their_number():

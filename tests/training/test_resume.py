@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.training import run as run_module
-from pocketgpt.training.checkpoint import best_intact, checkpoints, latest_intact, load_checkpoint
+from pocketgpt.training.checkpoint import best_intact, checkpoints, latest_intact, load_checkpoint, save_checkpoint
 from pocketgpt.training.recipes import TrainConfig
 from pocketgpt.training.run import resume, train
 from pocketgpt.training.trainer import Trainer
@@ -340,3 +341,38 @@ def test_a_run_of_the_python_trainer_can_be_resumed(tmp_path, shape, recipe, tok
     folder = Trainer(GPT(shape), tokenizer, batches, data["validation"].tokens, short, tmp_path / "run").run().folder
     assert resume(latest_intact(folder), replace(recipe, steps=4)).step == 4
     assert "no record of its text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "lora_rank"), [("plain", None), ("hybrid", 2)], ids=["all weights", "lora"])
+def test_a_fine_tuning_that_is_killed_ends_bit_for_bit_too_though_the_old_model_is_gone(
+    tmp_path, shape, recipe, tokenizer, kill_at, kind, lora_rank
+):
+    torch.manual_seed(5)
+    save_checkpoint(tmp_path / "old", GPT(HYBRID if kind == "hybrid" else shape), tokenizer, {})
+    initial = load_checkpoint(tmp_path / "old")
+    recipe = replace(recipe, optimizer="adamw", lora_rank=lora_rank, eval_every=5)
+    whole = train(initial.model.config, recipe, tmp_path / "whole", initial=initial)
+    kill_at(0)
+    with pytest.raises(Killed):
+        train(initial.model.config, recipe, tmp_path / "killed", initial=initial)
+    shutil.rmtree(tmp_path / "old")
+    kill_at(7)
+    with pytest.raises(Killed):
+        resume(latest_intact(tmp_path / "killed"))
+    kill_at(None)
+    result = resume(latest_intact(tmp_path / "killed"))
+    assert outcome(tmp_path / "killed") == outcome(whole.folder)
+    assert (result.step, result.best) == (whole.step, whole.best)
+    origins = [
+        load_checkpoint(latest_intact(each)).training["initial_weights"] for each in (whole.folder, result.folder)
+    ]
+    assert origins[0] == origins[1]
+
+
+def test_the_rank_of_a_run_cannot_change(tmp_path, shape, recipe, tokenizer):
+    save_checkpoint(tmp_path / "old", GPT(shape), tokenizer, {})
+    initial = load_checkpoint(tmp_path / "old")
+    recipe = replace(recipe, optimizer="adamw", lora_rank=2, steps=2)
+    folder = train(initial.model.config, recipe, tmp_path / "run", initial=initial).folder
+    with pytest.raises(PocketError, match=r"lora_rank = 2 and not 4"):
+        resume(latest_intact(folder), replace(recipe, lora_rank=4))
