@@ -5,9 +5,10 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
 from pocketgpt.checked import LARGEST_INTEGER, LARGEST_SEED
+from pocketgpt.commands.denoising import Denoising, check_options, denoised
 from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.gaps import GAP, encode_gaps, fill_gaps
@@ -21,9 +22,12 @@ from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.checkpoint import Checkpoint, load_checkpoint, load_shipped
 from pocketgpt.training.prepare import check_compiler, compiler_failure
 
+NO_DENOISING = Denoising()
+
 
 def generate(
     prompt: Positional[str] = "",
+    denoising: OmitArgPrefixes[Denoising] = NO_DENOISING,
     *,
     prompt_file: Path | None = None,
     model: Path | None = None,
@@ -42,7 +46,8 @@ def generate(
 ) -> None:
     """Continue a text, token by token: pocketgpt generate "ROMEO:"
 
-    A model trained for masked words fills gaps instead: pocketgpt generate "To be or not to ___." --model FOLDER
+    A model that was trained for masked words fills gaps instead, and a masked diffusion model does both:
+    pocketgpt generate "To be or not to ___." --model FOLDER
 
     Args:
         prompt: Text to continue; an empty prompt begins a new text, and - reads it from standard input.
@@ -79,6 +84,7 @@ def generate(
     prompt = read_prompt(prompt, prompt_file)
     chosen = choose_device(device)
     checkpoint = load_checkpoint(model, chosen) if model else load_shipped(chosen)
+    check_options(checkpoint.objective_name, denoising, prompt, stop, compile=compile, report=report)
     if checkpoint.objective_name == "masked-words":
         print_filled(checkpoint, prompt, samples, sampler, seed)
         return
@@ -87,6 +93,15 @@ def generate(
         check_compiler(chosen)
     if compile or weights != "float32":
         gpt = prepare_for_decoding(gpt, weights, compile)
+    if checkpoint.objective_name == "masked-diffusion":
+        named = {"max_new_tokens": max_new_tokens, "sampler": sampler}
+        for number in range(samples):
+            if samples > 1:
+                print(f"── sample {number + 1} of {samples} ──")
+            own_seed = None if seed is None else seed + number
+            given, text = denoised(gpt, tokenizer, prompt, denoising, seed=own_seed, **named)
+            print(given, *until(stop, [text]), sep="")
+        return
     prompt_tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
     longest = gpt.config.max_seq_len
     if len(prompt_tokens) > longest:

@@ -80,10 +80,11 @@ def outline(config: ModelConfig) -> str:
     """The config in one line."""
     config = config.resolved()
     head = "tied head" if config.tie_embeddings else "own head"
+    causal = "" if config.causal else " · not causal"
     return (
         f"{config.n_layers} layers · d_model {config.d_model} · {outline_parts(config.mixer)} · "
         f"{outline_parts(config.feedforward)} · positions {config.positions} · {config.norm} {config.norm_order} · "
-        f"vocabulary {config.vocab_size:,} · {head}"
+        f"vocabulary {config.vocab_size:,} · {head}{causal}"
     )
 
 

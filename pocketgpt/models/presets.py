@@ -123,6 +123,16 @@ PRESETS: dict[str, ModelConfig] = {
         ),
         feedforward=(FeedForwardConfig(), MixtureOfExpertsConfig(n_experts=4, top_k=1)),
     ),
+    # The embedded default without a causal mask, for masked diffusion (Sahoo et al. 2024, arXiv 2406.07524). Its
+    # vocabulary is the tokenizer's and the mask.
+    "pocket-diffusion": ModelConfig(
+        vocab_size=4097,
+        d_model=192,
+        n_layers=4,
+        max_seq_len=256,
+        mixer=AttentionConfig(n_heads=6, n_kv_heads=2),
+        causal=False,
+    ),
     # A BERT (Devlin et al. 2018, arXiv 1810.04805) of about the size of pocket-shakespeare: it fills gaps.
     "pocket-bert": BertConfig(
         vocab_size=4096,

@@ -159,7 +159,10 @@ class Stack(nn.Module):
 
     def cache_bytes(self, batch: int, seq: int, dtype: torch.dtype = torch.float32) -> int:
         """Bytes that the cache needs for `seq` tokens. For attention 2 · n_kv_heads · d_head · batch · seq · bytes per
-        value in each layer, with a sliding window up to the window; states of fixed size are float32."""
+        value in each layer, with a sliding window up to the window; states of fixed size are float32. A model that is
+        not causal has no cache."""
+        if not self.config.causal:
+            return 0
         return sum(mixer.cached().n_bytes(batch, seq, dtype) for mixer in self.mixers())
 
     def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:

@@ -72,6 +72,10 @@ def test_cache_bytes_is_what_a_cache_allocates(name, window, capacity, dtype, sm
     assert model.cache_bytes(3, capacity, dtype) == sum(storages.values())
 
 
+def test_a_model_that_is_not_causal_has_no_cache(small):
+    assert GPT(small("llama", causal=False)).cache_bytes(3, 20) == 0
+
+
 @pytest.mark.parametrize("name", CAUSAL)
 def test_a_later_token_changes_no_earlier_logits(name, small, lively):
     model = lively(small(name))

@@ -4,8 +4,9 @@ from typing import get_args
 import pytest
 
 from pocketgpt.checked import ConfigError
+from pocketgpt.models.presets import PRESETS
 from pocketgpt.training.objectives import OBJECTIVES, check_vocabulary, find_objective
-from pocketgpt.training.recipes import ObjectiveName, TrainConfig
+from pocketgpt.training.recipes import RECIPES, ObjectiveName, TrainConfig, recipe
 
 
 def test_every_name_of_the_recipe_is_in_the_table():
@@ -34,3 +35,8 @@ def test_extra_tokens_are_the_last_rows_of_the_vocabulary(config, tokenizer, mon
         assert not fits and str(rows) in str(error) and "257" in str(error)
     else:
         assert fits
+
+
+@pytest.mark.parametrize(("preset", "name"), [(preset, name) for preset in RECIPES for name in RECIPES[preset]])
+def test_every_recipe_has_an_objective_that_fits_its_preset(preset, name):
+    assert OBJECTIVES[recipe(preset, name).objective].causal == PRESETS[preset].causal

@@ -11,6 +11,7 @@ from pocketgpt.training.recipes import RECIPES, TrainConfig, recipe
 
 # For each field a value that cannot work.
 WRONG = {
+    "objective": "next-word",
     "steps": 0,
     "batch_size": -1,
     "accumulation": 0,
