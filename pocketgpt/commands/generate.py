@@ -17,9 +17,10 @@ from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.quantization import WeightFormat
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.speed import Stopwatch
+from pocketgpt.models.stack import Stack
 from pocketgpt.output import output_failure
 from pocketgpt.text.tokenizer import Tokenizer
-from pocketgpt.training.checkpoint import Checkpoint, load_checkpoint, load_shipped
+from pocketgpt.training.checkpoint import load_checkpoint, load_shipped
 from pocketgpt.training.prepare import check_compiler, compiler_failure
 
 NO_DENOISING = Denoising()
@@ -85,14 +86,15 @@ def generate(
     chosen = choose_device(device)
     checkpoint = load_checkpoint(model, chosen) if model else load_shipped(chosen)
     check_options(checkpoint.objective_name, denoising, prompt, stop, compile=compile, report=report)
-    if checkpoint.objective_name == "masked-words":
-        print_filled(checkpoint, prompt, samples, sampler, seed)
-        return
     tokenizer, gpt = checkpoint.tokenizer, checkpoint.model
     if compile:
         check_compiler(chosen)
     if compile or weights != "float32":
         gpt = prepare_for_decoding(gpt, weights, compile)
+    if checkpoint.objective_name == "masked-words":
+        refuse_for_gaps(stop=stop, compile=compile, report=report)
+        print_filled(gpt, tokenizer, prompt, samples, sampler, seed)
+        return
     if checkpoint.objective_name == "masked-diffusion":
         named = {"max_new_tokens": max_new_tokens, "sampler": sampler}
         for number in range(samples):
@@ -133,19 +135,31 @@ def generate(
             print(stopwatch.report(gpt, len(prompt_tokens)), file=sys.stderr)
 
 
-def print_filled(checkpoint: Checkpoint, text: str, samples: int, sampler: Sampler, seed: int | None) -> None:
+def refuse_for_gaps(**options: object) -> None:
+    """Raises PocketError for an option that was given to a model that fills gaps."""
+    for name, given in options.items():
+        if given:
+            raise PocketError(
+                f"--{name} is for models that write token by token, and this one fills gaps: leave it out."
+            )
+
+
+def print_filled(
+    model: Stack, tokenizer: Tokenizer, text: str, samples: int, sampler: Sampler, seed: int | None
+) -> None:
     """Print the text with its gaps filled, once for each sample. Raises PocketError for a text without gaps."""
     if GAP not in text:
         raise PocketError(
-            f"{checkpoint.folder} was trained for masked words: it fills gaps, and cannot continue a text. Write {GAP} "
-            f'for each missing token, such as "To be or not to {GAP}."'
+            f"This model was trained for masked words: it fills gaps, and cannot continue a text. Write {GAP} for each "
+            f'missing token, such as "To be or not to {GAP}."'
         )
-    mask_id = checkpoint.tokenizer.vocab_size
-    tokens = encode_gaps(text, checkpoint.tokenizer, mask_id)
+    mask_id = tokenizer.vocab_size
+    tokens = encode_gaps(text, tokenizer, mask_id)
     for number in range(samples):
+        if samples > 1:
+            print(f"── sample {number + 1} of {samples} ──")
         own_seed = None if seed is None else seed + number
-        filled = fill_gaps(checkpoint.model, tokens, mask_id, sampler=sampler, seed=own_seed)
-        print(checkpoint.tokenizer.decode(filled))
+        print(tokenizer.decode(fill_gaps(model, tokens, mask_id, sampler=sampler, seed=own_seed)))
 
 
 def read_prompt(prompt: str, file: Path | None) -> str:
