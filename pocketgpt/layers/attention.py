@@ -31,6 +31,8 @@ class AttentionConfig(PartConfig):
     """Width of a head; d_model // n_heads if not given."""
     window: int | None = None
     """Sliding window: a token sees itself and the window − 1 tokens before it."""
+    n_anchors: int = 0
+    """With a window: the first n_anchors tokens, which all later ones see too (attention sinks, global tokens)."""
     bias: bool = False
     """Biases on q_proj, k_proj and v_proj."""
     output_bias: bool = False
@@ -45,6 +47,9 @@ class AttentionConfig(PartConfig):
         for name in ("n_kv_heads", "d_head", "window"):
             if getattr(self, name) is not None:
                 self._require_positive_integers(name)
+        if self.n_anchors != 0:
+            self._require_positive_integers("n_anchors")
+            self._require(self.window is not None, "n_anchors", "0, or a window: without one every token is visible")
         divisors = [str(n) for n in range(1, self.n_heads + 1) if self.n_heads % n == 0]
         divides = self.n_kv_heads is None or self.n_heads % self.n_kv_heads == 0
         self._require(divides, "n_kv_heads", f"a divisor of n_heads = {self.n_heads}: {', '.join(divisors)}")
@@ -139,20 +144,22 @@ class Attention(Mixer):
         return q if self.config.scaled else q * math.sqrt(self.d_head)
 
     def mask(self, x: Float[Tensor, "batch seq d_model"], context: Context) -> Bool[Tensor, "*rows seq seq"] | None:
-        """True where a token may attend to another, by order, window and padding; None where `is_causal` says it all,
-        which is faster than a mask."""
-        seq, window, padding = x.shape[1], self.config.window, context.mask
+        """True where a token may attend to another, by order, window with anchors, and padding; None where `is_causal`
+        says it all, which is faster than a mask."""
+        seq, padding = x.shape[1], context.mask
+        window, n_anchors = self.config.window, self.config.n_anchors
         if not self.causal:
             return padding
-        if padding is None and (window is None or seq <= window):
+        if padding is None and (window is None or seq <= n_anchors + window):
             return None
         positions = torch.arange(seq, device=x.device)
-        mask = causal_mask(positions, positions, window)
+        mask = causal_mask(positions, positions, window, n_anchors)
         return mask if padding is None else mask & padding
 
     def flops_per_token(self, seq: int) -> int:
         """Projections 2 · d_model · d_head · (2 · n_heads + 2 · n_kv_heads); QKᵀ and the weighted sum 4 · n_heads ·
-        d_head · seq, over the whole square, as attention kernels are usually counted."""
+        d_head · seq, over the whole square, as attention kernels are usually counted. A window changes nothing here:
+        its mask hides scores that were computed. `sparse_attention` counts the ones that are needed."""
         config, d_model = self.config, self.o_proj.out_features
         projections = 2 * d_model * config.d_head * (2 * config.n_heads + 2 * config.n_kv_heads)
         return projections + 4 * config.n_heads * config.d_head * seq
@@ -163,4 +170,4 @@ class Attention(Mixer):
     def cached(self) -> PerToken:
         """Keys and values: 2 · n_kv_heads · d_head values per token."""
         size = (self.config.n_kv_heads, self.config.d_head)
-        return PerToken((size, size), self.config.window)
+        return PerToken((size, size), self.config.window, self.config.n_anchors)

@@ -290,6 +290,9 @@ RECIPES: dict[str, dict[str, TrainConfig]] = {
     "pocket-moe": {"quick": QUICK},
     "pocket-mamba": {"quick": QUICK},
     "pocket-hybrid": {"quick": QUICK},
+    "pocket-sparse": {"quick": QUICK},
+    "pocket-linear": {"quick": QUICK},
+    "pocket-delta": {"quick": QUICK},
     # Every token is predicted from another random part of the text each time, which takes more steps to learn.
     "pocket-diffusion": {"quick": replace(QUICK, objective="masked-diffusion", steps=2000)},
     # Only 15 % of the tokens teach something, so that it learns more slowly. The prompt is a text with gaps.
