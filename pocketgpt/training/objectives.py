@@ -45,7 +45,7 @@ class Objective:
     """The loss is −log p of the whole text, or a bound on it, so that it can be given in bits per byte."""
     encoder: bool = False
     """The models that learn it have an encoder beside the decoder."""
-    flops_per_token: Callable[[Stack, int], float] = Stack.flops_per_token
+    flops_per_token: Callable[[Stack, int], float] = lambda model, seq: model.flops_per_token(seq)
     """Floating-point operations of a forward pass per token of a window, from the model and the window's length."""
 
     def build_loss(self, model: nn.Module, chunk: int | None = None) -> nn.Module:
