@@ -3,11 +3,11 @@
     models/gpt.py          the model in 60 lines: tokens in, logits out
     models/stack.py        what it is made of: embedding, blocks, last norm; what it costs
     models/config.py       its config; models/presets.py has named ones; models/saving.py, on disk
-    models/classes.py      the other models, each thin over the same stack: bert.py
+    models/classes.py      the other models, each thin over the same stack: bert.py, t5.py
     layers/                one idea a file, with its config, its cost and its paper: attention, feed-forward, RoPE, …
                            block.py puts them together; part.py says what a new one has to answer
     inference/             generate.py writes; sampling.py picks a token; kv_cache.py; quantization.py (int8 weights);
-                           diffusion.py writes by denoising; gaps.py fills gaps
+                           diffusion.py writes by denoising; gaps.py fills gaps; seq2seq.py answers an input
     text/                  from text to batches: tokenizer.py, word_tokenizer.py, corpora.py, batches.py
     training/              trainer.py is the loop, step.py one step of it, loss.py, optimizer.py, recipes.py (settings);
                            objectives.py is the table of what can be learned, such as masked_diffusion.py

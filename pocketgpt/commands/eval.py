@@ -67,5 +67,5 @@ def eval(
         chunk=CHUNK if objective.in_chunks else None,
     )
     print(f"{checkpoint.folder} on {corpus} ({split}): {result.tokens:,} tokens predicted")
-    print(f"loss {result.loss:.4f} {objective.unit} · perplexity {result.perplexity:.2f}", end=" · ")
-    print(f"{result.bits_per_byte:.4f} bits per byte")
+    print(f"loss {result.loss:.4f} {objective.unit} · perplexity {result.perplexity:.2f}", end="")
+    print("" if result.bits_per_byte is None else f" · {result.bits_per_byte:.4f} bits per byte")

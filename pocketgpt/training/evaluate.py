@@ -22,8 +22,9 @@ class Evaluation:
 
     loss: float
     """Mean of −log p(next token), in nats per token, or the mean that `Objective.unit` names."""
-    bits_per_byte: float
-    """Mean of −log₂ p per byte of text: comparable between tokenizers. 8 is a uniform guess over bytes."""
+    bits_per_byte: float | None
+    """Mean of −log₂ p per byte of text: comparable between tokenizers. 8 is a uniform guess over bytes. None for an
+    objective whose loss is not one of the whole text."""
     tokens: int
     """Number of predicted tokens."""
 
@@ -34,11 +35,12 @@ class Evaluation:
 
     def measured(self) -> dict[str, float]:
         """Metrics by their names in the log."""
-        return {"validation_loss": self.loss, "perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte}
+        bits = {} if self.bits_per_byte is None else {"bits_per_byte": self.bits_per_byte}
+        return {"validation_loss": self.loss, "perplexity": self.perplexity, **bits}
 
     def __str__(self) -> str:
-        bits = f"{self.bits_per_byte:.3f} bits per byte"
-        return f"validation loss {self.loss:.3f} · perplexity {self.perplexity:.1f} · {bits}"
+        bits = "" if self.bits_per_byte is None else f" · {self.bits_per_byte:.3f} bits per byte"
+        return f"validation loss {self.loss:.3f} · perplexity {self.perplexity:.1f}{bits}"
 
 
 @torch.no_grad()
@@ -73,7 +75,8 @@ def evaluate(
             n_bytes += bytes_per_token[targets].sum().item()
     model.train(was_training)
     loss = surprise / (len(tokens) - 1)
-    return Evaluation(loss=loss, bits_per_byte=surprise / log(2) / max(1.0, n_bytes), tokens=len(tokens) - 1)
+    bits = surprise / log(2) / max(1.0, n_bytes) if objective.scores_text else None
+    return Evaluation(loss=loss, bits_per_byte=bits, tokens=len(tokens) - 1)
 
 
 @contextmanager

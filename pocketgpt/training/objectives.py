@@ -41,9 +41,11 @@ class Objective:
     """The loss takes TrainConfig.head_chunk as its second argument."""
     unit: str = "nats per token"
     """What the loss measures, for people."""
+    scores_text: bool = True
+    """The loss is −log p of the whole text, or a bound on it, so that it can be given in bits per byte."""
     encoder: bool = False
     """The models that learn it have an encoder beside the decoder."""
-    flops_per_token: Callable[[Stack, int], float] = Stack.flops_per_token
+    flops_per_token: Callable[[Stack, int], float] = lambda model, seq: model.flops_per_token(seq)
     """Floating-point operations of a forward pass per token of a window, from the model and the window's length."""
 
     def build_loss(self, model: nn.Module, chunk: int | None = None) -> nn.Module:
@@ -93,7 +95,12 @@ OBJECTIVES: dict[str, Objective] = {
         unit="nats per token, an upper bound",
     ),
     "masked-words": Objective(
-        loss=MaskedWordsLoss, sample=fill_prompt, causal=False, extra_tokens=("[MASK]",), unit="nats per hidden token"
+        loss=MaskedWordsLoss,
+        sample=fill_prompt,
+        causal=False,
+        extra_tokens=("[MASK]",),
+        unit="nats per hidden token",
+        scores_text=False,
     ),
     "span-corruption": Objective(
         loss=SpanCorruptionLoss,
@@ -101,6 +108,7 @@ OBJECTIVES: dict[str, Objective] = {
         causal=True,
         extra_tokens=SPAN_TOKENS,
         unit="nats per token of the output",
+        scores_text=False,
         encoder=True,
         flops_per_token=flops_per_corrupted_token,
     ),

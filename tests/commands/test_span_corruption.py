@@ -66,6 +66,7 @@ def test_generate_without_a_gap_says_how_to_write_one(capsys):
 def test_eval_measures_tokens_of_the_output(capsys):
     lines = [answer(capsys, "eval", "run", "own.txt", "--max-tokens", "150")[1].splitlines()[-1] for _ in range(2)]
     assert lines[0] == lines[1] and "nats per token of the output" in lines[0]
+    assert "bits per byte" not in lines[0]  # the output is not the text
 
 
 def test_info_describes_both_stacks(capsys):

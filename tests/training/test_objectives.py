@@ -40,3 +40,7 @@ def test_extra_tokens_are_the_last_rows_of_the_vocabulary(config, tokenizer, mon
 @pytest.mark.parametrize(("preset", "name"), [(preset, name) for preset in RECIPES for name in RECIPES[preset]])
 def test_every_recipe_has_an_objective_that_fits_its_preset(preset, name):
     assert OBJECTIVES[recipe(preset, name).objective].causal == PRESETS[preset].causal
+
+
+def test_the_arithmetic_of_a_step_is_that_of_the_model_if_it_reads_all_tokens(model):
+    assert OBJECTIVES["next-token"].flops_per_token(model, 10) == model.flops_per_token(10)

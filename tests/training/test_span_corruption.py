@@ -26,8 +26,7 @@ CPU = torch.device("cpu")
 LENGTHS = [1, 2, 3, 7, 20, 64, 256, 512]
 
 
-def test_counts_are_those_of_the_paper():
-    """Section 3.1.4: 512 tokens, 15 %, spans of 3: 77 tokens in 26 spans; inputs of 461 and outputs of 104 tokens."""
+def test_fifteen_percent_are_cut_out_in_spans_of_three():
     assert count_spans(512) == (77, 26)
     assert count_spans(256) == (38, 13)
     assert count_spans(1) == count_spans(2) == (1, 1)

@@ -87,7 +87,8 @@ def loss_by_depth(losses: Float[Tensor, "depths"], copies: Float[Tensor, "depths
     plt.show()
 
 
-ACTIVATIONS = {"swiglu": "SwiGLU", "gelu": "GELU", "gelu_tanh": "GELU, tanh", "relu2": "ReLU²"}
+ACTIVATIONS = {"swiglu": "SwiGLU", "geglu": "GEGLU", "gelu": "GELU", "gelu_tanh": "GELU, tanh"}
+ACTIVATIONS |= {"relu": "ReLU", "relu2": "ReLU²"}
 
 
 def _norms(config: ModelConfig) -> str:

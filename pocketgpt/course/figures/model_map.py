@@ -18,7 +18,14 @@ INSIDE = {"attention": (*IN_ATTENTION, "flash_attention")}
 INSIDE["block"] = (*INSIDE["attention"], "norm_and_residual", "feed_forward")
 
 NORMS = {"rmsnorm": "RMSNorm", "layernorm": "LayerNorm"}
-FEED_FORWARDS = {"swiglu": "SwiGLU", "gelu": "GELU", "gelu_tanh": "GELU", "relu2": "ReLU²"}
+FEED_FORWARDS = {
+    "swiglu": "SwiGLU",
+    "geglu": "GEGLU",
+    "gelu": "GELU",
+    "gelu_tanh": "GELU",
+    "relu": "ReLU",
+    "relu2": "ReLU²",
+}
 HERE, LINE, PANEL = COLORS["yours"], "#8A8A8A", "#F1F1EE"
 
 

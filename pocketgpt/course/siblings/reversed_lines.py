@@ -41,6 +41,7 @@ LONGEST_LINE = 32  # characters
 HELD_OUT_LINES = 500
 RECIPE = TrainConfig(steps=3000, batch_size=32, optimizer="adamw", lr=3e-3, warmup=0.05, final_lr=0.1)
 END = "\n"
+"""Ends every input, so that the last word can be found, and every output."""
 
 
 def reverse_words(line: str) -> str:
@@ -87,7 +88,7 @@ class OutputLoss(nn.Module):
 def batch_of(lines: Sequence[str], padding: int) -> tuple[Int[Tensor, "batch keys"], Int[Tensor, "batch seq"]]:
     """Inputs, padded with `padding`, and targets, padded with IGNORE."""
     encode = character_tokenizer().encode
-    inputs = [torch.tensor(encode(line)) for line in lines]
+    inputs = [torch.tensor(encode(line + END)) for line in lines]
     targets = [torch.tensor(encode(reverse_words(line) + END)) for line in lines]
     pad = nn.utils.rnn.pad_sequence
     return pad(inputs, True, padding), pad(targets, True, IGNORE)
@@ -115,7 +116,7 @@ def write_reversed(model: T5, lines: Sequence[str]) -> list[str]:
     """The most probable output for each line."""
     tokenizer = character_tokenizer()
     [end] = tokenizer.encode(END)
-    inputs = [tokenizer.encode(line) for line in lines]
+    inputs = [tokenizer.encode(line + END) for line in lines]
     outputs = generate_output(
         model, inputs, max_new_tokens=2 * LONGEST_LINE, stop_tokens=(end, model.config.start_token)
     )
@@ -128,8 +129,11 @@ def exact_match(model: T5, lines: Sequence[str]) -> float:
     return sum(map(str.__eq__, outputs, map(reverse_words, lines))) / len(lines)
 
 
-def card(matches: dict[str, float]) -> str:
-    """The part of the siblings' card about this one, in Markdown."""
+def card(folder: Path = FOLDER) -> str:
+    """The part of the siblings' card about this one, in Markdown; empty before it is trained."""
+    matches = read_matches(folder)
+    if not matches:
+        return ""
     shares = " · ".join(f"{share:.1%}" for share in matches.values())
     return f"""
 `t5` answers an input instead of continuing a text: it reads a line and writes its words in reverse order. It has two
@@ -139,11 +143,16 @@ of the held-out plays that it writes without a mistake, for the seeds {SEEDS}: {
 """
 
 
+def read_matches(folder: Path = FOLDER) -> dict[str, float]:
+    """The exact match of each seed that is trained."""
+    record = folder / RECORD
+    return json.loads(record.read_text()) if record.exists() else {}
+
+
 def main(folder: Path = FOLDER) -> None:
     """Train every seed whose exact match is not in the folder yet."""
     torch.set_num_threads(1)
-    record = folder / RECORD
-    matches = json.loads(record.read_text()) if record.exists() else {}
+    matches = read_matches(folder)
     missing = [seed for seed in SEEDS if str(seed) not in matches]
     if not missing:
         return
@@ -154,7 +163,7 @@ def main(folder: Path = FOLDER) -> None:
             model.save(folder / "t5", torch.bfloat16)
             model = load_model(folder / "t5")  # measured as shipped
         matches[str(seed)] = round(exact_match(model, held_out), 4)
-        write_json(record, matches)
+        write_json(folder / RECORD, matches)
 
 
 if __name__ == "__main__":

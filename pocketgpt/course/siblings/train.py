@@ -18,6 +18,7 @@ from jaxtyping import Int
 from torch import Tensor
 from tqdm import tqdm
 
+from pocketgpt.course.siblings import reversed_lines
 from pocketgpt.course.siblings.family import LONGEST, OBJECTIVE_OF, SIBLINGS, TRAINED_LENGTH, character_tokenizer
 from pocketgpt.files import write_json
 from pocketgpt.models.config import ModelConfig
@@ -137,7 +138,15 @@ def main(folder: Path = FOLDER) -> None:
             model = GPT.load(folder / name)  # measured as shipped
         losses[name][str(seed)] = held_out_losses(model, held_out, recipe.objective)
         write_json(record, losses)
-        (folder / "README.md").write_text(card(losses), encoding="utf-8")
+        write_card(folder)
+    reversed_lines.main(folder)
+    write_card(folder)
+
+
+def write_card(folder: Path) -> None:
+    """Write README.md from the records in the folder."""
+    losses = json.loads((folder / "losses.json").read_text())
+    (folder / "README.md").write_text(card(losses) + reversed_lines.card(folder), encoding="utf-8")
 
 
 if __name__ == "__main__":
