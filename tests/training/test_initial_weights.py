@@ -183,7 +183,7 @@ def test_a_file_with_the_vocabulary_inside_is_its_own_tokenizer(initial, tmp_pat
     file = replace(initial, folder=Path("model.gguf"), training={})
     assert tokenizer_of(file) == "model.gguf"
     assert check_tokenizer(str(tmp_path / "model.gguf"), file) is initial.tokenizer
-    with pytest.raises(PocketError, match="leave out --tokenizer, or use model.gguf"):
+    with pytest.raises(PocketError, match=r"leave out --tokenizer, or use model\.gguf"):
         check_tokenizer("shakespeare", file)
 
 
