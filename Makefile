@@ -5,12 +5,26 @@ BIN := .venv/bin
 TEST_THREADS ?= 1
 PYTEST = OMP_NUM_THREADS=$(TEST_THREADS) POCKETGPT_PROGRESS=off $(BIN)/pytest -n 2 --dist loadscope --durations 15
 
-.PHONY: lab test check test-grading test-notebooks notebooks train bench gpu clean
+# Tests that train, compile, or start processes or a browser: a third of the time of all tests.
+WHOLE_RUNS = $(addprefix tests/, \
+	bench/test_benchmarks.py \
+	course/ch15_training_at_scale/test_two_processes.py \
+	course/ch24_find_the_bug/test_bug_cases_ch24.py \
+	course/lab/test_own_model.py \
+	course/lab/test_symptom_table.py \
+	course/test_jupyterlab.py \
+	inference/test_compile.py \
+	training/test_compile.py \
+	training/test_distributed.py \
+	training/test_processes.py \
+	training/test_resume.py)
+
+.PHONY: lab test check test-grading test-runs notebooks train bench gpu clean
 
 lab: .venv/stamp
 	$(BIN)/jupyter lab chapters/00_start_here.ipynb
 
-test: check test-grading test-notebooks
+test: check test-grading test-runs
 
 # What to run while working.
 check: .venv/stamp
@@ -18,14 +32,15 @@ check: .venv/stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pocketgpt build --check
-	$(PYTEST) -p no:nbval --ignore tests/grading
+	$(PYTEST) -p no:nbval --ignore tests/grading $(addprefix --ignore=, $(WHOLE_RUNS))
 
 # Real submissions in the sandbox.
 test-grading: .venv/stamp
 	$(PYTEST) -p no:nbval tests/grading
 
-# Every cell of every solution gives its stored output.
-test-notebooks: .venv/stamp
+# Whole runs, and every cell of every solution, which gives its stored output.
+test-runs: .venv/stamp
+	$(PYTEST) -p no:nbval $(WHOLE_RUNS)
 	$(PYTEST) --nbval --nbval-current-env solutions
 
 notebooks: .venv/stamp
