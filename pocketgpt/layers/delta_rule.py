@@ -1,14 +1,14 @@
 """The delta rule: a state that replaces what it stores under a key, where linear attention adds to it.
 
-Linear attention writes every value on top of the others. Two values under one key are read as their sum, and the state
-fills up. DeltaNet first reads what the key holds, and writes only the difference, a share β of it:
+Linear attention adds every value to the state. Two values under one key are read as their sum. DeltaNet first reads the
+value stored under the key, and writes a share β of the difference:
 
     S[t] = S[t−1] + k[t] (β[t] (v[t] − k[t]ᵀ S[t−1]))ᵀ        state, a matrix (d_head, d_head) per head
     y[t] = q[t]ᵀ S[t]
 
 With keys of length 1 and β = 1, reading k[t] then gives exactly v[t]; with β = 0 nothing changes. β is computed from
-the token, for each head. It is one step of gradient descent on |kᵀ S − v|²/2 with learning rate β. Nothing is divided
-by a normalizer; a norm brings what was read to unit size.
+the token, for each head. The update is one step of gradient descent on |kᵀ S − v|²/2 with learning rate β. There is no
+normalizer; an RMSNorm per head brings what was read to unit size.
 """
 
 from typing import ClassVar
@@ -27,11 +27,11 @@ from pocketgpt.layers.part import ModelShape, State
 class DeltaRule(LinearAttention):
     """Project to queries, keys, values and β; bring queries and keys to length 1; run the recurrence; norm; project.
 
-    Sources: Schlag et al. 2021, Linear Transformers are secretly fast weight programmers (arXiv 2102.11174), eq. 23 to
-    25; Yang et al. 2024, Parallelizing linear Transformers with the delta rule (arXiv 2406.06484), section 3.
+    Sources: Schlag et al. 2021, Linear Transformers are secretly fast weight programmers (arXiv 2102.11174), section
+    4.2; Yang et al. 2024, Parallelizing linear Transformers with the delta rule (arXiv 2406.06484), section 3.
     """
 
-    # β decides what is forgotten, and a small error in it adds up.
+    # β decides how much is overwritten at every token, so a small error in it adds up.
     adamw: ClassVar[tuple[str, ...]] = ("beta_proj.weight",)
     full_precision: ClassVar[tuple[str, ...]] = ("beta_proj",)
 

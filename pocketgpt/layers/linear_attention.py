@@ -8,9 +8,9 @@ formed once and carried along, because φ(q) does not depend on the key:
     S[t] = S[t−1] + φ(k[t]) v[t]ᵀ                             state, a matrix (d_head, d_head) per head
     z[t] = z[t−1] + φ(k[t])                                   normalizer, a vector (d_head) per head
 
-Both lines are the same function. The first one is fast for a whole sequence, the second for one more token. This is
-another function than softmax attention, not an approximation of it: weights cannot be taken over. And d_head × d_head
-numbers cannot keep apart more than d_head keys, however long the text: it pays in recall.
+The sums and the recurrence give the same result: the sums are fast for a whole sequence, the recurrence for one more
+token. It is another function than softmax attention, not an approximation of it, so a model must be trained with it.
+The price is recall. At most d_head keys can be orthogonal; the values of more of them blend into each other.
 """
 
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ class LinearAttention(Mixer):
 
     With rotary positions the features are rotated in the numerator only, so that the normalizer stays positive (Su et
     al. 2021, RoFormer, arXiv 2104.09864, eq. 19).
-    Source: Katharopoulos et al. 2020, Transformers are RNNs (arXiv 2006.16236), eq. 9 and 16 to 20.
+    Source: Katharopoulos et al. 2020, Transformers are RNNs (arXiv 2006.16236), eq. 7 and 16 to 20.
     """
 
     def __init__(self, config: LinearAttentionConfig, model: ModelShape) -> None:
