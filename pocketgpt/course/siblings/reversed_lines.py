@@ -37,9 +37,9 @@ from pocketgpt.training.step import training_step
 FOLDER = Path(__file__).parents[3] / "assets" / "siblings"
 RECORD = "exact_match.json"
 SEEDS = (0, 1, 2)
-LONGEST_LINE = 32  # characters
+LONGEST_LINE = 24  # characters
 HELD_OUT_LINES = 500
-RECIPE = TrainConfig(steps=3000, batch_size=32, optimizer="adamw", lr=3e-3, warmup=0.05, final_lr=0.1)
+RECIPE = TrainConfig(steps=2000, batch_size=32, optimizer="muon", lr=3e-3, muon_lr=0.02, warmup=0.05, final_lr=0.1)
 END = "\n"
 """Ends every input, so that the last word can be found, and every output."""
 
@@ -99,16 +99,18 @@ def train(lines: Sequence[str], seed: int, recipe: TrainConfig = RECIPE) -> T5:
     torch.manual_seed(seed)
     model = T5(SEQUENCE_SIBLINGS["t5"])
     loss = OutputLoss(model)
-    (optimizer,) = build_optimizers(model, recipe)
-    rates = {"peak": recipe.lr, "floor": recipe.final_lr * recipe.lr, "warmup_steps": recipe.warmup_steps}
+    optimizers = build_optimizers(model, recipe)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     scaler = torch.amp.GradScaler(enabled=False)
     generator = np.random.default_rng(seed)
     for step in tqdm(range(recipe.steps), desc=f"t5, seed {seed}", unit="step"):
-        for group in optimizer.param_groups:
-            group["lr"] = warmup_cosine(step, **rates, steps=recipe.steps)
+        for group in groups:
+            peak, warmup = group["peak_lr"], recipe.warmup_steps
+            floor = recipe.final_lr * peak
+            group["lr"] = warmup_cosine(step, peak=peak, floor=floor, warmup_steps=warmup, steps=recipe.steps)
         drawn = [lines[i] for i in generator.integers(len(lines), size=recipe.batch_size)]
         batch = batch_of(drawn, model.config.start_token)
-        training_step(loss, [batch], [optimizer], autocast=nullcontext(), scaler=scaler, clip=recipe.clip)
+        training_step(loss, [batch], optimizers, autocast=nullcontext(), scaler=scaler, clip=recipe.clip)
     return model.eval()
 
 
