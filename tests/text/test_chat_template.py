@@ -37,6 +37,11 @@ TEMPLATES = {
         {%- if message['role'] == 'user' -%}[INST] {{ message['content'] }} [/INST]
         {%- else -%} {{ message['content'] }}{{ eos_token }}{%- endif -%}
     {%- endfor %}""",
+    "tags on lines of their own": """{% for m in messages %}
+    {% if m.role == 'user' %}
+Q: {{ m.content }}
+    {% endif %}
+{% endfor %}""",
     "a loop that ends early": "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m.content }}"
     "<|im_end|>{% endfor %}",
 }
