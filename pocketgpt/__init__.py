@@ -8,7 +8,7 @@
     inference/             generate.py writes; sampling.py picks a token; kv_cache.py; quantization.py (int8 weights)
     text/                  from text to batches: tokenizer.py, word_tokenizer.py, corpora.py, batches.py
     training/              trainer.py is the loop, step.py one step of it, loss.py, optimizer.py, recipes.py (settings)
-    pretrained/            published weights: the names of Hugging Face beside ours
+    pretrained/            published weights: the names of Hugging Face beside ours, in both directions
     bench/                 speed, beside what one would use instead
     commands/              the subcommands of `pocketgpt`, one a file; cli.py is their table
     course/                the notebooks' side: syllabus.py lists the chapters; ch02_attention/ has the exercises of
