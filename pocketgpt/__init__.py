@@ -11,7 +11,7 @@
     text/                  from text to batches: tokenizer.py, word_tokenizer.py, corpora.py, batches.py
     training/              trainer.py is the loop, step.py one step of it, loss.py, optimizer.py, recipes.py (settings);
                            objectives.py is the table of what can be learned, such as masked_diffusion.py
-    pretrained/            published weights: the names of Hugging Face beside ours
+    pretrained/            published weights: the names of Hugging Face beside ours, in both directions; gguf.py; smollm2.py
     bench/                 speed, beside what one would use instead
     commands/              the subcommands of `pocketgpt`, one a file; cli.py is their table
     course/                the notebooks' side: syllabus.py lists the chapters; ch02_attention/ has the exercises of

@@ -43,8 +43,8 @@ def with_defaults(options: Sequence[str]) -> Callable[..., None]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", nargs="?")
     parser.add_argument("--recipe", nargs="?")
-    parser.add_argument("--init-from", nargs="?")
-    parser.add_argument("--lora-rank", nargs="?")
+    parser.add_argument("--init-from", "--init_from", nargs="?")
+    parser.add_argument("--lora-rank", "--lora_rank", nargs="?")
     parser.add_argument("--resume", nargs="?", type=Path)
     known, _ = parser.parse_known_args(options)
     checkpoint = initial = None

@@ -90,10 +90,10 @@ class HeadLoss(torch.autograd.Function):
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         w = weight.to(low)
         total = torch.zeros((), device=features.device)
-        needs_gradient = any(ctx.needs_input_grad)
+        needs_gradient, weight_is_trained = any(ctx.needs_input_grad), ctx.needs_input_grad[1]
         if needs_gradient:
             grad_features = torch.empty_like(features)
-            grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+            grad_weight = torch.zeros_like(weight, dtype=torch.float32) if weight_is_trained else None
         for start in range(0, len(features), chunk):
             part = slice(start, start + chunk)
             x, y = features[part].to(low), targets[part]
@@ -103,12 +103,13 @@ class HeadLoss(torch.autograd.Function):
                 counts = (y != IGNORE).float()[:, None]
                 grad_logits = log_p.exp_().mul_(counts).scatter_add_(1, y.clamp(min=0)[:, None], -counts).to(low)
                 grad_features[part] = grad_logits @ w
-                grad_weight += grad_logits.T @ x
+                if weight_is_trained:
+                    grad_weight += grad_logits.T @ x
         if needs_gradient:
-            ctx.save_for_backward(grad_features, grad_weight.to(weight.dtype))
+            ctx.save_for_backward(grad_features, grad_weight.to(weight.dtype) if weight_is_trained else None)
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Float[Tensor, ""]) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Float[Tensor, ""]) -> tuple[Tensor, Tensor | None, None, None]:
         grad_features, grad_weight = ctx.saved_tensors
-        return grad * grad_features, grad * grad_weight, None, None
+        return grad * grad_features, None if grad_weight is None else grad * grad_weight, None, None

@@ -62,7 +62,7 @@ class Trainer:
 
     The progress of a run is one number, `step`: the learning rates and the position in the data follow from it.
     `metadata` is written into every checkpoint. `validation_bytes`, the UTF-8 bytes of the validation text, makes bits
-    per byte right for a lossy tokenizer.
+    per byte right for a lossy tokenizer. With `lora_rank` the given model stays as it is; the checkpoints have the sum.
     """
 
     def __init__(
@@ -115,13 +115,13 @@ class Trainer:
             if is_main():
                 remove_partial(self.folder)
             begins = not checkpoints(self.folder)
-            is_trained = bool(self.metadata.get("initial_weights"))
+            is_trained = "initial_weights" in self.metadata and self.step == 0 and self.best is None
             if begins and not is_trained:
                 self.save()  # fails now if the folder cannot be written; a kill at any moment loses nothing
             stopping = False
             with self.log.start(self.step), interrupt_after_step() as interrupted, self.progress() as bar:
                 if begins and is_trained:
-                    self.evaluate()  # the loss to compare with; it may stay the best
+                    self.evaluate()  # the loss to compare with, which may stay the best
                     self.save()
                     if is_main():
                         bar.write(self.report)

@@ -115,7 +115,7 @@ def test_without_a_tokenizer_file_the_name_of_the_metadata_counts(capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--init-from", "nowhere"], "nowhere does not exist"),
+        (["--init_from", "nowhere"], "nowhere does not exist"),
         (["--init-from", "."], ". contains no intact checkpoint"),
         (["--init-from", "own.txt"], "own.txt is a file"),
         (["--init-from", "old", "--preset", "llama"], "--init-from begins with the model of old: leave out --preset"),

@@ -350,17 +350,20 @@ def test_a_fine_tuning_that_is_killed_ends_bit_for_bit_too_though_the_old_model_
     torch.manual_seed(5)
     save_checkpoint(tmp_path / "old", GPT(HYBRID if kind == "hybrid" else shape), tokenizer, {})
     initial = load_checkpoint(tmp_path / "old")
-    recipe = replace(recipe, optimizer="adamw", lora_rank=lora_rank, eval_every=5)
+    recipe = replace(recipe, optimizer="adamw", lora_rank=lora_rank, eval_every=9)
     whole = train(initial.model.config, recipe, tmp_path / "whole", initial=initial)
     kill_at(0)
     with pytest.raises(Killed):
         train(initial.model.config, recipe, tmp_path / "killed", initial=initial)
     shutil.rmtree(tmp_path / "old")
-    kill_at(7)
-    with pytest.raises(Killed):
-        resume(latest_intact(tmp_path / "killed"))
+    for step, folder in ((3, tmp_path / "branch"), (7, None)):
+        kill_at(step)
+        with pytest.raises(Killed):
+            resume(tmp_path / "killed" / "step-000000", folder=folder)
     kill_at(None)
+    resume(latest_intact(tmp_path / "branch"))
     result = resume(latest_intact(tmp_path / "killed"))
+    assert outcome(tmp_path / "branch") == outcome(whole.folder)
     assert outcome(tmp_path / "killed") == outcome(whole.folder)
     assert (result.step, result.best) == (whole.step, whole.best)
     origins = [
