@@ -34,6 +34,7 @@ COMMANDS = {
     "generate": "pocketgpt.commands.generate",
     "eval": "pocketgpt.commands.eval",
     "info": "pocketgpt.commands.info",
+    "export": "pocketgpt.commands.export",
     "bench": "pocketgpt.commands.bench",
     "fetch": "pocketgpt.commands.fetch",
     "tokenizer": "pocketgpt.commands.tokenizer",
