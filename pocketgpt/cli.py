@@ -32,6 +32,7 @@ NARROWEST = 40
 COMMANDS = {
     "train": "pocketgpt.commands.train",
     "generate": "pocketgpt.commands.generate",
+    "chat": "pocketgpt.commands.chat",
     "eval": "pocketgpt.commands.eval",
     "info": "pocketgpt.commands.info",
     "export": "pocketgpt.commands.export",

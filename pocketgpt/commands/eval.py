@@ -32,7 +32,7 @@ def eval(
     """Measure a model on text: pocketgpt eval runs/pocket-shakespeare my.txt
 
     Args:
-        model: Folder of a run, a checkpoint or a published model; by default the shipped model.
+        model: Folder of a run, a checkpoint or a published model, .gguf file, or smollm2; by default the shipped model.
         corpus: shakespeare, wikitext-103, fineweb-edu, tinystories, or a path to your own text file or folder.
         split: Part of the corpus; validation is what training has not seen.
         text_field: Field of .jsonl, or column of .parquet, that contains the text.

@@ -3,6 +3,7 @@
 import codecs
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -16,6 +17,7 @@ from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.quantization import WeightFormat
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.speed import Stopwatch
+from pocketgpt.models.gpt import GPT
 from pocketgpt.output import output_failure
 from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt.training.prepare import check_compiler, compiler_failure
@@ -44,8 +46,8 @@ def generate(
     Args:
         prompt: Text to continue; an empty prompt begins a new text, and - reads it from standard input.
         prompt_file: Read the prompt from this text file.
-        model: Folder written by `pocketgpt train`, such as runs/pocket-shakespeare, or of a published model; by default
-            the shipped one.
+        model: Folder written by `pocketgpt train`, such as runs/pocket-shakespeare, or of a published model; a .gguf
+            file; or smollm2, which is fetched once. By default the shipped model.
         max_new_tokens: Maximum number of new tokens; the model may end its text earlier.
         stop: End the text before any of these strings, such as --stop "HAMLET:" "EXIT".
         samples: Number of texts to generate, one after the other; sample i uses seed + i − 1.
@@ -77,11 +79,7 @@ def generate(
     prompt = read_prompt(prompt, prompt_file)
     chosen = choose_device(device)
     checkpoint = load_model_folder(model, chosen)
-    tokenizer, gpt = checkpoint.tokenizer, checkpoint.model
-    if compile:
-        check_compiler(chosen)
-    if compile or weights != "float32":
-        gpt = prepare_for_decoding(gpt, weights, compile)
+    tokenizer, gpt = checkpoint.tokenizer, prepare(checkpoint.model, weights, compile)
     prompt_tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
     longest = gpt.config.max_seq_len
     if len(prompt_tokens) > longest:
@@ -99,18 +97,32 @@ def generate(
             seed=None if seed is None else seed + number,
         )
         print(prompt, end="", flush=True)
-        try:
+        with compiler_named():
             for text in until(stop, decode_stream(stopwatch.watch(tokens), tokenizer)):
                 print(text, end="", flush=True)
                 if output_failure():
                     return
-        except RuntimeError as error:
-            if failure := compiler_failure(error):
-                raise PocketError(failure) from error
-            raise
         print()
         if report:
             print(stopwatch.report(gpt, len(prompt_tokens)), file=sys.stderr)
+
+
+def prepare(model: GPT, weights: WeightFormat, compile: bool) -> GPT:
+    """The model for `stream`, with these weights. Raises PocketError if there is no compiler to compile it."""
+    if compile:
+        check_compiler(model.device)
+    return prepare_for_decoding(model, weights, compile) if compile or weights != "float32" else model
+
+
+@contextmanager
+def compiler_named() -> Iterator[None]:
+    """Context in which a compiler that fails ends in a PocketError with its reason."""
+    try:
+        yield
+    except RuntimeError as error:
+        if failure := compiler_failure(error):
+            raise PocketError(failure) from error
+        raise
 
 
 def read_prompt(prompt: str, file: Path | None) -> str:

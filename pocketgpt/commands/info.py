@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from tyro.conf import Positional
 
-from pocketgpt.commands.model_folder import read_model_config
+from pocketgpt.commands.model_folder import SMOLLM2, read_model_config
 from pocketgpt.layers.part import PartConfig
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
@@ -21,7 +21,7 @@ def info(model: Positional[str] = "pocket-shakespeare") -> None:
     """Show the parts of a model: parameters of each, arithmetic per token, memory of the KV cache.
 
     Args:
-        model: Name of a preset, or folder of a run, a checkpoint or a published model.
+        model: Name of a preset, folder of a run, a checkpoint or a published model, .gguf file, or smollm2.
     """
     print(describe(model))
 
@@ -63,8 +63,8 @@ def describe(name_or_folder: str) -> str:
 
 
 def read_config(name_or_folder: str) -> ModelConfig:
-    """The preset of that name, or else the config in that folder."""
-    if name_or_folder in PRESETS or not Path(name_or_folder).exists():
+    """The preset of that name, or else the config of that model."""
+    if name_or_folder in PRESETS or not (name_or_folder == SMOLLM2 or Path(name_or_folder).exists()):
         return preset(name_or_folder)
     return read_model_config(name_or_folder)
 

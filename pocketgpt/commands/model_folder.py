@@ -8,7 +8,11 @@ from pocketgpt.errors import PocketError
 from pocketgpt.files import read_json
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.saving import parse_config
+from pocketgpt.pretrained.gguf import load_gguf, load_gguf_config
+from pocketgpt.pretrained.gguf_tokenizer import load_gguf_tokenizer
 from pocketgpt.pretrained.huggingface import convert_config, load_huggingface
+from pocketgpt.pretrained.smollm2 import NAME as SMOLLM2
+from pocketgpt.pretrained.smollm2 import fetch_smollm2
 from pocketgpt.text.tokenizer import load_tokenizer
 from pocketgpt.training.checkpoint import Checkpoint, check_vocabulary, find_checkpoint, load_checkpoint, load_shipped
 
@@ -23,14 +27,19 @@ def load_model_folder(model: str | Path = SHIPPED, device: torch.device | str = 
     | pocket-shakespeare, and no such folder       | the model that ships with the project  |
     | a folder of `pocketgpt train`                | its best checkpoint                    |
     | a checkpoint, such as step-000800            | that one                               |
+    | smollm2, and no such folder                  | SmolLM2-135M-Instruct, fetched once    |
     | a folder in the layout of the Hugging Face   | the published model, in float32        |
     | Hub                                          |                                        |
+    | a file that ends in .gguf                    | the published model, in float32        |
 
     Raises PocketError that names what is missing or damaged.
     """
     if _is_name(model, SHIPPED):
         return load_shipped(device)
-    folder = Path(model)
+    folder = find_model(model)
+    if folder.suffix == ".gguf" and not folder.is_dir():
+        gpt, tokenizer = load_gguf(folder), load_gguf_tokenizer(folder)
+        return check_vocabulary(Checkpoint(folder=folder, model=gpt.to(device), tokenizer=tokenizer, training={}))
     if not is_published(folder):
         return load_checkpoint(folder, device)
     gpt = load_huggingface(folder)
@@ -45,9 +54,17 @@ def load_model_folder(model: str | Path = SHIPPED, device: torch.device | str = 
 
 def read_model_config(model: str | Path) -> ModelConfig:
     """The config of a model that `load_model_folder` loads, without its weights."""
-    folder = find_checkpoint(Path(model))
+    folder = find_model(model)
+    if folder.suffix == ".gguf" and not folder.is_dir():
+        return load_gguf_config(folder)
+    folder = find_checkpoint(folder)
     values = read_json(folder / "config.json")
     return convert_config(values) if is_published(folder) else parse_config(values, folder / "config.json")
+
+
+def find_model(model: str | Path) -> Path:
+    """The folder or file of a model; that of smollm2 is fetched if it is not there yet."""
+    return fetch_smollm2() if _is_name(model, SMOLLM2) else Path(model)
 
 
 def is_published(folder: Path) -> bool:

@@ -76,21 +76,14 @@ def steps(
     prefilled again from its last half; the other rows keep all of theirs. So RoPE is never stretched here, dynamic
     RoPE neither: for longer contexts, give the model's config a larger max_seq_len.
     """
-    if seed is not None and not 0 <= seed <= LARGEST_SEED:
-        raise PocketError(f"seed = {seed} cannot work: use a whole number from 0 to {LARGEST_SEED}, such as 1.")
-    generator = torch.Generator(model.device)
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
+    generator = seeded_generator(model, seed)
     longest = model.config.max_seq_len
     context = [list(prompt[-longest:]) for prompt in prompts]
     cache, logits = prefill(model, context)
     new: list[Int[Tensor, "batch"]] = []  # since the last prefill; read from the device only when the context is full
     while True:
         tokens = sampler(logits, generator)
-        # Marked and not raised, because a look at the logits would wait for the GPU.
-        yield torch.where(logits.amax(dim=-1).isfinite(), tokens, NOT_FINITE)
+        yield mark_not_finite(tokens, logits)
         new.append(tokens)
         if cache.longest < cache.capacity:
             logits = decode_step(model, tokens, cache)
@@ -154,6 +147,23 @@ def generate(
                 else:
                     written[row].append(token)
     return written
+
+
+def seeded_generator(model: GPT, seed: int | None) -> torch.Generator:
+    """Random numbers on the model's device; None for a seed from the system. Raises PocketError for a bad seed."""
+    if seed is not None and not 0 <= seed <= LARGEST_SEED:
+        raise PocketError(f"seed = {seed} cannot work: use a whole number from 0 to {LARGEST_SEED}, such as 1.")
+    generator = torch.Generator(model.device)
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
+
+
+def mark_not_finite(tokens: Int[Tensor, "batch"], logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
+    """Replace tokens whose logits are NaN or infinite by NOT_FINITE: raising would wait for the GPU to look at them."""
+    return torch.where(logits.amax(dim=-1).isfinite(), tokens, NOT_FINITE)
 
 
 def check_finite(token: int) -> int:

@@ -91,6 +91,21 @@ class KVCache:
         for store in self.layers:
             store.reserve()
 
+    def keep(self, length: int) -> bool:
+        """Forget all tokens after the first `length`, which every row contains; also what an interrupted call stored.
+
+        Returns False, and changes nothing, if that is impossible: rings and states have overwritten what came before.
+        """
+        if length == self.longest and not self.reserved:
+            return True
+        if not all(isinstance(store, Slots) for store in self.layers):
+            return False
+        self.lengths.fill_(length)
+        self.longest = length
+        self.added = None
+        self.reserved = False
+        return True
+
     def begin(self, seq: int) -> Int[Tensor, "batch seq"]:
         """Start a call with `seq` tokens: returns their positions, and computes the masks."""
         if not self.reserved:

@@ -21,11 +21,23 @@ from pocketgpt.text.chunks import well_formed
 # End-of-text tokens, tried in order if no other file names one: GPT-2, SmolLM2 and Qwen; Llama 3; Llama 2 and Mistral.
 KNOWN_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "</s>", "<|im_end|>", "<eos>")
 
+CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
+
 
 class PublishedTokenizer:
-    """A byte-level BPE tokenizer of a published model, with all of its special tokens."""
+    """A byte-level BPE tokenizer of a published model, with all of its special tokens.
 
-    def __init__(self, library: tokenizers.Tokenizer, end_of_text: str) -> None:
+    `chat_template` writes a conversation as text (`text/chat_template.py`), None if the model has none; `roles` are the
+    names of special tokens by their role, such as bos_token, which a template may use.
+    """
+
+    def __init__(
+        self,
+        library: tokenizers.Tokenizer,
+        end_of_text: str,
+        chat_template: str | None = None,
+        roles: dict[str, str] | None = None,
+    ) -> None:
         self._library = library
         self._library.encode_special_tokens = True  # "<|endoftext|>" inside a text is ordinary text
         self._library.no_padding()
@@ -34,6 +46,8 @@ class PublishedTokenizer:
         self.names = {token: name for name, token in names.items()}
         self.vocab_size = max(self.names) + 1
         self.end_of_text = names[end_of_text]
+        self.chat_template = chat_template
+        self.roles = {**(roles or {}), "eos_token": end_of_text}
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; no special token is added, and one inside the text is ordinary text."""
@@ -57,6 +71,12 @@ class PublishedTokenizer:
         return bytes(letters[letter] for letter in name)
 
     @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """Ids of the special tokens, which no text encodes to, by name."""
+        added = self._library.get_added_tokens_decoder()
+        return {token.content: number for number, token in added.items() if token.special}
+
+    @cached_property
     def _added(self) -> set[int]:
         return set(self._library.get_added_tokens_decoder())
 
@@ -70,16 +90,19 @@ class PublishedTokenizer:
         return hashlib.sha256(f"{self.end_of_text} {self._library.to_str()}".encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write tokenizer.json, and beside it tokenizer_config.json with the end of text."""
+        """Write tokenizer.json, beside it tokenizer_config.json with the end of text, and the chat template."""
         path = Path(path)
         with replacing(path) as beside:
             beside.write_text(self._library.to_str(pretty=True) + "\n", encoding="utf-8")
-        with replacing(path.with_name("tokenizer_config.json")) as beside:
-            beside.write_text(json.dumps({"eos_token": self.names[self.end_of_text]}) + "\n", encoding="utf-8")
+        with replacing(path.with_name(CONFIG)) as beside:
+            beside.write_text(json.dumps(self.roles) + "\n", encoding="utf-8")
+        if self.chat_template is not None:
+            with replacing(path.with_name(TEMPLATE)) as beside:
+                beside.write_text(self.chat_template, encoding="utf-8")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The library's own pickle forgets encode_special_tokens.
-        return _unpickle, (self._library.to_str(), self.names[self.end_of_text])
+        return _unpickle, (self._library.to_str(), self.names[self.end_of_text], self.chat_template, self.roles)
 
     @classmethod
     def from_json(cls, data: dict[str, Any], folder: Path) -> "PublishedTokenizer":
@@ -94,11 +117,34 @@ class PublishedTokenizer:
                 "Published tokenizers of that kind are supported, such as those of Llama 3, Qwen, SmolLM2 or GPT-2."
             )
         library = tokenizers.Tokenizer.from_str(json.dumps(data))
-        return cls(library, end_of_text(library.get_vocab(with_added_tokens=True), folder))
+        end = end_of_text(library.get_vocab(with_added_tokens=True), folder)
+        return cls(library, end, chat_template(folder), roles(folder))
 
 
-def _unpickle(text: str, end: str) -> PublishedTokenizer:
-    return PublishedTokenizer(tokenizers.Tokenizer.from_str(text), end)
+def _unpickle(text: str, *more: Any) -> PublishedTokenizer:
+    return PublishedTokenizer(tokenizers.Tokenizer.from_str(text), *more)
+
+
+def roles(folder: Path) -> dict[str, str]:
+    """Names of the special tokens that tokenizer_config.json gives a role, such as {"bos_token": "<s>"}."""
+    file = folder / CONFIG
+    found = {}
+    for role, name in (read_json(file) if file.is_file() else {}).items():
+        name = name.get("content") if isinstance(name, dict) else name
+        if role.endswith("_token") and isinstance(name, str):
+            found[role] = name
+    return found
+
+
+def chat_template(folder: Path) -> str | None:
+    """The chat template of a model: a file of its own, or a field of tokenizer_config.json; of several, the default
+    one."""
+    if (folder / TEMPLATE).is_file():
+        return (folder / TEMPLATE).read_text(encoding="utf-8")
+    template = read_json(folder / CONFIG).get("chat_template") if (folder / CONFIG).is_file() else None
+    if isinstance(template, list):
+        template = {each["name"]: each["template"] for each in template}.get("default")
+    return template
 
 
 def end_of_text(names: dict[str, int], folder: Path) -> str:
@@ -106,12 +152,9 @@ def end_of_text(names: dict[str, int], folder: Path) -> str:
 
     Raises PocketError if there is none.
     """
-    config = folder / "tokenizer_config.json"
-    if config.is_file():
-        named = read_json(config).get("eos_token")
-        named = named.get("content") if isinstance(named, dict) else named
-        if named in names:
-            return named
+    named = roles(folder).get("eos_token")
+    if named in names:
+        return named
     for name in KNOWN_ENDS:
         if name in names:
             return name

@@ -5,6 +5,8 @@
 | byte_tokenizer.py      | byte-level BPE, lossless for any text; "shakespeare" and "gpt2" are two of them       |
 | word_tokenizer.py      | BPE within the words between white space, with [UNK] and other special tokens         |
 | published_tokenizer.py | the tokenizer.json of a published model, such as Llama 3, Qwen or SmolLM2             |
+
+`chat_template.py` encodes conversations for models that were trained on them.
 """
 
 import json

@@ -135,7 +135,7 @@ def with_tiles(
 
 def split_with(model: GPT, function: Callable) -> None:
     """Queries have n_heads heads, keys and values n_kv_heads: each call passes the number that its width holds."""
-    for mixer in model.mixers():
+    for mixer in layers_with(model, "split_heads"):
         mixer.split_heads = partial(_split, function, mixer.d_head)
 
 
@@ -144,19 +144,19 @@ def _split(function: Callable, d_head: int, x: Float[Tensor, "batch seq width"])
 
 
 def merge_with(model: GPT, function: Callable) -> None:
-    for mixer in model.mixers():
+    for mixer in layers_with(model, "merge_heads"):
         mixer.merge_heads = function
 
 
 def rotate_with(model: GPT, function: Callable) -> None:
-    for mixer in model.mixers():
+    check_rotates(model)
+    for mixer in layers_with(model, "rotate"):
         mixer.rotate = function
 
 
 def turn_with(model: GPT, function: Callable) -> None:
     """Takes every layer's angles from the function's frequencies. Scaling of the model's own frequencies is dropped."""
-    if not model.rotary_widths:
-        raise PocketError(f"This model does not rotate: its positions are {model.config.positions!r}.")
+    check_rotates(model)
     own = model.context
 
     def context(tokens: Tensor, cache: Cache | None = None) -> Context:
@@ -169,9 +169,11 @@ def turn_with(model: GPT, function: Callable) -> None:
 
 
 def normalize_with(model: GPT, function: Callable) -> None:
-    for norm in model.modules():
-        if isinstance(norm, RMSNorm):
-            norm.forward = partial(function, weight=norm.weight, eps=norm.eps)
+    norms = [norm for norm in model.modules() if isinstance(norm, RMSNorm)]
+    if not norms:
+        raise PocketError(f"This model has no RMSNorm: its norms are {model.config.norm!r}.")
+    for norm in norms:
+        norm.forward = partial(function, weight=norm.weight, eps=norm.eps)
 
 
 def order_with(model: GPT, function: Callable) -> None:
@@ -269,6 +271,20 @@ def feed_forwards(model: GPT, *kinds: type[nn.Module]) -> list[nn.Module]:
     return layers
 
 
+def layers_with(model: GPT, attribute: str) -> list[nn.Module]:
+    """The mixers that compute attention in this step, first layer first. Raises PocketError if there are none."""
+    layers = [mixer for mixer in model.mixers() if hasattr(mixer, attribute)]
+    if not layers:
+        raise PocketError(f"This model has no attention layer with {attribute}. Its mixer: {model.config.mixer}.")
+    return layers
+
+
+def check_rotates(model: GPT) -> None:
+    """Raises PocketError if the model has no rotary positions."""
+    if not model.rotary_widths:
+        raise PocketError(f"This model does not rotate: its positions are {model.config.positions!r}.")
+
+
 @dataclass(frozen=True)
 class ReplaceablePart:
     """A part of the model that a function can replace.
@@ -297,7 +313,11 @@ def _in_cached_layer(signature: str, step: str = "") -> ReplaceablePart:
 
 
 def _in_attention(signature: str, adapt: Callable[[Callable], Callable]) -> ReplaceablePart:
-    return ReplaceablePart(signature, "attention", lambda model, function: model.use_attention(adapt(function)))
+    def insert(model: GPT, function: Callable) -> None:
+        layers_with(model, "attend")
+        model.use_attention(adapt(function))
+
+    return ReplaceablePart(signature, "attention", insert)
 
 
 REPLACEABLE_PARTS = {
@@ -339,8 +359,10 @@ REPLACEABLE_PARTS = {
 def transplant(model: GPT, **functions: Callable) -> GPT:
     """Copy the model so that it computes with your functions. The copy shares the weights; the model does not change.
 
+    The model is any GPT: pocket_model(), a sibling, or published weights.
     The keyword is the name of a replaceable part, or of an exercise that declares which part it replaces.
-    Raises PocketError for a name that is not a replaceable part, and for two functions that would take the same place.
+    Raises PocketError for a name that is not a replaceable part, for a part that the model does not have, and for two
+    functions that would take the same place.
     """
     parts = {name: replaceable_part(name) for name in functions}
     if unknown := sorted(name for name, part in parts.items() if part is None):
