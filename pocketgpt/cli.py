@@ -35,6 +35,7 @@ COMMANDS = {
     "chat": "pocketgpt.commands.chat",
     "eval": "pocketgpt.commands.eval",
     "info": "pocketgpt.commands.info",
+    "export": "pocketgpt.commands.export",
     "bench": "pocketgpt.commands.bench",
     "fetch": "pocketgpt.commands.fetch",
     "tokenizer": "pocketgpt.commands.tokenizer",

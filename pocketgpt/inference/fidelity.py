@@ -6,10 +6,10 @@ from math import exp
 import numpy as np
 import torch
 from jaxtyping import Integer
+from torch import nn
 from torch.nn import functional as F
 
 from pocketgpt.inference.generate import evaluation_mode
-from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import sequential_windows
 
 
@@ -24,7 +24,9 @@ class Fidelity:
 
 
 @torch.no_grad()
-def fidelity(model: GPT, reference: GPT, tokens: Integer[np.ndarray, " n_tokens"], seq_len: int = 256) -> Fidelity:
+def fidelity(
+    model: nn.Module, reference: nn.Module, tokens: Integer[np.ndarray, " n_tokens"], seq_len: int = 256
+) -> Fidelity:
     """Compare two models on `tokens`, read in consecutive windows of `seq_len`.
 
     Raises PocketError if there are fewer than two tokens.

@@ -18,6 +18,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan as scan_operator
 from torch.nn import functional as F
 
 from pocketgpt.checked import ConfigError
@@ -153,6 +154,8 @@ def scan(
     the chunks before left behind. That is 2 · √seq steps instead of seq, with twice the work, and with three tensors of
     the size of all states instead of one.
     """
+    if torch.compiler.is_exporting():
+        return recurrence(decay, added, state)
     seq = decay.shape[1]
     length = math.isqrt(seq - 1) + 1
     padding = (0, 0, 0, 0, 0, -seq % length)
@@ -169,3 +172,22 @@ def scan(
         before.append(left[-1][:, chunk] * before[-1] + states[-1][:, chunk])
     states = torch.stack(states, dim=2) + torch.stack(left, dim=2) * torch.stack(before, dim=1)[:, :, None]
     return states.flatten(1, 2)[:, :seq]
+
+
+def recurrence(
+    decay: Float[Tensor, "batch seq d_inner d_state"],
+    added: Float[Tensor, "batch seq d_inner d_state"],
+    state: Float[Tensor, "batch d_inner d_state"],
+) -> Float[Tensor, "batch seq d_inner d_state"]:
+    """`scan`, token by token: in an exported graph, where a Python loop would fix the number of tokens.
+
+    ONNX has an operator for it, Scan.
+    """
+
+    def step(state: Tensor, token: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        decay, added = token
+        state = decay * state + added
+        return state, state.clone()  # the exporter forbids one tensor in two places
+
+    _, states = scan_operator(step, state, (decay.transpose(0, 1), added.transpose(0, 1)))
+    return states.transpose(0, 1)  # (seq, B, …) → (B, seq, …)

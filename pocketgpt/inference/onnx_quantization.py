@@ -1,0 +1,133 @@
+"""Weights of an exported graph in fewer bits, by onnxruntime's own quantizer.
+
+| weights | matrices                                           | embedding                       |
+|---------|----------------------------------------------------|---------------------------------|
+| float32 | as trained                                         | as trained, shared with the     |
+|         |                                                    | head where they are tied        |
+| int8    | whole numbers of 8 bits, a scale for every group   | whole numbers of 8 bits, a      |
+|         | of 32 inputs of a row                              | scale for every row             |
+| int4    | the same with 4 bits                               | the same                        |
+
+A group of its own limits the damage of a large weight to its 31 neighbors, and costs 32 / 32 = 1 bit per weight. In
+products, activations are rounded to 8 bits in groups of 32 too (onnxruntime's accuracy level 4): hardware multiplies
+whole numbers faster. A tied head becomes a matrix of its own, since the embedding is read by rows.
+
+Source: Dettmers and Zettlemoyer 2022, The case for 4-bit precision (arXiv 2212.09720), section 2, blocking.
+"""
+
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+
+from pocketgpt.errors import PocketError
+from pocketgpt.inference.quantization import quantize_rows
+from pocketgpt.models.gpt import GPT
+
+if TYPE_CHECKING:
+    import onnx
+
+OnnxWeights = Literal["float32", "int8", "int4"]
+GROUP = 32
+"""Inputs of a row that share a scale."""
+
+
+def quantize_onnx(
+    graph: "onnx.ModelProto", weights: OnnxWeights | str, keep: Collection[str] = ()
+) -> "onnx.ModelProto":
+    """Store the matrices of a graph of `to_onnx` as `weights`; its inputs and outputs stay. Changes the graph given.
+
+    Norms, biases and the modules in `keep` (`full_precision_modules`) stay in float32.
+    Raises PocketError for another format.
+    """
+    if weights not in get_args(OnnxWeights):
+        raise PocketError(f"weights = {weights!r} cannot work: use one of {', '.join(get_args(OnnxWeights))}.")
+    if weights == "float32":
+        return graph
+    separate_matrices(graph)
+    quantize_embedding(graph)
+    with quiet_quantizer():
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+        quantizer = MatMulNBitsQuantizer(
+            graph,
+            bits=8 if weights == "int8" else 4,
+            block_size=GROUP,
+            is_symmetric=True,
+            accuracy_level=4,
+            nodes_to_exclude=[node.name for node in graph.graph.node if node.name.partition("/")[0] in keep],
+        )
+        quantizer.process()
+    return quantizer.model.model
+
+
+def separate_matrices(graph: "onnx.ModelProto") -> None:
+    """Give every product a constant matrix of its own, transposed beforehand.
+
+    The exporter writes a linear layer as a product with the transpose of its weight, which the quantizer passes over,
+    and a tied head with the transpose of the embedding.
+    """
+    from onnx import numpy_helper
+
+    body = graph.graph
+    constants = {each.name: each for each in body.initializer}
+    for node in [each for each in body.node if each.op_type == "Transpose" and each.input[0] in constants]:
+        matrix = numpy_helper.to_array(constants[node.input[0]])
+        order = next(list(attribute.ints) for attribute in node.attribute if attribute.name == "perm")
+        body.initializer.append(numpy_helper.from_array(matrix.transpose(order).copy(), node.output[0]))
+        body.node.remove(node)
+    remove_unused(graph)
+
+
+def quantize_embedding(graph: "onnx.ModelProto") -> None:
+    """Replace the lookup of a row by that of a row of int8 values and of its scale, and their product."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    body = graph.graph
+    lookup = next(node for node in body.node if node.name == "embedding/Gather")
+    table = next(each for each in body.initializer if each.name == lookup.input[0])
+    values, scale = quantize_rows(torch.from_numpy(numpy_helper.to_array(table).copy()))
+    body.initializer.append(numpy_helper.from_array(values.numpy(), "embedding.values"))
+    body.initializer.append(numpy_helper.from_array(scale[:, None].numpy(), "embedding.scale"))
+    tokens, rows = lookup.input[1], lookup.output[0]
+    steps = [
+        helper.make_node("Gather", ["embedding.values", tokens], ["embedding_values"], "embedding/Gather"),
+        helper.make_node("Gather", ["embedding.scale", tokens], ["embedding_scale"], "embedding/Gather/2"),
+        helper.make_node("Cast", ["embedding_values"], ["embedding_floats"], "embedding/Cast", to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["embedding_floats", "embedding_scale"], [rows], "embedding/Mul"),
+    ]
+    place = list(body.node).index(lookup)
+    body.node.remove(lookup)
+    for offset, node in enumerate(steps):
+        body.node.insert(place + offset, node)
+    remove_unused(graph)
+
+
+def remove_unused(graph: "onnx.ModelProto") -> None:
+    """Remove the constants that no node reads."""
+    used = {name for node in graph.graph.node for name in node.input}
+    for constant in [each for each in graph.graph.initializer if each.name not in used]:
+        graph.graph.initializer.remove(constant)
+
+
+def full_precision_modules(model: GPT) -> set[str]:
+    """Names of the projections that their layers list as `full_precision`."""
+    return {
+        f"{name}.{child}" for name, module in model.named_modules() for child in getattr(module, "full_precision", ())
+    }
+
+
+@contextmanager
+def quiet_quantizer() -> Iterator[None]:
+    """Context without the quantizer's log, a line for each node; it turns on logging for the whole process, too."""
+    root, before = logging.getLogger(), logging.root.manager.disable
+    handlers, level = list(root.handlers), root.level
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        root.handlers[:] = handlers
+        root.setLevel(level)
