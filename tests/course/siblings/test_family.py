@@ -5,11 +5,12 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pocketgpt.assets import asset
 from pocketgpt.course.lab import character_tokenizer, sibling, sibling_losses
 from pocketgpt.course.lab.reporting import before_and_after, loss_and_leaks, trained
-from pocketgpt.course.siblings.family import SIBLINGS, TRAINED_LENGTH
+from pocketgpt.course.siblings.family import CHARACTERS, OBJECTIVE_OF, SIBLINGS, TRAINED_LENGTH
 from pocketgpt.course.siblings.train import card, held_out_losses
 from pocketgpt.errors import PocketError
 from pocketgpt.models.gpt import GPT
@@ -20,10 +21,12 @@ def test_siblings_have_equally_many_parameters():
     base = sizes.pop("base")
     assert sizes.pop("learned") - base == TRAINED_LENGTH * SIBLINGS["learned"].d_model
     assert base - sizes.pop("post_norm") == SIBLINGS["post_norm"].d_model  # the norm before the head
+    for name in OBJECTIVE_OF:
+        assert sizes.pop(name) - base == SIBLINGS[name].d_model  # the mask
     assert set(sizes.values()) == {base}
 
 
-@pytest.mark.parametrize("name", SIBLINGS)
+@pytest.mark.parametrize("name", [name for name in SIBLINGS if name not in OBJECTIVE_OF])
 def test_each_is_trained_and_causal(name):
     subject = trained(name)
     assert subject.model.config == SIBLINGS[name].resolved()
@@ -64,6 +67,25 @@ def test_losses_are_means_over_the_same_characters_at_every_length():
     torch.nn.init.zeros_(model.embedding.weight)  # the head is tied: every character has the same probability
     text = torch.randint(78, (400 * 256 + 1,))
     assert held_out_losses(model, text) == {length: round(math.log(78), 4) for length in (64, 128, 256)}
+
+
+def test_an_objective_with_random_masks_draws_the_same_ones_for_every_model():
+    model = GPT(SIBLINGS["diffusion"]).eval()
+    torch.nn.init.zeros_(model.embedding.weight)
+    text = torch.randint(78, (16 * 256 + 1,))
+    once, again = (held_out_losses(model, text, "masked-diffusion") for _ in range(2))
+    assert once == again
+    assert list(once.values()) == pytest.approx([math.log(78)] * 3, rel=0.1)  # the mask is not one of the 78
+
+
+def test_the_diffusion_sibling_fills_gaps_better_than_the_frequencies_of_letters():
+    model, tokenizer = sibling("diffusion"), character_tokenizer()
+    text = asset("held-out.txt").read_text(encoding="utf-8")
+    tokens = torch.tensor(tokenizer.encode(text[:6400])).view(-1, 64)
+    hidden = torch.arange(64) % 4 == 2  # every fourth character
+    with torch.no_grad():
+        logits = model(tokens.masked_fill(hidden, len(CHARACTERS)))[..., :-1]
+    assert F.cross_entropy(logits[:, hidden].flatten(0, 1), tokens[:, hidden].flatten()).item() < 2.5  # 3.35
 
 
 def test_a_transplant_report_names_the_window_of_the_sibling(capsys):
