@@ -79,10 +79,8 @@ def test_an_objective_with_random_masks_draws_the_same_ones_for_every_model():
 
 
 def test_the_diffusion_sibling_fills_gaps_better_than_the_frequencies_of_letters():
-    model, tokenizer = sibling("diffusion"), character_tokenizer()
-    text = asset("held-out.txt").read_text(encoding="utf-8")
-    tokens = torch.tensor(tokenizer.encode(text[:6400])).view(-1, 64)
-    hidden = torch.arange(64) % 4 == 2  # every fourth character
+    model, tokens = trained("diffusion").model, trained("diffusion").windows
+    hidden = torch.arange(TRAINED_LENGTH) % 4 == 2  # every fourth character
     with torch.no_grad():
         logits = model(tokens.masked_fill(hidden, len(CHARACTERS)))[..., :-1]
     assert F.cross_entropy(logits[:, hidden].flatten(0, 1), tokens[:, hidden].flatten()).item() < 2.5  # 3.35
