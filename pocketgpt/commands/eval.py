@@ -44,6 +44,11 @@ def eval(
     chosen = choose_device(device)
     shipped = model == "pocket-shakespeare" and not Path(model).exists()
     checkpoint = load_shipped(chosen) if shipped else load_checkpoint(model, chosen)
+    if checkpoint.objective.causal != checkpoint.model.config.causal:
+        raise PocketError(
+            f"{checkpoint.folder} does not say what its model learned, and it was not the next token: it sees the "
+            "tokens on both sides. Use a folder that `pocketgpt train` wrote, with its training.json."
+        )
     text = tokenize_corpus(corpus, checkpoint.tokenizer, split, text_field=text_field)
     result = evaluate(
         checkpoint.model,

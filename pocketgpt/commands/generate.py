@@ -5,9 +5,10 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
 from pocketgpt.checked import LARGEST_INTEGER, LARGEST_SEED
+from pocketgpt.commands.denoising import Denoising, check_options, denoised
 from pocketgpt.device import choose_device
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.gaps import GAP, encode_gaps, fill_gaps
@@ -17,15 +18,19 @@ from pocketgpt.inference.quantization import WeightFormat
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.spans import fill_spans, write_spans
 from pocketgpt.inference.speed import Stopwatch
+from pocketgpt.models.stack import Stack
 from pocketgpt.models.t5 import T5
 from pocketgpt.output import output_failure
 from pocketgpt.text.tokenizer import Tokenizer
-from pocketgpt.training.checkpoint import Checkpoint, load_checkpoint, load_shipped
+from pocketgpt.training.checkpoint import load_checkpoint, load_shipped
 from pocketgpt.training.prepare import check_compiler, compiler_failure
+
+NO_DENOISING = Denoising()
 
 
 def generate(
     prompt: Positional[str] = "",
+    denoising: OmitArgPrefixes[Denoising] = NO_DENOISING,
     *,
     prompt_file: Path | None = None,
     model: Path | None = None,
@@ -44,8 +49,9 @@ def generate(
 ) -> None:
     """Continue a text, token by token: pocketgpt generate "ROMEO:"
 
-    A model trained for masked words fills gaps instead: pocketgpt generate "To be or not to ___." --model FOLDER
-    So does one trained for span corruption, whose gaps may be of any length: "To be or ___, that is ___."
+    A model that was trained for masked words fills gaps instead, and a masked diffusion model does both:
+    pocketgpt generate "To be or not to ___." --model FOLDER
+    So does one that was trained for span corruption, whose gaps may be of any length: "To be or ___, that is ___."
 
     Args:
         prompt: Text to continue; an empty prompt begins a new text, and - reads it from standard input.
@@ -82,15 +88,27 @@ def generate(
     prompt = read_prompt(prompt, prompt_file)
     chosen = choose_device(device)
     checkpoint = load_checkpoint(model, chosen) if model else load_shipped(chosen)
-    if checkpoint.objective_name == "masked-words":
-        print_filled(checkpoint, prompt, samples, sampler, seed)
-        return
+    check_options(checkpoint.objective_name, denoising, prompt, stop, compile=compile, report=report)
     tokenizer, gpt = checkpoint.tokenizer, checkpoint.model
     if compile:
         check_compiler(chosen)
     if compile or weights != "float32":
         gpt = prepare_for_decoding(gpt, weights, compile)
+    if checkpoint.objective_name == "masked-words":
+        refuse_for_gaps(stop=stop, compile=compile, report=report)
+        print_filled(gpt, tokenizer, prompt, samples, sampler, seed)
+        return
+    if checkpoint.objective_name == "masked-diffusion":
+        named = {"max_new_tokens": max_new_tokens, "sampler": sampler}
+        for number in range(samples):
+            if samples > 1:
+                print(f"── sample {number + 1} of {samples} ──")
+            own_seed = None if seed is None else seed + number
+            given, text = denoised(gpt, tokenizer, prompt, denoising, seed=own_seed, **named)
+            print(given, *until(stop, [text]), sep="")
+        return
     if checkpoint.objective_name == "span-corruption":
+        refuse_for_gaps(stop=stop, report=report)
         print_spans(gpt, tokenizer, prompt, samples, max_new_tokens, sampler, seed)
         return
     prompt_tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
@@ -124,19 +142,31 @@ def generate(
             print(stopwatch.report(gpt, len(prompt_tokens)), file=sys.stderr)
 
 
-def print_filled(checkpoint: Checkpoint, text: str, samples: int, sampler: Sampler, seed: int | None) -> None:
+def refuse_for_gaps(**options: object) -> None:
+    """Raises PocketError for an option that was given to a model that fills gaps."""
+    for name, given in options.items():
+        if given:
+            raise PocketError(
+                f"--{name} is for models that write token by token, and this one fills gaps: leave it out."
+            )
+
+
+def print_filled(
+    model: Stack, tokenizer: Tokenizer, text: str, samples: int, sampler: Sampler, seed: int | None
+) -> None:
     """Print the text with its gaps filled, once for each sample. Raises PocketError for a text without gaps."""
     if GAP not in text:
         raise PocketError(
-            f"{checkpoint.folder} was trained for masked words: it fills gaps, and cannot continue a text. Write {GAP} "
-            f'for each missing token, such as "To be or not to {GAP}."'
+            f"This model was trained for masked words: it fills gaps, and cannot continue a text. Write {GAP} for each "
+            f'missing token, such as "To be or not to {GAP}."'
         )
-    mask_id = checkpoint.tokenizer.vocab_size
-    tokens = encode_gaps(text, checkpoint.tokenizer, mask_id)
+    mask_id = tokenizer.vocab_size
+    tokens = encode_gaps(text, tokenizer, mask_id)
     for number in range(samples):
+        if samples > 1:
+            print(f"── sample {number + 1} of {samples} ──")
         own_seed = None if seed is None else seed + number
-        filled = fill_gaps(checkpoint.model, tokens, mask_id, sampler=sampler, seed=own_seed)
-        print(checkpoint.tokenizer.decode(filled))
+        print(tokenizer.decode(fill_gaps(model, tokens, mask_id, sampler=sampler, seed=own_seed)))
 
 
 def print_spans(
@@ -151,6 +181,8 @@ def print_spans(
     """Print the text with its gaps filled, each with any number of tokens, once for each sample. Raises PocketError for
     a text without gaps."""
     for number in range(samples):
+        if samples > 1:
+            print(f"── sample {number + 1} of {samples} ──")
         own_seed = None if seed is None else seed + number
         spans = write_spans(model, tokenizer, text, max_new_tokens=max_new_tokens, sampler=sampler, seed=own_seed)
         print(fill_spans(tokenizer, text, spans))

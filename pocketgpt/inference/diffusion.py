@@ -41,7 +41,7 @@ def mask_id(config: ModelConfig) -> int:
 def token_logits(model: nn.Module, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq tokens"]:
     """Scores of every token at every position, without the mask's: it has probability 0 and is never drawn.
 
-    Source: Sahoo et al. 2024, MDLM (arXiv 2406.07524), section 3.2.3, zero masking probabilities.
+    Source: Sahoo et al. 2024, MDLM (arXiv 2406.07524), section 3.2, zero masking probabilities.
     """
     return model(tokens)[..., :-1]  # (B, T, vocab_size − 1)
 
@@ -51,7 +51,7 @@ def reveal_probability(t: float, s: float, remasked: float = 0.0) -> float:
 
     (t − s) / t: from 1 to 0 in four passes 1/4, 1/3, 1/2, 1. If the pass hides a revealed token again with probability
     `remasked`, it has to reveal as many more: (t − s + remasked · (1 − t)) / t.
-    Sources: MDLM, section 3.1, with α = 1 − t; Wang et al. 2025, ReMDM (arXiv 2503.00307), section 3.1.
+    Sources: MDLM, section 3.2, with α = 1 − t; Wang et al. 2025, ReMDM (arXiv 2503.00307), section 3.
     """
     return (t - s + remasked * (1 - t)) / t
 
@@ -60,7 +60,7 @@ def remask_probability(t: float, s: float, remask: float) -> float:
     """Probability that the pass from t to s hides a revealed token again: `remask`, or less where that would hide a
     larger share than s.
 
-    Source: Wang et al. 2025, ReMDM (arXiv 2503.00307), section 4.1, the schedule ReMDM-cap.
+    Source: Wang et al. 2025, ReMDM (arXiv 2503.00307), section 4, the schedule ReMDM-cap.
     """
     return min(remask, s / (1 - t)) if t < 1 else 0.0
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from pocketgpt.errors import PocketError
-from pocketgpt.inference.generate import evaluation_mode
+from pocketgpt.inference.generate import NOT_FINITE, check_finite, evaluation_mode, seeded
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.models.stack import Stack, check_length
 from pocketgpt.text.tokenizer import Tokenizer
@@ -38,19 +38,22 @@ def fill_gaps(
 ) -> list[int]:
     """Replace every `mask_id` by a token, without dropout.
 
-    Raises PocketError for a causal model, and ContextError for more tokens than there are positions for.
+    Raises PocketError for a causal model or logits that are not finite, and ContextError for more tokens than there are
+    positions for.
     """
     if model.config.causal:
         raise PocketError(
             "A causal model does not see the text after a gap: use one that was trained for masked words."
         )
     check_length(model.config, len(tokens))
-    generator = torch.Generator(model.device)
-    generator.seed() if seed is None else generator.manual_seed(seed)
+    generator = seeded(model.device, seed)
     text = torch.tensor(list(tokens), device=model.device)  # (T)
     with evaluation_mode(model):
-        while len(gaps := (text == mask_id).nonzero()[:, 0]):
+        for _ in range(list(tokens).count(mask_id)):
+            gaps = (text == mask_id).nonzero()[:, 0]
             logits = model(text[None])[0, gaps]  # (gaps, vocab)
+            if not logits.isfinite().all():
+                check_finite(NOT_FINITE)  # raises PocketError
             logits[:, mask_id] = -torch.inf
             words = sampler(logits, generator)  # (gaps)
             certainty = logits.softmax(dim=-1).gather(1, words[:, None])[:, 0]

@@ -21,7 +21,7 @@ class Evaluation:
     """Metrics of one pass over held-out text."""
 
     loss: float
-    """Mean of −log p(next token), in nats per token."""
+    """Mean of −log p(next token), in nats per token, or the mean that `Objective.unit` names."""
     bits_per_byte: float | None
     """Mean of −log₂ p per byte of text: comparable between tokenizers. 8 is a uniform guess over bytes. None for an
     objective whose loss is not one of the whole text."""

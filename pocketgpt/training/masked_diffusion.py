@@ -8,7 +8,7 @@ each from those already written: of n tokens with k hidden, ∫ tᵏ⁻¹ (1 −
 probability that in a random order a given hidden one comes next. The model needs no input for t, because it sees how
 many tokens are hidden.
 
-Sources: Sahoo et al. 2024, MDLM (arXiv 2406.07524), section 3.3; Nie et al. 2025, LLaDA (arXiv 2502.09992), equations 3
+Sources: Sahoo et al. 2024, MDLM (arXiv 2406.07524), section 3; Nie et al. 2025, LLaDA (arXiv 2502.09992), equations 3
 and 4; Ou et al. 2024 (arXiv 2406.03736) for the mean over all orders.
 """
 

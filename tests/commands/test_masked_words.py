@@ -1,6 +1,7 @@
 """A BERT by one command: trained, resumed, measured, and filling gaps."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -66,9 +67,27 @@ def test_generate_without_a_gap_says_how_to_write_one(capsys):
     assert "it fills gaps, and cannot continue a text. Write ___ for each missing token" in err
 
 
+def test_weights_in_fewer_bytes_fill_gaps_too(capsys):
+    code, out, _ = answer(capsys, "generate", "Full ___ five", "--model", "run", "--weights", "int8")
+    assert code == 0 and out.startswith("Full") and "___" not in out
+
+
+@pytest.mark.parametrize("option", [["--report"], ["--stop", "x"]])
+def test_an_option_of_another_way_to_write_is_refused(option, capsys):
+    code, _, err = answer(capsys, "generate", "Full ___", "--model", "run", *option)
+    assert code == 2 and f"{option[0]} is for models that write token by token" in err
+
+
 def test_eval_measures_hidden_tokens(capsys):
     lines = [answer(capsys, "eval", "run", "own.txt", "--max-tokens", "150")[1].splitlines()[-1] for _ in range(2)]
     assert lines[0] == lines[1] and "nats per hidden token" in lines[0]
+
+
+def test_eval_refuses_a_model_that_does_not_say_what_it_learned(capsys, tmp_path):
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        shutil.copy(f"run/step-000004/{name}", tmp_path)
+    code, _, err = answer(capsys, "eval", str(tmp_path), "own.txt")
+    assert code == 2 and "does not say what its model learned" in err
 
 
 def test_info_describes_the_checkpoint(capsys):

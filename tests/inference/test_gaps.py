@@ -76,5 +76,9 @@ def test_the_same_seed_draws_the_same_words_and_training_mode_returns(small, liv
 def test_what_cannot_be_filled_is_refused(small, lively):
     with pytest.raises(PocketError, match="causal model does not see the text after a gap"):
         fill_gaps(lively(small("llama")), [60], 60)
+    damaged = lively(small("pocket-bert"))
+    damaged.head.bias.data[7] = torch.nan
+    with pytest.raises(PocketError, match="logits are NaN"):
+        fill_gaps(damaged, [60], 60)
     with pytest.raises(ContextError, match="25 tokens are more than the 24"):
         fill_gaps(lively(small("pocket-bert")), [60] * 25, 60)

@@ -86,7 +86,7 @@ def test_equals_equation_3_of_llada_for_the_masks_that_it_drew(toy, monkeypatch,
 @pytest.mark.parametrize("remask", [0.0, 0.4])
 @pytest.mark.parametrize("passes", [1, 2, 3])
 def test_texts_are_written_as_often_as_the_exact_chain_of_passes_says(toy, passes, remask):
-    """Two tokens: 9 texts, 16 states with masks. The chain is that of ReMDM, equation 3 of section 3."""
+    """Two tokens: 9 texts, 16 states with masks. The chain is the posterior of ReMDM, section 3."""
     states = list(product(range(4), repeat=2))
     probability = {state: float(state == (3, 3)) for state in states}
     for number in range(passes):

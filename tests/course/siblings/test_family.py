@@ -9,7 +9,7 @@ import torch
 from pocketgpt.assets import asset
 from pocketgpt.course.lab import character_tokenizer, sibling, sibling_losses
 from pocketgpt.course.lab.reporting import before_and_after, loss_and_leaks, trained
-from pocketgpt.course.siblings.family import SIBLINGS, TRAINED_LENGTH
+from pocketgpt.course.siblings.family import OBJECTIVE_OF, SIBLINGS, TRAINED_LENGTH
 from pocketgpt.course.siblings.train import card, held_out_losses
 from pocketgpt.errors import PocketError
 from pocketgpt.models.gpt import GPT
@@ -20,10 +20,12 @@ def test_siblings_have_equally_many_parameters():
     base = sizes.pop("base")
     assert sizes.pop("learned") - base == TRAINED_LENGTH * SIBLINGS["learned"].d_model
     assert base - sizes.pop("post_norm") == SIBLINGS["post_norm"].d_model  # the norm before the head
+    for name in OBJECTIVE_OF:
+        assert sizes.pop(name) - base == SIBLINGS[name].d_model  # the mask
     assert set(sizes.values()) == {base}
 
 
-@pytest.mark.parametrize("name", SIBLINGS)
+@pytest.mark.parametrize("name", [name for name in SIBLINGS if name not in OBJECTIVE_OF])
 def test_each_is_trained_and_causal(name):
     subject = trained(name)
     assert subject.model.config == SIBLINGS[name].resolved()
