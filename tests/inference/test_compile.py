@@ -97,3 +97,33 @@ print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 def test_any_number_of_models_can_be_compiled_each_with_one_graph_for_all_its_blocks():
     done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "6\n"), done.stderr  # a block and a head each
+
+
+ENCODER_AND_DECODER = """
+import torch
+from pocketgpt.inference.kv_cache import new_cache
+from pocketgpt.inference.seq2seq import generate_output, read_input
+from pocketgpt.models.presets import preset
+from pocketgpt.models.t5 import T5
+
+torch.manual_seed(0)
+small = dict(vocab_size=31, d_model=16, n_layers=2, max_seq_len=16, feedforward={"d_ff": 32})
+model = T5(preset("pocket-t5", mixer={"n_heads": 4}, **small)).eval()
+inputs = [[1, 2, 3], [4], [5, 6]]
+step = torch.compile(model.decode, fullgraph=True, backend="eager")
+memory, cache = read_input(model, inputs), new_cache(model, 3)
+tokens, written = torch.full((3, 1), model.config.start_token), []
+with torch.no_grad():
+    for number in range(8):
+        cache.reserve(1)
+        # the first step fills the cache with keys and values of the input
+        tokens = (step if number else model.decode)(tokens, memory, cache).argmax(dim=-1)
+        written.append(tokens)
+assert torch.cat(written, dim=1).tolist() == generate_output(model, inputs, max_new_tokens=8)
+print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+"""
+
+
+def test_a_step_of_a_decoder_with_an_encoder_is_one_graph_and_writes_what_an_eager_one_does():
+    done = subprocess.run([sys.executable, "-c", ENCODER_AND_DECODER], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
