@@ -158,6 +158,7 @@ def test_an_interrupt_inside_the_model_leaves_a_conversation_that_continues(
     assert len(talk.messages) == len(before) + 2 * (call > 0)
     expected = expected_answer(theirs, tokenizer, [*talk.messages, {"role": "user", "content": "And?"}], 6)
     assert say(talk, "And?") == expected
+    assert talk.cache.longest == len(talk.cached) == talk.cache.lengths.item()
 
 
 def test_an_interrupt_while_another_text_replaces_the_cached_one_leaves_no_trace_of_it(
