@@ -6,12 +6,13 @@
     models/classes.py      the other models, each thin over the same stack: bert.py, t5.py
     layers/                one idea a file, with its config, its cost and its paper: attention, feed-forward, RoPE, …
                            block.py puts them together; part.py says what a new one has to answer
-    inference/             generate.py writes; sampling.py picks a token; kv_cache.py; quantization.py (int8 weights);
-                           diffusion.py writes by denoising; gaps.py fills gaps; seq2seq.py answers an input
+    inference/             generate.py writes; sampling.py picks a token; kv_cache.py; conversation.py answers;
+                           diffusion.py writes by denoising; gaps.py fills gaps; seq2seq.py maps an input to an output;
+                           quantization.py (int8 weights); onnx_export.py (a graph without PyTorch)
     text/                  from text to batches: tokenizer.py, word_tokenizer.py, corpora.py, batches.py
     training/              trainer.py is the loop, step.py one step of it, loss.py, optimizer.py, recipes.py (settings);
                            objectives.py is the table of what can be learned, such as masked_diffusion.py
-    pretrained/            published weights: the names of Hugging Face beside ours, in both directions; gguf.py; smollm2.py
+    pretrained/            published weights: the names of Hugging Face beside ours, in both directions; GGUF; SmolLM2
     bench/                 speed, beside what one would use instead
     commands/              the subcommands of `pocketgpt`, one a file; cli.py is their table
     course/                the notebooks' side: syllabus.py lists the chapters; ch02_attention/ has the exercises of

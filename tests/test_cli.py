@@ -61,7 +61,19 @@ def test_every_command_that_a_notebook_quotes_can_be_read():
 def test_help_names_every_command(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for command in ("train", "generate", "info", "doctor", "build", "release", "grade", "fetch", "bench", "tokenizer"):
+    for command in (
+        "train",
+        "generate",
+        "info",
+        "doctor",
+        "build",
+        "release",
+        "grade",
+        "fetch",
+        "bench",
+        "tokenizer",
+        "chat",
+    ):
         assert f"• {command} " in out
 
 

@@ -22,7 +22,7 @@ def chat(
     *,
     model: str = SMOLLM2,
     system: str | None = None,
-    max_new_tokens: int = 1024,
+    max_new_tokens: int = 512,
     temperature: float = 0.2,
     top_k: int | None = None,
     top_p: float | None = 0.9,
@@ -55,7 +55,7 @@ def chat(
     sampler = Sampler(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     if not 1 <= max_new_tokens <= LARGEST_INTEGER:
         raise PocketError(
-            f"max_new_tokens = {max_new_tokens} cannot work: use 1 or more, such as 1024, and at most "
+            f"max_new_tokens = {max_new_tokens} cannot work: use 1 or more, such as 512, and at most "
             f"{LARGEST_INTEGER:,}."
         )
     checkpoint = load_model_folder(model, choose_device(device))
@@ -72,7 +72,7 @@ def chat(
             raise PocketError('There is no message on standard input: echo "Hello!" | pocketgpt chat')
         answer(talk, message, report)
         return
-    note(f"{checkpoint.folder.name}: {gpt.n_params():,} parameters. {HELP}")
+    note(f"{checkpoint.folder.name}: {checkpoint.model.n_params():,} parameters. {HELP}")
     for message in typed_messages():
         if message == "/new":
             talk = begin()
