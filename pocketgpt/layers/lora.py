@@ -27,8 +27,9 @@ Model = TypeVar("Model", bound=nn.Module)
 class LoRALinear(nn.Linear):
     """A frozen projection and its pair: x Wᵀ + bias + (α / r) · (x Aᵀ) Bᵀ.
 
-    The pair costs 2 · r · (d_in + d_out) operations per token instead of the 2 · d_in · d_out of the projection, and
-    has r · (d_in + d_out) parameters. Code that reads `weight` does not see it: merge before decoding.
+    The pair has r · (d_in + d_out) parameters and costs twice as many operations per token, beside the 2 · d_in · d_out
+    of the projection. A begins Gaussian with variance 1 / d_in, so that A x is about as large as a coordinate of x.
+    Code that reads `weight` does not see the pair: merge before decoding.
     """
 
     def __init__(self, linear: nn.Linear, rank: int, alpha: float) -> None:

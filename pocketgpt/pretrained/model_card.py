@@ -1,5 +1,6 @@
 """The model card: a README.md beside exported weights that says what the model is and how to load it."""
 
+from pathlib import Path
 from typing import Any
 
 from pocketgpt.models.gpt import GPT
@@ -37,16 +38,20 @@ MEASURED = {"validation loss in nats per token": "validation_loss", "bits per by
 
 
 def model_card(model: GPT, tokenizer: Tokenizer, architecture: str, name: str, training: dict[str, Any]) -> str:
-    """The text of the card. `training` is the metadata of a checkpoint; what it does not say, the card leaves out."""
+    """The text of the card. `training` is the metadata of a checkpoint; what it does not say, the card leaves out.
+
+    Of paths only the last name is written: the card may be published, and the folders of a machine are private.
+    """
     config, recipe = model.config, training.get("recipe", {})
+    origin = Path(training.get("initial_weights", {}).get("source", ""))
     rows = {
         "architecture": f"{architecture}: {config.n_layers} layers, d_model {config.d_model}",
         "parameters": f"{model.n_params():,}, stored as {str(model.dtype).removeprefix('torch.')}",
         "context": f"{config.max_seq_len:,} tokens",
         "vocabulary": f"{tokenizer.vocab_size:,} tokens",
         "preset": training.get("preset"),
-        "began as": training.get("initial_weights", {}).get("source"),
-        "text": recipe.get("corpus"),
+        "fine-tuned from": origin.parent.name if origin.name.startswith("step-") else origin.stem,
+        "text": Path(recipe.get("corpus", "")).name,
         "training": f"{training['step']:,} steps, {training['tokens']:,} tokens" if "tokens" in training else None,
         "validation loss": f"{training['validation_loss']:.4f} nats per token"
         if "validation_loss" in training

@@ -106,9 +106,9 @@ def renamed(weights: dict[str, Tensor], kind: str, n_layers: int) -> dict[str, T
         else:
             places = [("", "" if parts == "head" else f"{architecture.body}.")]
         for ours, their in places:
-            for kind in ("weight", "bias"):
-                names = [f"{ours}{part}.{kind}" for part in parts.split()]
+            for suffix in ("weight", "bias"):
+                names = [f"{ours}{part}.{suffix}" for part in parts.split()]
                 if all(name in weights for name in names):
                     tensor = torch.cat([weights[name] for name in names]) if len(names) > 1 else weights[names[0]]
-                    theirs[f"{their}{module}.{kind}"] = tensor.t() if module in TRANSPOSED else tensor
+                    theirs[f"{their}{module}.{suffix}"] = tensor.t() if module in TRANSPOSED else tensor
     return theirs

@@ -329,9 +329,21 @@ RECIPES: dict[str, dict[str, TrainConfig]] = {
 }
 
 
-FINETUNE = TrainConfig(optimizer="adamw")
-
-FINETUNING: dict[str, TrainConfig] = {"finetune": FINETUNE, "lora": replace(FINETUNE, lora_rank=8)}
+# For weights that are trained already: about a tenth of the rates that random weights need.
+# Validation loss of pocket-shakespeare after 40 steps of 1,024 tokens, one seed, on a play that it has not seen (3.598
+# before) and on Python source (5.660 before):
+#
+# | lr    | all weights, the play | Python source | pairs of rank 8, the play | Python source |
+# |-------|-----------------------|---------------|---------------------------|---------------|
+# | 1e-4  |                       | 3.984         |                           |               |
+# | 3e-4  | 3.442                 | 3.608         |                           |               |
+# | 1e-3  | 3.460                 | 3.256         |                           | 3.927         |
+# | 3e-3  | 3.639                 | 3.182         | 3.461                     | 3.682         |
+# | 1e-2  |                       |               | 3.489                     | 3.647         |
+FINETUNE = TrainConfig(
+    steps=300, optimizer="adamw", lr=5e-4, weight_decay=0.0, eval_every=50, eval_tokens=50_000, save_every=100
+)
+FINETUNING: dict[str, TrainConfig] = {"finetune": FINETUNE, "lora": replace(FINETUNE, lr=3e-3, lora_rank=8)}
 """Recipes of --init-from by name: all weights, and low-rank pairs."""
 
 

@@ -99,7 +99,7 @@ def test_every_preset_is_exported_or_refused_with_a_sentence(name):
 
 
 def test_the_card_says_what_the_model_is_and_what_it_was_trained_on(model, tokenizer, tmp_path):
-    training = {"preset": "llama", "recipe": {"corpus": "plays.txt", "prompt": "ROMEO:"}, "step": 1200}
+    training = {"preset": "llama", "recipe": {"corpus": "/home/me/plays.txt", "prompt": "ROMEO:"}, "step": 1200}
     training |= {"tokens": 34_000, "validation_loss": 3.14159, "bits_per_byte": 1.5}
     save_huggingface(model, tokenizer, tmp_path / "my-model", training)
     card = (tmp_path / "my-model" / "README.md").read_text()
@@ -113,7 +113,14 @@ def test_the_card_says_what_the_model_is_and_what_it_was_trained_on(model, token
         "1.5",
     ):
         assert said in card
+    assert "fine-tuned" not in card and "/home/me" not in card
     assert 'tokenizer("ROMEO:"' in card and card.startswith("---\nlibrary_name: transformers\n")
+
+
+@pytest.mark.parametrize("source", ["/home/me/runs/old/step-000800", "/home/me/old", "/home/me/old.gguf"])
+def test_the_card_names_the_model_that_was_fine_tuned(model, tokenizer, tmp_path, source):
+    save_huggingface(model, tokenizer, tmp_path / "new", {"initial_weights": {"source": source, "sha256": "0"}})
+    assert "| fine-tuned from | old |" in (tmp_path / "new" / "README.md").read_text()
 
 
 def test_without_metadata_the_card_leaves_out_what_it_does_not_know(model, tokenizer, tmp_path):
