@@ -108,6 +108,10 @@ def to_onnx(model: GPT, tokenizer: Tokenizer) -> "onnx.ModelProto":
     program.model.metadata_props.update(metadata(model, tokenizer))
     graph = program.model_proto
     name_nodes(graph.graph)
+    for output in graph.graph.output:
+        for axis in output.type.tensor_type.shape.dim:
+            if axis.dim_param == "seq + past":  # the order of a sum depends on the graph
+                axis.dim_param = "past + seq"
     return graph
 
 

@@ -20,7 +20,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.files import check_writable, replacing_folder
 from pocketgpt.inference.fidelity import fidelity
 from pocketgpt.inference.onnx_export import check_exportable, require_export, to_onnx
-from pocketgpt.inference.onnx_quantization import OnnxWeights, full_precision_modules, quantize_onnx
+from pocketgpt.inference.onnx_quantization import OnnxWeights, quantizable, quantize_onnx
 from pocketgpt.models.gpt import GPT
 from pocketgpt.text.tokenizer import Tokenizer
 
@@ -68,7 +68,7 @@ def save_onnx(
     say(f"1 of 4: translating {model.config.n_layers} layers into a graph")
     graph = to_onnx(model, tokenizer)
     say("2 of 4: rounding the weights" if weights != "float32" else "2 of 4: weights stay in float32")
-    graph = quantize_onnx(graph, weights, full_precision_modules(model))
+    graph = quantize_onnx(graph, weights, quantizable(model))
     try:
         with replacing_folder(folder) as beside:
             say("3 of 4: writing the folder")

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
+from torch import nn
 
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.quantization import quantize_rows
@@ -34,12 +35,10 @@ GROUP = 32
 """Inputs of a row that share a scale."""
 
 
-def quantize_onnx(
-    graph: "onnx.ModelProto", weights: OnnxWeights | str, keep: Collection[str] = ()
-) -> "onnx.ModelProto":
-    """Store the matrices of a graph of `to_onnx` as `weights`; its inputs and outputs stay. Changes the graph given.
+def quantize_onnx(graph: "onnx.ModelProto", weights: OnnxWeights | str, modules: Collection[str]) -> "onnx.ModelProto":
+    """Store the embedding and the matrices of `modules` (`quantizable`) as `weights`, in a graph of `to_onnx`.
 
-    Norms, biases and the modules in `keep` (`full_precision_modules`) stay in float32.
+    Everything else stays in float32, inputs and outputs too. Changes the graph given.
     Raises PocketError for another format.
     """
     if weights not in get_args(OnnxWeights):
@@ -57,7 +56,7 @@ def quantize_onnx(
             block_size=GROUP,
             is_symmetric=True,
             accuracy_level=4,
-            nodes_to_exclude=[node.name for node in graph.graph.node if node.name.partition("/")[0] in keep],
+            nodes_to_exclude=[node.name for node in graph.graph.node if node.name.partition("/")[0] not in modules],
         )
         quantizer.process()
     return quantizer.model.model
@@ -112,10 +111,13 @@ def remove_unused(graph: "onnx.ModelProto") -> None:
         graph.graph.initializer.remove(constant)
 
 
-def full_precision_modules(model: GPT) -> set[str]:
-    """Names of the projections that their layers list as `full_precision`."""
+def quantizable(model: GPT) -> set[str]:
+    """Names of the linear layers, without those that their layer lists as `full_precision`."""
     return {
-        f"{name}.{child}" for name, module in model.named_modules() for child in getattr(module, "full_precision", ())
+        f"{name}.{child}" if name else child
+        for name, module in model.named_modules()
+        for child, layer in module.named_children()
+        if isinstance(layer, nn.Linear) and child not in getattr(module, "full_precision", ())
     }
 
 
