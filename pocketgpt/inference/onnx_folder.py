@@ -8,6 +8,7 @@ generate.py       writes text with numpy, onnxruntime and tokenizers: python gen
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,8 +135,9 @@ class OnnxModel(nn.Module):
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        self.run = run_onnx
-        self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self.empty_cache = partial(run_onnx.empty_cache, session)
+        self.step = partial(run_onnx.step, session)
         self.device = torch.device("cpu")
 
     def forward(self, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq vocab"]:
@@ -143,8 +145,8 @@ class OnnxModel(nn.Module):
 
     def in_chunks(self, chunks: list[Int[np.ndarray, "batch _"]]) -> Float[Tensor, "batch seq vocab"]:
         """Logits of consecutive parts of the same texts, with the cache passed from one call to the next."""
-        cache, logits = self.run.empty_cache(self.session, len(chunks[0])), []
+        cache, logits = self.empty_cache(len(chunks[0])), []
         for chunk in chunks:
-            new, cache = self.run.step(self.session, chunk, cache)
+            new, cache = self.step(chunk, cache)
             logits.append(torch.from_numpy(new))
         return torch.cat(logits, dim=1)

@@ -25,6 +25,7 @@ from torch import nn
 
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.quantization import quantize_rows
+from pocketgpt.inference.speed import bytes_per_step
 from pocketgpt.models.gpt import GPT
 
 if TYPE_CHECKING:
@@ -63,20 +64,31 @@ def quantize_onnx(graph: "onnx.ModelProto", weights: OnnxWeights | str, modules:
 
 
 def separate_matrices(graph: "onnx.ModelProto") -> None:
-    """Give every product a constant matrix of its own, transposed beforehand.
+    """Give every product x Wᵀ a constant matrix of its own, transposed beforehand, since the quantizer looks for MatMul
+    with a constant.
 
-    The exporter writes a linear layer as a product with the transpose of its weight, which the quantizer passes over,
-    and a tied head with the transpose of the embedding.
+    The exporter writes a linear layer as a transpose and a MatMul, and one of flat tokens, as in a mixture of experts,
+    as a Gemm. A tied head is a product with the embedding.
     """
     from onnx import numpy_helper
 
     body = graph.graph
     constants = {each.name: each for each in body.initializer}
-    for node in [each for each in body.node if each.op_type == "Transpose" and each.input[0] in constants]:
-        matrix = numpy_helper.to_array(constants[node.input[0]])
-        order = next(list(attribute.ints) for attribute in node.attribute if attribute.name == "perm")
-        body.initializer.append(numpy_helper.from_array(matrix.transpose(order).copy(), node.output[0]))
-        body.node.remove(node)
+
+    def add_transposed(name: str, transposed: str) -> None:
+        matrix = numpy_helper.to_array(constants[name])
+        body.initializer.append(numpy_helper.from_array(matrix.T.copy(), transposed))
+
+    for node in list(body.node):
+        if node.op_type == "Transpose" and node.input[0] in constants:
+            if len(constants[node.input[0]].dims) == 2:
+                add_transposed(node.input[0], node.output[0])
+                body.node.remove(node)
+        elif node.op_type == "Gemm" and node.input[1] in constants and len(node.input) == 2:
+            add_transposed(node.input[1], f"{node.input[1]}.T")
+            node.op_type, node.input[1] = "MatMul", f"{node.input[1]}.T"
+            node.name = node.name.replace("/Gemm", "/MatMul")
+            del node.attribute[:]
     remove_unused(graph)
 
 
@@ -119,6 +131,14 @@ def quantizable(model: GPT) -> set[str]:
         for child, layer in module.named_children()
         if isinstance(layer, nn.Linear) and child not in getattr(module, "full_precision", ())
     }
+
+
+def onnx_bytes(model: GPT, weights: OnnxWeights, seq: int) -> int:
+    """Bytes that a decode step of the graph reads with `seq` tokens in the cache: those of `bytes_per_step`, but
+    (bits + 32 / 32) / 8 for each weight of a rounded matrix, its share of a float32 scale included."""
+    n_weights = sum(model.get_submodule(name).weight.numel() for name in quantizable(model))
+    bits = {"float32": 32, "int8": 8 + 32 // GROUP, "int4": 4 + 32 // GROUP}[weights]
+    return bytes_per_step(model, seq) - n_weights * (32 - bits) // 8
 
 
 @contextmanager
