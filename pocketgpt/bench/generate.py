@@ -12,6 +12,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 
 from pocketgpt.bench import theirs
@@ -19,12 +20,16 @@ from pocketgpt.bench.report import Report, Row
 from pocketgpt.bench.timing import in_turn, times
 from pocketgpt.device import bf16_is_native, memory_bandwidth
 from pocketgpt.inference.generate import stream
+from pocketgpt.inference.onnx_folder import OnnxModel
+from pocketgpt.inference.onnx_quantization import onnx_bytes
 from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.speed import Stopwatch, bytes_per_step
 from pocketgpt.models.gpt import GPT
 
 NEW_TOKENS = 24
+ReadBytes = Callable[[int], int]
+"""Bytes that a step reads, from the number of tokens in the cache."""
 Writer = Callable[[list[int], int], list[float]]
 """Continues a prompt by a number of tokens, and returns the seconds until each arrived."""
 
@@ -45,19 +50,32 @@ def write_theirs(model: Any, prompt: list[int], n_tokens: int) -> list[float]:
     return arrivals[1:]  # the first is the prompt
 
 
-def variants(model: GPT, compile: bool) -> dict[str, tuple[Writer, GPT]]:
-    """Build the writer of each variant, and a model of ours with as many bytes to read, all with equal weights."""
+def write_exported(model: OnnxModel, prompt: list[int], n_tokens: int) -> list[float]:
+    tokens, cache, arrivals = np.array([prompt]), model.empty_cache(), []
+    started = time.perf_counter()
+    for _ in range(n_tokens):
+        logits, cache = model.step(tokens, cache)
+        tokens = logits[:, -1:].argmax(-1)
+        arrivals.append(time.perf_counter() - started)
+    return arrivals
+
+
+def variants(model: GPT, compile: bool) -> dict[str, tuple[Writer, ReadBytes]]:
+    """Build the writer of each variant, and the bytes that a step of it reads, all with equal weights."""
     device = model.device
     dtypes = {"float32": torch.float32} | ({"bf16": torch.bfloat16} if bf16_is_native(device) else {})
     found = {}
     for name, dtype in dtypes.items():
         plain = deepcopy(model).to(dtype)
-        found[name] = (partial(write_ours, plain), plain)
+        found[name] = (partial(write_ours, plain), partial(bytes_per_step, plain))
         if theirs.available() and theirs.is_llama(model.config):
-            found[f"transformers, {name}"] = (partial(write_theirs, theirs.llama(plain)), plain)
+            found[f"transformers, {name}"] = (partial(write_theirs, theirs.llama(plain)), found[name][1])
+    if device.type == "cpu" and theirs.onnx_available():
+        for name, exported in theirs.exported(model).items():
+            found[f"onnxruntime, {name}"] = (partial(write_exported, exported), partial(onnx_bytes, model, name))
     for name in (*dtypes, "int8") if compile else ():
         prepared = prepare_for_decoding(model, name, compiled=True)
-        found[f"{name}, compiled"] = (partial(write_ours, prepared), prepared)
+        found[f"{name}, compiled"] = (partial(write_ours, prepared), partial(bytes_per_step, prepared))
     return found
 
 
@@ -77,7 +95,7 @@ def bench_generate(
             in_turn(work, runs, arrivals, f"generate, context {context:,}")
     finally:  # after Ctrl-C too
         for name, context in sorted(arrivals, key=lambda key: list(found).index(key[0])):
-            limit = bandwidth / bytes_per_step(found[name][1], context + NEW_TOKENS // 2)
+            limit = bandwidth / found[name][1](context + NEW_TOKENS // 2)
             report.rows.append(row(name, context, arrivals[name, context], limit))
 
 

@@ -16,6 +16,9 @@ Row = dict[str, Any]
 # Okabe and Ito's color-blind safe palette.
 COLORS = (BLUE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", ORANGE)
 
+STYLES = {"transformers": "o--", "onnxruntime": "o:"}
+"""How lines of others are drawn."""
+
 
 @dataclass
 class Report:
@@ -85,7 +88,7 @@ def growth_notes(report: Report, x: str) -> list[str]:
 def draw(report: Report, columns: dict[str, str], x: str, folder: Path) -> Path:
     """Write BENCHMARK.png: two columns over the column `x`, each with its label, one line for each variant.
 
-    Bars of milliseconds are the middle half of the runs. Lines of transformers are dashed.
+    Bars of milliseconds are the middle half of the runs. Lines of transformers are dashed, of onnxruntime dotted.
     """
     figure = Figure(figsize=(10, 5.2), layout="constrained")
     numeric = x != "variant"
@@ -95,7 +98,7 @@ def draw(report: Report, columns: dict[str, str], x: str, folder: Path) -> Path:
             values = np.array([row[column] or np.nan for row in rows]) / scale
             halves = np.array([row["middle_half"] for row in rows]).T
             error = abs(halves - values) if column == "milliseconds" else None
-            style = "o--" if name.startswith("transformers") else "o-"
+            style = STYLES.get(name.partition(",")[0], "o-")
             axes.errorbar([row[x] for row in rows], values, error, fmt=style, color=color)
         axes.set_title(f"{best(report.rows, column, x)} {label if scale == 1 else ''}", fontsize=10)
         axes.set_ylabel(label)

@@ -1,13 +1,20 @@
-"""Hugging Face transformers models to compare with: the same shapes, and for Llama the same weights.
+"""Models to compare with: those of Hugging Face transformers, of the same shapes and for Llama with the same weights,
+and our own as a graph in onnxruntime.
 
-transformers is in the extra `dev`. Without it, its rows are left out and a note is added.
+transformers is in the extra `dev`, onnxruntime in `export`. Without them, their rows are left out and a note is added.
 """
 
+from copy import deepcopy
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
 
 from torch import nn
 
+from pocketgpt.inference.onnx_export import to_onnx
+from pocketgpt.inference.onnx_folder import GRAPH, OnnxModel, write_graph
+from pocketgpt.inference.onnx_quantization import OnnxWeights, quantizable, quantize_onnx
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.models.config import ModelConfig
@@ -17,9 +24,27 @@ from pocketgpt.pretrained.huggingface import ARCHITECTURES, rename
 
 MISSING = "transformers is not installed, so its rows are missing: pip install transformers"
 
+ONNX_MISSING = "onnxruntime is not installed, so its rows are missing: pip install 'pocketgpt[export]'"
+
 
 def available() -> bool:
     return find_spec("transformers") is not None
+
+
+def onnx_available() -> bool:
+    return all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
+
+
+def exported(model: GPT) -> dict[str, OnnxModel]:
+    """Our model in onnxruntime, for each format of weights. Exporting takes two seconds for each layer."""
+    graph, found = to_onnx(model), {}
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / GRAPH
+        for weights in get_args(OnnxWeights):
+            write_graph(quantize_onnx(deepcopy(graph), weights, quantizable(model)), file)
+            found[weights] = OnnxModel(file)
+            file.unlink()
+    return found
 
 
 def gpt2_like(config: ModelConfig) -> ModelConfig:

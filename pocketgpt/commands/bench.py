@@ -122,6 +122,8 @@ def publish(report: Report, folder: Path) -> None:
         report.notes += growth_notes(report, x)
     if report.benchmark != "attention" and not theirs.available():
         report.notes.append(theirs.MISSING)
+    if report.benchmark == "generate" and not theirs.onnx_available():
+        report.notes.append(theirs.ONNX_MISSING)
     files = f"{report.save(folder)}\n{draw(report, columns, x, folder)}"
     print(
         f"{report.benchmark}: {machine['processor']}, {machine['device']}, {machine['threads']} threads, "

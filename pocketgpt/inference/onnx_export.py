@@ -67,10 +67,10 @@ class CachedModel(nn.Module):
         return logits, cache.tensors()
 
 
-def to_onnx(model: GPT, tokenizer: Tokenizer) -> "onnx.ModelProto":
+def to_onnx(model: GPT, tokenizer: Tokenizer | None = None) -> "onnx.ModelProto":
     """Convert the model to a graph with float32 weights. Takes seconds, and two more for each layer.
 
-    The file's metadata has the config, the hash of the vocabulary, and the id that ends a text.
+    The graph's metadata has the config, and of the tokenizer the hash and the id that ends a text.
     Raises PocketError for a model without a cache, with layers that have no place in a graph, or with other weights
     than its config describes, and if the extra `export` is missing.
     """
@@ -108,6 +108,10 @@ def to_onnx(model: GPT, tokenizer: Tokenizer) -> "onnx.ModelProto":
     program.model.metadata_props.update(metadata(model, tokenizer))
     graph = program.model_proto
     name_nodes(graph.graph)
+    for output in graph.graph.output:
+        for axis in output.type.tensor_type.shape.dim:
+            if axis.dim_param == "seq + past":  # the order of a sum depends on the graph
+                axis.dim_param = "past + seq"
     return graph
 
 
@@ -169,14 +173,12 @@ def name_nodes(graph: "onnx.GraphProto") -> None:
         del value.metadata_props[:]
 
 
-def metadata(model: GPT, tokenizer: Tokenizer) -> dict[str, str]:
+def metadata(model: GPT, tokenizer: Tokenizer | None) -> dict[str, str]:
     """Everything that a program needs beside the graph."""
-    return {
-        "config": json.dumps(model.config.to_dict()),
-        "max_seq_len": str(model.config.max_seq_len),
-        "end_of_text": str(tokenizer.end_of_text),
-        "vocabulary": tokenizer.hash,
-    }
+    values = {"config": json.dumps(model.config.to_dict()), "max_seq_len": str(model.config.max_seq_len)}
+    if tokenizer is not None:
+        values |= {"vocabulary": tokenizer.hash, "end_of_text": str(tokenizer.end_of_text)}
+    return values
 
 
 @contextmanager

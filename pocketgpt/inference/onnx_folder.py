@@ -8,6 +8,7 @@ generate.py       writes text with numpy, onnxruntime and tokenizers: python gen
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.files import check_writable, replacing_folder
 from pocketgpt.inference.fidelity import fidelity
 from pocketgpt.inference.onnx_export import check_exportable, require_export, to_onnx
-from pocketgpt.inference.onnx_quantization import OnnxWeights, full_precision_modules, quantize_onnx
+from pocketgpt.inference.onnx_quantization import OnnxWeights, quantizable, quantize_onnx
 from pocketgpt.models.gpt import GPT
 from pocketgpt.text.tokenizer import Tokenizer
 
@@ -68,7 +69,7 @@ def save_onnx(
     say(f"1 of 4: translating {model.config.n_layers} layers into a graph")
     graph = to_onnx(model, tokenizer)
     say("2 of 4: rounding the weights" if weights != "float32" else "2 of 4: weights stay in float32")
-    graph = quantize_onnx(graph, weights, full_precision_modules(model))
+    graph = quantize_onnx(graph, weights, quantizable(model))
     try:
         with replacing_folder(folder) as beside:
             say("3 of 4: writing the folder")
@@ -134,8 +135,9 @@ class OnnxModel(nn.Module):
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        self.run = run_onnx
-        self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self.empty_cache = partial(run_onnx.empty_cache, session)
+        self.step = partial(run_onnx.step, session)
         self.device = torch.device("cpu")
 
     def forward(self, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq vocab"]:
@@ -143,8 +145,8 @@ class OnnxModel(nn.Module):
 
     def in_chunks(self, chunks: list[Int[np.ndarray, "batch _"]]) -> Float[Tensor, "batch seq vocab"]:
         """Logits of consecutive parts of the same texts, with the cache passed from one call to the next."""
-        cache, logits = self.run.empty_cache(self.session, len(chunks[0])), []
+        cache, logits = self.empty_cache(len(chunks[0])), []
         for chunk in chunks:
-            new, cache = self.run.step(self.session, chunk, cache)
+            new, cache = self.step(chunk, cache)
             logits.append(torch.from_numpy(new))
         return torch.cat(logits, dim=1)

@@ -21,9 +21,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
+from torch import nn
 
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.quantization import quantize_rows
+from pocketgpt.inference.speed import bytes_per_step
 from pocketgpt.models.gpt import GPT
 
 if TYPE_CHECKING:
@@ -34,12 +36,10 @@ GROUP = 32
 """Inputs of a row that share a scale."""
 
 
-def quantize_onnx(
-    graph: "onnx.ModelProto", weights: OnnxWeights | str, keep: Collection[str] = ()
-) -> "onnx.ModelProto":
-    """Store the matrices of a graph of `to_onnx` as `weights`; its inputs and outputs stay. Changes the graph given.
+def quantize_onnx(graph: "onnx.ModelProto", weights: OnnxWeights | str, modules: Collection[str]) -> "onnx.ModelProto":
+    """Store the embedding and the matrices of `modules` (`quantizable`) as `weights`, in a graph of `to_onnx`.
 
-    Norms, biases and the modules in `keep` (`full_precision_modules`) stay in float32.
+    Everything else stays in float32, inputs and outputs too. Changes the graph given.
     Raises PocketError for another format.
     """
     if weights not in get_args(OnnxWeights):
@@ -57,27 +57,38 @@ def quantize_onnx(
             block_size=GROUP,
             is_symmetric=True,
             accuracy_level=4,
-            nodes_to_exclude=[node.name for node in graph.graph.node if node.name.partition("/")[0] in keep],
+            nodes_to_exclude=[node.name for node in graph.graph.node if node.name.partition("/")[0] not in modules],
         )
         quantizer.process()
     return quantizer.model.model
 
 
 def separate_matrices(graph: "onnx.ModelProto") -> None:
-    """Give every product a constant matrix of its own, transposed beforehand.
+    """Give every product x Wᵀ a constant matrix of its own, transposed beforehand, since the quantizer looks for MatMul
+    with a constant.
 
-    The exporter writes a linear layer as a product with the transpose of its weight, which the quantizer passes over,
-    and a tied head with the transpose of the embedding.
+    The exporter writes a linear layer as a transpose and a MatMul, and one of flat tokens, as in a mixture of experts,
+    as a Gemm. A tied head is a product with the embedding.
     """
     from onnx import numpy_helper
 
     body = graph.graph
     constants = {each.name: each for each in body.initializer}
-    for node in [each for each in body.node if each.op_type == "Transpose" and each.input[0] in constants]:
-        matrix = numpy_helper.to_array(constants[node.input[0]])
-        order = next(list(attribute.ints) for attribute in node.attribute if attribute.name == "perm")
-        body.initializer.append(numpy_helper.from_array(matrix.transpose(order).copy(), node.output[0]))
-        body.node.remove(node)
+
+    def add_transposed(name: str, transposed: str) -> None:
+        matrix = numpy_helper.to_array(constants[name])
+        body.initializer.append(numpy_helper.from_array(matrix.T.copy(), transposed))
+
+    for node in list(body.node):
+        if node.op_type == "Transpose" and node.input[0] in constants:
+            if len(constants[node.input[0]].dims) == 2:
+                add_transposed(node.input[0], node.output[0])
+                body.node.remove(node)
+        elif node.op_type == "Gemm" and node.input[1] in constants and len(node.input) == 2:
+            add_transposed(node.input[1], f"{node.input[1]}.T")
+            node.op_type, node.input[1] = "MatMul", f"{node.input[1]}.T"
+            node.name = node.name.replace("/Gemm", "/MatMul")
+            del node.attribute[:]
     remove_unused(graph)
 
 
@@ -112,11 +123,22 @@ def remove_unused(graph: "onnx.ModelProto") -> None:
         graph.graph.initializer.remove(constant)
 
 
-def full_precision_modules(model: GPT) -> set[str]:
-    """Names of the projections that their layers list as `full_precision`."""
+def quantizable(model: GPT) -> set[str]:
+    """Names of the linear layers, without those that their layer lists as `full_precision`."""
     return {
-        f"{name}.{child}" for name, module in model.named_modules() for child in getattr(module, "full_precision", ())
+        f"{name}.{child}" if name else child
+        for name, module in model.named_modules()
+        for child, layer in module.named_children()
+        if isinstance(layer, nn.Linear) and child not in getattr(module, "full_precision", ())
     }
+
+
+def onnx_bytes(model: GPT, weights: OnnxWeights, seq: int) -> int:
+    """Bytes that a decode step of the graph reads with `seq` tokens in the cache: those of `bytes_per_step`, but
+    (bits + 32 / 32) / 8 for each weight of a rounded matrix, its share of a float32 scale included."""
+    n_weights = sum(model.get_submodule(name).weight.numel() for name in quantizable(model))
+    bits = {"float32": 32, "int8": 8 + 32 // GROUP, "int4": 4 + 32 // GROUP}[weights]
+    return bytes_per_step(model, seq) - n_weights * (32 - bits) // 8
 
 
 @contextmanager

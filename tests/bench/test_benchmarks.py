@@ -1,5 +1,6 @@
 """Each benchmark runs, with tiny shapes, and compares things that are equal."""
 
+import jaxtyping
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -9,6 +10,7 @@ from pocketgpt.bench import attention, generate, theirs, train
 from pocketgpt.bench.report import Report
 from pocketgpt.cli import main
 from pocketgpt.commands.bench import TINY_CONTEXTS, TINY_LLAMA, TINY_POCKET
+from pocketgpt.inference.speed import bytes_per_step
 from pocketgpt.layers.attention_backends import fused_attention, short_attention, step_by_step_attention
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import PRESETS, preset
@@ -19,7 +21,8 @@ LLAMA = preset("smollm2-135m", **TINY_LLAMA)
 
 @pytest.fixture(autouse=True)
 def short_measurements(monkeypatch):
-    """The limits of the machine are not measured, which takes a second each."""
+    """The limits of the machine are not measured, and nothing is exported to ONNX, which takes seconds each."""
+    monkeypatch.setattr(theirs, "onnx_available", lambda: False)
     monkeypatch.setattr(train, "matmul_flops", lambda device, dtype: 1e12)
     monkeypatch.setattr(generate, "memory_bandwidth", lambda device: 1e10)
 
@@ -41,6 +44,37 @@ def test_without_transformers_its_rows_are_left_out_with_a_note(name, monkeypatc
     report = Report.load(tmp_path / f"{name}.json")
     assert report.rows and not any("transformers" in row["variant"] for row in report.rows)
     assert theirs.MISSING in report.notes
+
+
+def test_without_onnxruntime_its_rows_are_left_out_with_a_note(tmp_path):
+    assert main(["bench", "generate", "--quick", "--runs", "1", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    report = Report.load(tmp_path / "generate.json")
+    assert not any("onnxruntime" in row["variant"] for row in report.rows)
+    assert theirs.ONNX_MISSING in report.notes
+
+
+def test_onnxruntime_writes_with_our_weights_beside_ours(monkeypatch, lively, assert_equal):
+    model = lively(LLAMA)
+    monkeypatch.setattr(theirs, "onnx_available", lambda: True)
+    monkeypatch.setattr(theirs, "available", lambda: False)
+    monkeypatch.setattr(generate, "GPT", lambda config: model)
+    jaxtyping.config.update("jaxtyping_disable", True)  # while PyTorch traces, a length is a symbol and no int
+    try:
+        found = generate.variants(LLAMA, CPU, compile=False)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+    exported = {name: write for name, (write, _) in found.items() if name.startswith("onnxruntime")}
+    assert list(exported) == ["onnxruntime, float32", "onnxruntime, int8", "onnxruntime, int4"]
+    for write in exported.values():
+        arrivals = write([1, 2, 3], 5)
+        assert len(arrivals) == 5
+        assert arrivals == sorted(arrivals) and arrivals[0] > 0
+    tokens = torch.randint(61, (1, 12))
+    with torch.no_grad():
+        assert_equal(exported["onnxruntime, float32"].args[0](tokens), model(tokens))
+    n_read = [found[name][1](0) for name in exported]
+    assert n_read == sorted(n_read, reverse=True)
+    assert n_read[0] == bytes_per_step(model, 0)
 
 
 def test_ctrl_c_leaves_the_files_of_what_was_measured(monkeypatch, tmp_path):
