@@ -37,8 +37,8 @@ class FunctionalCache:
         tensors = iter(tensors)
         for mixer in model.mixers():
             match mixer.cached():
-                case PerToken(sizes, window):
-                    self.layers.append(GrowingTokens(self, [next(tensors) for _ in sizes], window))
+                case PerToken(sizes, window, n_anchors):
+                    self.layers.append(GrowingTokens(self, [next(tensors) for _ in sizes], window, n_anchors))
                     self.past = self.layers[-1].tensors[0].shape[2]
                 case State(shapes):
                     self.layers.append(ReplacedState([next(tensors) for _ in shapes]))
@@ -63,14 +63,18 @@ class GrowingTokens:
     """Tensors per token that grow by concatenation: every token, also where the layer has a window."""
 
     def __init__(
-        self, cache: FunctionalCache, tensors: list[Float[Tensor, "batch heads past width"]], window: int | None
+        self,
+        cache: FunctionalCache,
+        tensors: list[Float[Tensor, "batch heads past width"]],
+        window: int | None,
+        n_anchors: int,
     ) -> None:
         self.cache = cache
         self.tensors = tensors
-        self.window = window
+        self.window, self.n_anchors = window, n_anchors
 
     def begin(self, seq: int) -> None:
-        self.mask = causal_mask(self.cache.positions, self.cache.keys, self.window)[:, None]
+        self.mask = causal_mask(self.cache.positions, self.cache.keys, self.window, self.n_anchors)[:, None]
 
     def update(
         self, *new: Float[Tensor, "batch heads seq width"]
