@@ -46,10 +46,14 @@ class FunctionalCache:
     def begin(self, seq: int) -> Int[Tensor, "1 seq"]:
         """Start a call with `seq` tokens: returns their positions, which follow the cached ones."""
         keys = torch.arange(self.past + seq, device=self.layers[0].tensors[0].device)
-        self.keys, self.positions = keys[None], keys[None, self.past :]
+        self.key_positions, self.positions = keys[None], keys[None, self.past :]
         for store in self.layers:
             store.begin(seq)
         return self.positions
+
+    def keys(self) -> tuple[Int[Tensor, "1 keys"], Bool[Tensor, "1 1 seq keys"]]:
+        """Positions of the cached tokens and the new ones, and the mask of those that the new ones may attend to."""
+        return self.key_positions, causal_mask(self.positions, self.key_positions)[:, None]
 
     def finish(self) -> None:
         """Do nothing: the length of the tensors is the count."""
@@ -74,7 +78,7 @@ class GrowingTokens:
         self.window, self.n_anchors = window, n_anchors
 
     def begin(self, seq: int) -> None:
-        self.mask = causal_mask(self.cache.positions, self.cache.keys, self.window, self.n_anchors)[:, None]
+        self.mask = causal_mask(self.cache.positions, self.cache.key_positions, self.window, self.n_anchors)[:, None]
 
     def update(
         self, *new: Float[Tensor, "batch heads seq width"]
@@ -99,6 +103,13 @@ class ReplacedState:
 
     def write(self, *state: Float[Tensor, "batch ..."]) -> None:
         self.tensors = list(state)
+
+
+def knows_positions(model: Stack) -> bool:
+    """Return False for a model whose layers use positions and keep states only, whose size does not tell how many
+    tokens came before."""
+    needs = model.rotary_widths or model.config.positions in ("learned", "sinusoidal")
+    return not needs or any(isinstance(mixer.cached(), PerToken) for mixer in model.mixers())
 
 
 def tensor_names(model: Stack) -> list[str]:

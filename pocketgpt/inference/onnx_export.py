@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from pocketgpt.errors import PocketError
-from pocketgpt.inference.functional_cache import FunctionalCache, empty_tensors, tensor_names
+from pocketgpt.inference.functional_cache import FunctionalCache, empty_tensors, knows_positions, tensor_names
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.saving import check_saveable
 from pocketgpt.text.tokenizer import Tokenizer
@@ -99,20 +99,26 @@ def to_onnx(model: GPT, tokenizer: Tokenizer | None = None) -> "onnx.ModelProto"
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            kinds = sorted({mixer.config.kind for mixer in model.mixers()})
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise PocketError(
-                f"This model cannot be exported to ONNX: PyTorch's exporter found no graph for its layers "
-                f"({', '.join(kinds)}) that works for every length: {reason}"
-            ) from error
+            raise PocketError(f"{no_graph(model)}: {str(error.__cause__ or error).splitlines()[0]}") from error
     program.model.metadata_props.update(metadata(model, tokenizer))
     graph = program.model_proto
+    if not all(axis.dim_param for axis in graph.graph.input[0].type.tensor_type.shape.dim):
+        raise PocketError(f"{no_graph(model)}: their code depends on the length, as chunks do.")
     name_nodes(graph.graph)
     for output in graph.graph.output:
         for axis in output.type.tensor_type.shape.dim:
             if axis.dim_param == "seq + past":  # the order of a sum depends on the graph
                 axis.dim_param = "past + seq"
     return graph
+
+
+def no_graph(model: GPT) -> str:
+    """The beginning of the message for a model of whose code the exporter makes a graph for one length only."""
+    kinds = ", ".join(sorted({mixer.config.kind for mixer in model.mixers()}))
+    return (
+        f"This model cannot be exported to ONNX: PyTorch's exporter found no graph for its layers ({kinds}) that works "
+        "for every length"
+    )
 
 
 def require_export() -> None:
@@ -134,8 +140,7 @@ def check_exportable(model: nn.Module) -> None:
             "came before."
         )
     check_saveable(model, model.state_dict())
-    grows = any(name.endswith(("key", "latent")) for name in tensor_names(model))
-    if not grows and model.config.positions in ("learned", "sinusoidal"):
+    if not knows_positions(model):
         raise PocketError(
             f"A model with positions = {model.config.positions!r} and no attention cannot be exported to ONNX: its "
             "cache does not tell how many tokens came before. Positions 'none' work."

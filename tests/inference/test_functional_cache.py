@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from pocketgpt.inference.functional_cache import FunctionalCache, empty_tensors, tensor_names
+from pocketgpt.inference.functional_cache import FunctionalCache, empty_tensors, knows_positions, tensor_names
 from pocketgpt.inference.kv_cache import new_cache
+from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import PRESETS
 from pocketgpt.models.stack import Stack
 
@@ -13,6 +14,9 @@ VARIANTS = {
     **{name: (name, {}) for name in PRESETS},
     "window 1": ("llama", {"window": 1}),
     "window 5": ("gpt2", {"window": 5}),
+    "window and anchors": ("llama", {"window": 3, "n_anchors": 2}),
+    "linear": ("pocket-linear", {"positions": "none"}),
+    "delta": ("pocket-delta", {"positions": "none"}),
     "sinusoidal": ("gpt2", {"positions": "sinusoidal"}),
 }
 
@@ -21,8 +25,8 @@ VARIANTS = {
 def model(request, small, lively) -> Stack:
     name, changes = VARIANTS[request.param]
     model = lively(small(name, **changes))
-    if not model.config.causal:
-        pytest.skip("looks ahead, so it has no cache")
+    if type(model) is not GPT or not model.config.causal or not knows_positions(model):
+        pytest.skip("has no such cache")
     return model
 
 

@@ -33,6 +33,7 @@ from pocketgpt.inference.sampling import Sampler
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.layers.latent_attention import LatentAttentionConfig
+from pocketgpt.layers.linear_attention import LinearAttentionConfig
 from pocketgpt.layers.mamba import MambaConfig
 from pocketgpt.layers.mixture_of_experts import MixtureOfExpertsConfig
 from pocketgpt.layers.rope_scaling import RopeConfig
@@ -228,6 +229,8 @@ def test_unknown_weights_are_refused(folder):
     [
         ({"causal": False}, "causal = False"),
         ({"mixer": MambaConfig(), "feedforward": None, "positions": "learned"}, "Positions 'none' work"),
+        ({"mixer": LinearAttentionConfig(n_heads=2)}, "positions = 'rope'.*Positions 'none' work"),
+        ({"mixer": LinearAttentionConfig(n_heads=2), "positions": "none"}, r"no graph for its layers \(linear_attention\)"),
     ],
 )
 def test_a_model_without_such_a_graph_is_refused_with_a_reason(changes, message):
