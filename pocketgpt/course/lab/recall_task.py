@@ -6,7 +6,7 @@ Given the first half and a key of the second half, the model is asked for the ke
 there is nothing to learn but to look them up. Training asks for all values. Accuracy counts the first one only, since
 later ones can be guessed by ruling out those already given: any value of the text is right three times in ten.
 
-    recall_accuracy(train_recall(AttentionConfig(n_heads=4)))       # share of right answers in new texts
+    recall_accuracy(train_recall(AttentionConfig(n_heads=1)))       # share of right answers in new texts
 """
 
 import torch
