@@ -3,9 +3,10 @@
     a 3 d 7 b 3 c 9   c 9 a 3 b 3 d 7      pairs of key and value, then the same pairs in another order
 
 Given the first half and a key of the second half, the model is asked for the key's value. Every text has new pairs, so
-there is nothing to learn but to look them up.
+there is nothing to learn but to look them up. Training asks for all values. Accuracy counts the first one only, since
+later ones can be guessed by ruling out those already given: any value of the text is right three times in ten.
 
-    recall_accuracy(train_recall(AttentionConfig(n_heads=4)))       # share of right answers in new texts
+    recall_accuracy(train_recall(AttentionConfig(n_heads=1)))       # share of right answers in new texts
 """
 
 import torch
@@ -68,6 +69,6 @@ def train_recall(mixer: MixerConfig, seed: int = 0, recipe: TrainConfig = RECIPE
 
 @torch.no_grad()
 def recall_accuracy(model: nn.Module, n_texts: int = 1000) -> float:
-    """Share of right answers in texts of a seed that no training uses."""
+    """Share of right answers to the first key that is asked, in texts of a seed that no training uses."""
     scores, values = recall_answers(model, recall_texts(n_texts, torch.Generator().manual_seed(2**31)))
-    return (scores.argmax(dim=-1) == values).float().mean().item()
+    return (scores[:, 0].argmax(dim=-1) == values[:, 0]).float().mean().item()
