@@ -137,11 +137,12 @@ def card(folder: Path = FOLDER) -> str:
     if not matches:
         return ""
     shares = " · ".join(f"{share:.1%}" for share in matches.values())
+    size = f"{RECIPE.steps:,} steps of {RECIPE.batch_size} lines of up to {LONGEST_LINE} characters"
     return f"""
 `t5` answers an input instead of continuing a text: it reads a line and writes its words in reverse order. It has two
-layers in the encoder and two in the decoder, about as many parameters as the others, and was trained with
-{RECIPE.steps:,} steps of {RECIPE.batch_size} lines of up to {LONGEST_LINE} characters. Share of {HELD_OUT_LINES} lines
-of the held-out plays that it writes without a mistake, for the seeds {SEEDS}: {shares}.
+layers in the encoder and two in the decoder, about as many parameters as the others, and was trained with Muon, in
+{size}. Share of {HELD_OUT_LINES} lines of the held-out plays that it writes
+without a mistake, for the seeds {SEEDS}: {shares}.
 """
 
 
