@@ -21,6 +21,7 @@ SMALL_PARTS = {
     "attention": {"n_heads": 6, "d_head": 8},
     "feedforward": {"d_ff": 64},
     "latent_attention": {"n_heads": 6, "d_head": 8},
+    "linear_attention": {"n_heads": 6, "d_head": 8},
     "mamba": {"d_state": 4},
     "mixture_of_experts": {"d_ff": 24},
 }
@@ -35,6 +36,8 @@ def shrink(part, changes: dict):
     sizes = SMALL_PARTS[part.kind]
     if part.kind == "attention":
         sizes = sizes | {"n_kv_heads": 2 if part.n_kv_heads else 6}
+        if part.n_anchors:  # hides something within the small context, unless the window is taken away
+            sizes = sizes | {"window": 5, "n_anchors": 0 if changes.get("window", 5) is None else 2}
     return replace(part, **sizes | {name: value for name, value in changes.items() if hasattr(part, name)})
 
 

@@ -360,6 +360,8 @@ def test_any_field_of_the_model_is_an_option(capsys, monkeypatch, tmp_path):
         ("latent", ["--model.mixer.kv-rank"]),
         ("pocket-moe", ["--model.feedforward.n-experts"]),
         ("pocket-mamba", ["--model.mixer.d-state"]),
+        ("pocket-sparse", ["--model.mixer.n-anchors"]),
+        ("pocket-delta", ["--model.mixer.delta-rule"]),
         ("pocket-hybrid", ["--model.mixer.0.d-state", "--model.mixer.1.window", "--model.feedforward.1.top-k"]),
     ],
 )

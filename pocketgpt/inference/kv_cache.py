@@ -17,7 +17,8 @@ follow from it, once per call. Each layer has a store, made from the sizes that 
 | store   | contents                                               | for                                            |
 |---------|--------------------------------------------------------|------------------------------------------------|
 | Slots   | the token at position p is in slot p                   | full attention, latent attention               |
-| Ring    | the token at position p is in slot p mod window        | sliding windows                                |
+| Ring    | the newest tokens, in slots that are reused in turn,   | sliding windows                                |
+|         | and the first ones                                     |                                                |
 | States  | tensors whose size does not depend on the length       | state-space layers                             |
 
 A hybrid model has several kinds of store. Nothing here branches on tensor data, so a decode step compiles as one graph.
@@ -64,16 +65,17 @@ class KVCache:
         self.layers: list[Slots | Ring | States] = []
         for mixer in model.mixers():
             match mixer.cached():
-                case PerToken(sizes, window) if window is not None and window < capacity:
-                    self.layers.append(Ring(self, sizes, window, dtype))
+                case PerToken(sizes, window, n_anchors) if window is not None and n_anchors + window < capacity:
+                    self.layers.append(Ring(self, sizes, window, n_anchors, dtype))
                 case PerToken(sizes):
                     self.layers.append(Slots(self, sizes, dtype))
                 case State(shapes):
                     self.layers.append(States(self, shapes))
-        self.masks: dict[int | None, Bool[Tensor, "batch 1 seq keys"]] = {}
-        """Masks of the keys that the tokens of this call may attend to, by the window of the layer; None: no window."""
-        self.sources: dict[int, Int[Tensor, "batch slots"]] = {}
-        """For each slot of a ring, by its window: the token of this call to store in it; negative: none."""
+        self.masks: dict[tuple[int, int] | None, Bool[Tensor, "batch 1 seq keys"]] = {}
+        """Masks of the keys that the tokens of this call may attend to, by window and anchors of the layer; None: no
+        window."""
+        self.sources: dict[tuple[int, int], Int[Tensor, "batch slots"]] = {}
+        """For each slot of a ring, by window and anchors: the token of this call to store in it; negative: none."""
 
     def reserve(self, seq: int) -> None:
         """Reserve room for `seq` more tokens. Called before a compiled step, which only writes.
@@ -173,17 +175,23 @@ class Slots:
 
 
 class Ring:
-    """Tensors per token, `window` slots that are reused in turn: the token at position p is in slot p mod window.
+    """Tensors per token in a fixed number of slots: `n_anchors` for the first tokens, which stay, and `window` that are
+    reused in turn. The token at position p is in slot p while there is one, and later in the slot of the token that is
+    `window` positions older.
 
-    Source: Jiang et al. 2023, Mistral 7B (arXiv 2310.06825), section 2.
+    Sources: Jiang et al. 2023, Mistral 7B (arXiv 2310.06825), section 2; with anchors Xiao et al. 2023, StreamingLLM
+    (arXiv 2309.17453), section 3.2.
     """
 
-    def __init__(self, clock: KVCache, sizes: tuple[tuple[int, int], ...], window: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, clock: KVCache, sizes: tuple[tuple[int, int], ...], window: int, n_anchors: int, dtype: torch.dtype
+    ) -> None:
         self.clock = clock
-        self.window = window
+        self.window, self.n_anchors = self.kind = window, n_anchors
         batch, device = len(clock.lengths), clock.lengths.device
-        self.slots = torch.arange(window, device=device)
-        self.tensors = [torch.zeros(batch, heads, window, width, device=device, dtype=dtype) for heads, width in sizes]
+        self.slots = torch.arange(n_anchors + window, device=device)
+        shapes = [(batch, heads, len(self.slots), width) for heads, width in sizes]
+        self.tensors = [torch.zeros(shape, device=device, dtype=dtype) for shape in shapes]
         _fix_address(clock.lengths, *self.tensors)
 
     def reserve(self) -> None:
@@ -191,30 +199,30 @@ class Ring:
 
     def begin(self) -> None:
         clock = self.clock
-        if self.window in clock.masks:  # another layer has the same window
+        if self.kind in clock.masks:  # another layer has the same window and anchors
             return
-        # Positions in each slot before this call; slots that were never written have negative positions.
         cached = self.newest(clock.lengths)
         keys = torch.cat((cached, clock.positions), dim=1)
-        mask = causal_mask(clock.positions, keys, self.window) & (keys >= 0)[:, None]
-        clock.masks[self.window] = mask[:, None]
-        clock.sources[self.window] = self.newest(clock.lengths + clock.added_now) - clock.lengths[:, None]
+        mask = causal_mask(clock.positions, keys, self.window, self.n_anchors) & (keys >= 0)[:, None]
+        clock.masks[self.kind] = mask[:, None]
+        clock.sources[self.kind] = self.newest(clock.lengths + clock.added_now) - clock.lengths[:, None]
 
     def newest(self, lengths: Int[Tensor, "batch"]) -> Int[Tensor, "batch slots"]:
-        """Last position before `lengths` that maps to each slot."""
+        """Last position before `lengths` that maps to each slot; −1 for a slot that was never written."""
         last = lengths[:, None] - 1
-        return last - (last - self.slots) % self.window
+        reused = torch.where(self.slots < self.n_anchors, self.slots, last - (last - self.slots) % self.window)
+        return torch.where(self.slots <= last, reused, -1)  # position p is the first one in slot p
 
     def update(self, *new: Float[Tensor, "batch heads seq width"]) -> Stored:
-        """Return the ring followed by the new tokens, then store the newest real ones in their slots."""
-        source = self.clock.sources[self.window][:, None, :, None]
+        """Return the slots followed by the new tokens, then store the newest real ones in their slots."""
+        source = self.clock.sources[self.kind][:, None, :, None]
         everything = []
         for each, tensor in zip(new, self.tensors, strict=True):
             each = each.to(tensor.dtype)
             everything.append(torch.cat((tensor, each), dim=2))
             index = source.clamp(min=0).expand_as(tensor)
             tensor.copy_(torch.where(source >= 0, each.gather(2, index), tensor))
-        return everything, self.clock.masks[self.window]
+        return everything, self.clock.masks[self.kind]
 
 
 class States:

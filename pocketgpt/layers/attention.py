@@ -30,6 +30,8 @@ class AttentionConfig(PartConfig):
     """Width of a head; d_model // n_heads if not given."""
     window: int | None = None
     """Sliding window: a token sees itself and the window − 1 tokens before it."""
+    n_anchors: int = 0
+    """With a window: the first n_anchors tokens, which all later ones see too (attention sinks, global tokens)."""
     bias: bool = False
     """Biases on q_proj, k_proj and v_proj."""
     output_bias: bool = False
@@ -42,6 +44,9 @@ class AttentionConfig(PartConfig):
         for name in ("n_kv_heads", "d_head", "window"):
             if getattr(self, name) is not None:
                 self._require_positive_integers(name)
+        if self.n_anchors != 0:
+            self._require_positive_integers("n_anchors")
+            self._require(self.window is not None, "n_anchors", "0, or a window: without one every token is visible")
         divisors = [str(n) for n in range(1, self.n_heads + 1) if self.n_heads % n == 0]
         divides = self.n_kv_heads is None or self.n_heads % self.n_kv_heads == 0
         self._require(divides, "n_kv_heads", f"a divisor of n_heads = {self.n_heads}: {', '.join(divisors)}")
@@ -127,16 +132,18 @@ class Attention(Mixer):
         return apply_rope(x, cos, sin)
 
     def window_mask(self, x: Float[Tensor, "batch seq d_model"]) -> Bool[Tensor, "seq seq"] | None:
-        """The mask of a sliding window, or None where the sequence fits into it (is_causal is faster than a mask)."""
-        seq, window = x.shape[1], self.config.window
-        if window is None or seq <= window:
+        """The mask of a sliding window with its anchors, or None where it hides nothing of a causal sequence
+        (is_causal is faster than a mask)."""
+        seq, window, n_anchors = x.shape[1], self.config.window, self.config.n_anchors
+        if window is None or seq <= n_anchors + window:
             return None
         positions = torch.arange(seq, device=x.device)
-        return causal_mask(positions, positions, window)
+        return causal_mask(positions, positions, window, n_anchors)
 
     def flops_per_token(self, seq: int) -> int:
         """Projections 2 · d_model · d_head · (2 · n_heads + 2 · n_kv_heads); QKᵀ and the weighted sum 4 · n_heads ·
-        d_head · seq, over the whole square, as attention kernels are usually counted."""
+        d_head · seq, over the whole square, as attention kernels are usually counted. A window changes nothing here:
+        its mask hides scores that were computed. `sparse_attention` counts the ones that are needed."""
         config, d_model = self.config, self.o_proj.out_features
         projections = 2 * d_model * config.d_head * (2 * config.n_heads + 2 * config.n_kv_heads)
         return projections + 4 * config.n_heads * config.d_head * seq
@@ -147,4 +154,4 @@ class Attention(Mixer):
     def cached(self) -> PerToken:
         """Keys and values: 2 · n_kv_heads · d_head values per token."""
         size = (self.config.n_kv_heads, self.config.d_head)
-        return PerToken((size, size), self.config.window)
+        return PerToken((size, size), self.config.window, self.config.n_anchors)

@@ -31,12 +31,18 @@ LONGEST_SHORT = 512
 
 
 def causal_mask(
-    query_positions: Int[Tensor, "*rows seq"], key_positions: Int[Tensor, "*rows keys"], window: int | None = None
+    query_positions: Int[Tensor, "*rows seq"],
+    key_positions: Int[Tensor, "*rows keys"],
+    window: int | None = None,
+    n_anchors: int = 0,
 ) -> Bool[Tensor, "*rows seq keys"]:
-    """True where a query may attend to a key: to itself and earlier, with a window at most window − 1 back."""
+    """True where a query may attend to a key: to itself and earlier, with a window at most window − 1 back, or to one
+    of the first n_anchors tokens."""
     distance = query_positions[..., :, None] - key_positions[..., None, :]
     visible = distance >= 0
-    return visible if window is None else visible & (distance < window)
+    if window is None:
+        return visible
+    return visible & ((distance < window) | (key_positions < n_anchors)[..., None, :])
 
 
 def expand_kv_heads(

@@ -7,15 +7,22 @@ from torch import Tensor, nn
 
 from pocketgpt.layers.attention import Attention, AttentionConfig
 from pocketgpt.layers.context import Context, StateStore, TokenStore
+from pocketgpt.layers.delta_rule import build_linear_attention
 from pocketgpt.layers.feedforward import FeedForwardConfig, build_feedforward
 from pocketgpt.layers.latent_attention import LatentAttention, LatentAttentionConfig
+from pocketgpt.layers.linear_attention import LinearAttentionConfig
 from pocketgpt.layers.mamba import Mamba, MambaConfig
 from pocketgpt.layers.mixture_of_experts import MixtureOfExperts, MixtureOfExpertsConfig
 from pocketgpt.layers.norm import build_norm
 from pocketgpt.layers.part import ModelShape
 
-MixerConfig = AttentionConfig | LatentAttentionConfig | MambaConfig
-MIXERS = {AttentionConfig: Attention, LatentAttentionConfig: LatentAttention, MambaConfig: Mamba}
+MixerConfig = AttentionConfig | LatentAttentionConfig | LinearAttentionConfig | MambaConfig
+MIXERS = {
+    AttentionConfig: Attention,
+    LatentAttentionConfig: LatentAttention,
+    LinearAttentionConfig: build_linear_attention,
+    MambaConfig: Mamba,
+}
 """From the config of a mixer to its module."""
 
 FeedForwardPartConfig = FeedForwardConfig | MixtureOfExpertsConfig

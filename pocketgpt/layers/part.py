@@ -43,15 +43,16 @@ class PartConfig(Checked):
 class PerToken:
     """Cached per token: tensors of shape (batch, heads, tokens, width), one (heads, width) for each.
 
-    With a `window`, only the newest `window` tokens are kept.
+    With a `window`, only the first `n_anchors` tokens and the newest `window` of the others are kept.
     """
 
     sizes: tuple[tuple[int, int], ...]
     window: int | None = None
+    n_anchors: int = 0
 
     def n_bytes(self, batch: int, seq: int, dtype: torch.dtype) -> int:
         """Bytes for `seq` tokens: batch · kept tokens · Σ heads · width · bytes per value."""
-        kept = seq if self.window is None else min(seq, self.window)
+        kept = seq if self.window is None else min(seq, self.n_anchors + self.window)
         return batch * kept * sum(heads * width for heads, width in self.sizes) * dtype.itemsize
 
 

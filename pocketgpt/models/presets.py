@@ -7,6 +7,7 @@ from pocketgpt.checked import ConfigError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.layers.latent_attention import LatentAttentionConfig
+from pocketgpt.layers.linear_attention import LinearAttentionConfig
 from pocketgpt.layers.mamba import MambaConfig
 from pocketgpt.layers.mixture_of_experts import MixtureOfExpertsConfig
 from pocketgpt.layers.part import PartConfig
@@ -106,6 +107,30 @@ PRESETS: dict[str, ModelConfig] = {
         mixer=MambaConfig(),
         feedforward=None,
         positions="none",
+    ),
+    # The embedded default with a window of 32 tokens and the first four.
+    "pocket-sparse": ModelConfig(
+        vocab_size=4096,
+        d_model=192,
+        n_layers=4,
+        max_seq_len=256,
+        mixer=AttentionConfig(n_heads=6, n_kv_heads=2, window=32, n_anchors=4),
+    ),
+    # The embedded default with linear attention: a state of fixed size instead of a cache.
+    "pocket-linear": ModelConfig(
+        vocab_size=4096,
+        d_model=192,
+        n_layers=4,
+        max_seq_len=256,
+        mixer=LinearAttentionConfig(n_heads=6),
+    ),
+    # The same with the delta rule, which replaces what the state holds under a key.
+    "pocket-delta": ModelConfig(
+        vocab_size=4096,
+        d_model=192,
+        n_layers=4,
+        max_seq_len=256,
+        mixer=LinearAttentionConfig(n_heads=6, delta_rule=True),
     ),
     # A state, a window, a state, everything: Mamba and attention in turn, every second feed-forward a mixture of
     # experts, as in Jamba (Lieber et al. 2024, arXiv 2403.19887).

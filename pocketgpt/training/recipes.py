@@ -265,6 +265,9 @@ RECIPES: dict[str, dict[str, TrainConfig]] = {
     "pocket-moe": {"quick": QUICK},
     "pocket-mamba": {"quick": QUICK},
     "pocket-hybrid": {"quick": QUICK},
+    "pocket-sparse": {"quick": QUICK},
+    "pocket-linear": {"quick": QUICK},
+    "pocket-delta": {"quick": QUICK},
     # The schedule, betas and weight decay of SmolLM2-135M (Allal et al. 2025, arXiv 2502.02737); a third of its peak
     # rate, for half its batch.
     "llama": {

@@ -1,4 +1,4 @@
-"""One model of everything: Mamba, a window, full attention, latent attention, feed-forwards and mixtures of experts."""
+"""One model of everything: Mamba, windows, full, latent and linear attention, feed-forwards and mixtures of experts."""
 
 import json
 import subprocess
@@ -16,6 +16,7 @@ from pocketgpt.inference.sampling import Sampler
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.layers.latent_attention import LatentAttentionConfig
+from pocketgpt.layers.linear_attention import LinearAttentionConfig
 from pocketgpt.layers.mamba import MambaConfig
 from pocketgpt.layers.mixture_of_experts import MixtureOfExpertsConfig
 from pocketgpt.models.config import ModelConfig
@@ -25,13 +26,16 @@ from pocketgpt.training.loss import auxiliary_loss
 HYBRID = ModelConfig(
     vocab_size=61,
     d_model=48,
-    n_layers=5,
+    n_layers=8,
     max_seq_len=32,
     mixer=(
         MambaConfig(d_state=4),
         AttentionConfig(n_heads=6, n_kv_heads=2, window=5),
         LatentAttentionConfig(n_heads=4, kv_rank=12, d_head=8, d_rope=4),
         AttentionConfig(n_heads=6),
+        LinearAttentionConfig(n_heads=6),
+        AttentionConfig(n_heads=6, window=3, n_anchors=2),
+        LinearAttentionConfig(n_heads=6, delta_rule=True),
         MambaConfig(d_state=4),
     ),
     feedforward=(
