@@ -3,7 +3,7 @@
 python generate.py "ROMEO:" 100
 """
 
-import sys
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,10 +44,13 @@ def write(session: onnxruntime.InferenceSession, prompt: list[int], n_tokens: in
 
 
 if __name__ == "__main__":
-    folder = Path(__file__).parent
+    parser = argparse.ArgumentParser(description="Continue a text, always with the most probable token.")
+    parser.add_argument("prompt", nargs="?", default="ROMEO:")
+    parser.add_argument("n_tokens", nargs="?", type=int, default=100)
+    arguments, folder = parser.parse_args(), Path(__file__).parent
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.encode_special_tokens = True  # the name of a special token inside a text is ordinary text
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    prompt, n_tokens = (*sys.argv[1:], "ROMEO:", 100)[:2] if len(sys.argv) < 3 else sys.argv[1:3]
-    prompt_tokens = tokenizer.encode(prompt, add_special_tokens=False).ids
-    print(prompt + tokenizer.decode(list(write(session, prompt_tokens, int(n_tokens))), skip_special_tokens=False))
+    prompt = tokenizer.encode(arguments.prompt, add_special_tokens=False).ids
+    written = list(write(session, prompt, arguments.n_tokens))
+    print(arguments.prompt + tokenizer.decode(written, skip_special_tokens=False))

@@ -14,6 +14,7 @@ import jaxtyping
 import numpy as np
 import onnx
 import onnxruntime
+import onnxscript
 import pytest
 import torch
 
@@ -151,6 +152,15 @@ def test_the_file_says_nothing_of_the_machine_it_was_made_on(exported):
     content = exported[1].read_bytes()
     assert str(Path(__file__).parents[2]).encode() not in content
     assert b"site-packages" not in content
+
+
+def test_softplus_is_exact_where_it_is_small(exported):
+    x = np.linspace(-16, 16, 200, dtype=np.float32)
+    ours = np.asarray(
+        onnx_export.softplus(onnxscript.tensor.Tensor(x)).value
+    )  # onnxscript runs it operator by operator
+    np.testing.assert_allclose(ours, np.log1p(np.exp(x.astype(np.float64))), rtol=1e-6)
+    assert "Softplus" not in {node.op_type for node in onnx.load(exported[1]).graph.node}
 
 
 @torch.no_grad()
