@@ -8,7 +8,7 @@ from pocketgpt.cli import main
 from pocketgpt.training.checkpoint import load_checkpoint
 
 TRAIN = ["train", "--preset", "pocket-diffusion", "--corpus", "own.txt", "--batch-size", "2", "--seq-len", "16"]
-TRAIN += ["--model.d-model", "48", "--model.n-layers", "1", "--model.max-seq-len", "48"]
+TRAIN += ["--model.d-model", "48", "--model.n-layers", "1", "--model.max-seq-len", "128"]
 TRAIN += ["--eval-every", "2", "--eval-tokens", "200"]
 WRITE = ["generate", "--model", "run", "--seed", "1", "--passes", "4"]
 
@@ -48,7 +48,7 @@ def test_a_run_has_one_token_more_than_the_tokenizer_and_writes_samples(place):
 
 @pytest.mark.parametrize("options", [[], ["--order", "confident"], ["--remask", "0.1"], ["--weights", "int8"]])
 def test_generate_continues_a_text_beyond_the_context_and_a_seed_decides_it(capsys, options):
-    texts = [answer(capsys, *WRITE, "Full fathom", "--max-new-tokens", "60", *options) for _ in range(2)]
+    texts = [answer(capsys, *WRITE, "Full fathom", "--max-new-tokens", "140", *options) for _ in range(2)]
     assert texts[0] == texts[1]
     code, out, _ = texts[0]
     assert code == 0 and out.startswith("Full fathom") and len(out) > 30
@@ -76,7 +76,7 @@ def test_a_stop_string_ends_a_continuation(capsys):
         (["--compile"], "--compile is for models that write token by token, and this one writes by denoising"),
         (["--report"], "--report is for models that write token by token"),
         (["a ___", "--stop", "x"], "--stop ends a continuation, and a prompt with gaps is not continued"),
-        (["___ " * 50], "51 tokens are more than the 48 this model has positions for"),
+        (["___ " * 130], "131 tokens are more than the 128 this model has positions for"),
     ],
 )
 def test_an_option_that_does_not_apply_is_answered(capsys, options, message):
@@ -92,8 +92,8 @@ def test_a_model_that_writes_token_by_token_has_no_passes(capsys):
 
 
 def test_a_long_prompt_is_read_from_its_end(capsys):
-    code, _, err = answer(capsys, *WRITE, "five " * 60, "--max-new-tokens", "3")
-    assert code == 0 and "tokens; the model reads the last 24." in err
+    code, _, err = answer(capsys, *WRITE, "five " * 130, "--max-new-tokens", "3")
+    assert code == 0 and "tokens; the model reads the last 64." in err
 
 
 def test_eval_measures_a_bound_that_is_the_same_every_time(capsys):

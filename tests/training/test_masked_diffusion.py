@@ -44,7 +44,7 @@ CONFIG = TrainConfig(
 
 @pytest.fixture
 def config(config):
-    return replace(config, causal=False, vocab_size=258)
+    return replace(config, causal=False, vocab_size=258, max_seq_len=128)  # a sample fits into it
 
 
 class Recorder(nn.Module):
@@ -134,18 +134,19 @@ def test_is_divided_by_all_targets_and_not_by_the_hidden_ones(config):
 
 def test_the_evaluation_is_the_same_every_time_and_draws_nothing_from_the_run(config, tokenizer):
     model, tokens = GPT(config), np.array(tokenizer.encode(TEXT), np.uint16)
-    objective = OBJECTIVES["masked-diffusion"]
+    given = {"seq_len": 16, "objective": OBJECTIVES["masked-diffusion"]}
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    results = [evaluate(model, tokens, token_lengths(tokenizer), seq_len=16, objective=objective) for _ in range(2)]
-    assert results[0] == results[1] and results[0].tokens == len(tokens) - 1
+    first = evaluate(model, tokens, token_lengths(tokenizer), **given)
     assert torch.equal(torch.rand(3), expected)
+    assert evaluate(model, tokens, token_lengths(tokenizer), **given) == first
+    assert first.tokens == len(tokens) - 1
 
 
 def test_a_short_text_is_learned(config, tokenizer, tmp_path):
     tokens = np.array(tokenizer.encode(TEXT), np.uint16)
-    recipe = replace(CONFIG, steps=100, batch_size=8, lr=2e-2, muon_lr=0.05, eval_every=100, save_every=100)
+    recipe = replace(CONFIG, steps=60, batch_size=8, lr=2e-2, muon_lr=0.05, eval_every=60, save_every=60)
     batches = ShuffledWindows(tokens, recipe.batch_size, recipe.seq_len)
     result = Trainer(GPT(config), tokenizer, batches, tokens, recipe, tmp_path / "run").run()
     assert result.best.loss < 3.2  # 5.5 before
@@ -201,7 +202,7 @@ from pocketgpt.training.masked_diffusion import MaskedDiffusionLoss
 parts = {"mixer": {"n_heads": 2, "n_kv_heads": 2}, "feedforward": {"d_ff": 32}}
 model = GPT(preset("pocket-diffusion", vocab_size=61, d_model=16, n_layers=1, max_seq_len=8, **parts))
 tokens = torch.randint(60, (3, 8))
-compiled = torch.compile(MaskedDiffusionLoss(model), fullgraph=True, backend="aot_eager")
+compiled = torch.compile(MaskedDiffusionLoss(model), fullgraph=True, backend="eager")
 losses = []
 for loss in (MaskedDiffusionLoss(model), compiled):
     torch.manual_seed(1)

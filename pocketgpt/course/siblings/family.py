@@ -57,12 +57,13 @@ SIBLINGS: dict[str, ModelConfig] = {
     "swiglu": _config(activation="swiglu", d_ff=128),
     "gqa": _config(n_kv_heads=2, d_ff=216),
     "mqa": _config(n_kv_heads=1, d_ff=228),
+    "diffusion": _config(causal=False, vocab_size=len(CHARACTERS) + 1),
     "masked_words": _config(causal=False, vocab_size=len(CHARACTERS) + 1),
 }
 """Config of each sibling by name. "base" has rotary positions, pre-norm, GELU and four heads; the name of another says
 which one part is different."""
 
-OBJECTIVE_OF = {"masked_words": "masked-words"}
+OBJECTIVE_OF = {"diffusion": "masked-diffusion", "masked_words": "masked-words"}
 """Objective of the siblings that learn another one than next-token: a name of `pocketgpt.training.objectives`."""
 
 

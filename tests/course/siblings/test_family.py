@@ -5,11 +5,12 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pocketgpt.assets import asset
 from pocketgpt.course.lab import character_tokenizer, sibling, sibling_losses
 from pocketgpt.course.lab.reporting import before_and_after, loss_and_leaks, trained
-from pocketgpt.course.siblings.family import OBJECTIVE_OF, SIBLINGS, TRAINED_LENGTH
+from pocketgpt.course.siblings.family import CHARACTERS, OBJECTIVE_OF, SIBLINGS, TRAINED_LENGTH
 from pocketgpt.course.siblings.train import card, held_out_losses
 from pocketgpt.errors import PocketError
 from pocketgpt.models.gpt import GPT
@@ -66,6 +67,23 @@ def test_losses_are_means_over_the_same_characters_at_every_length():
     torch.nn.init.zeros_(model.embedding.weight)  # the head is tied: every character has the same probability
     text = torch.randint(78, (400 * 256 + 1,))
     assert held_out_losses(model, text) == {length: round(math.log(78), 4) for length in (64, 128, 256)}
+
+
+def test_an_objective_with_random_masks_draws_the_same_ones_for_every_model():
+    model = GPT(SIBLINGS["diffusion"]).eval()
+    torch.nn.init.zeros_(model.embedding.weight)
+    text = torch.randint(78, (16 * 256 + 1,))
+    once, again = (held_out_losses(model, text, "masked-diffusion") for _ in range(2))
+    assert once == again
+    assert list(once.values()) == pytest.approx([math.log(78)] * 3, rel=0.1)  # the mask is not one of the 78
+
+
+def test_the_diffusion_sibling_fills_gaps_better_than_the_frequencies_of_letters():
+    model, tokens = trained("diffusion").model, trained("diffusion").windows
+    hidden = torch.arange(TRAINED_LENGTH) % 4 == 2  # every fourth character
+    with torch.no_grad():
+        logits = model(tokens.masked_fill(hidden, len(CHARACTERS)))[..., :-1]
+    assert F.cross_entropy(logits[:, hidden].flatten(0, 1), tokens[:, hidden].flatten()).item() < 2.5  # 3.35
 
 
 def test_a_transplant_report_names_the_window_of_the_sibling(capsys):
