@@ -42,7 +42,7 @@ def chat(
         system: Instruction that the model reads before the conversation; by default that of its chat template.
         max_new_tokens: Maximum number of tokens in an answer.
         temperature: 0 always takes the most probable token; 1 samples from the model's distribution; higher values
-            are more random. The defaults are those that SmolLM2's authors recommend.
+            are more random. The defaults are those of SmolLM2's model card.
         top_k: Sample only from this many most probable tokens; None for all.
         top_p: Sample only from the most probable tokens that together reach this probability; None for all.
         min_p: Sample only from tokens with at least this share of the highest probability, such as 0.05.
