@@ -5,10 +5,11 @@
     models/config.py       its config; models/presets.py has named ones; models/saving.py, on disk
     layers/                one idea a file, with its config, its cost and its paper: attention, feed-forward, RoPE, …
                            block.py puts them together; part.py says what a new one has to answer
-    inference/             generate.py writes; sampling.py picks a token; kv_cache.py; quantization.py (int8 weights)
+    inference/             generate.py writes; sampling.py picks a token; kv_cache.py; conversation.py answers;
+                           quantization.py (int8 weights)
     text/                  from text to batches: tokenizer.py, word_tokenizer.py, corpora.py, batches.py
     training/              trainer.py is the loop, step.py one step of it, loss.py, optimizer.py, recipes.py (settings)
-    pretrained/            published weights: the names of Hugging Face beside ours, in both directions
+    pretrained/            published weights: the names of Hugging Face and ours, both ways; GGUF files; SmolLM2
     bench/                 speed, beside what one would use instead
     commands/              the subcommands of `pocketgpt`, one a file; cli.py is their table
     course/                the notebooks' side: syllabus.py lists the chapters; ch02_attention/ has the exercises of

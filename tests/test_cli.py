@@ -60,7 +60,19 @@ def test_every_command_that_a_notebook_quotes_can_be_read():
 def test_help_names_every_command(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for command in ("train", "generate", "info", "doctor", "build", "release", "grade", "fetch", "bench", "tokenizer"):
+    for command in (
+        "train",
+        "generate",
+        "info",
+        "doctor",
+        "build",
+        "release",
+        "grade",
+        "fetch",
+        "bench",
+        "tokenizer",
+        "chat",
+    ):
         assert f"• {command} " in out
 
 
@@ -170,7 +182,7 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["release", "--out", "."], "is a folder: give the name of a file"),
         (["eval", "--max-tokens", "1"], "max_tokens = 1 cannot work: use a whole number of at least 2"),
         (["eval", "nowhere"], "nowhere does not exist"),
-        (["trian"], "train, generate, eval, info, bench, fetch"),
+        (["trian"], "train, generate, chat, eval, info, bench, fetch"),
     ],
 )
 def test_a_mistake_is_answered_with_what_would_work(capsys, monkeypatch, tmp_path, argv, said):

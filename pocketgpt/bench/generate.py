@@ -22,7 +22,6 @@ from pocketgpt.inference.generate import stream
 from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.inference.speed import Stopwatch, bytes_per_step
-from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 
 NEW_TOKENS = 24
@@ -46,16 +45,15 @@ def write_theirs(model: Any, prompt: list[int], n_tokens: int) -> list[float]:
     return arrivals[1:]  # the first is the prompt
 
 
-def variants(config: ModelConfig, device: torch.device, compile: bool) -> dict[str, tuple[Writer, GPT]]:
+def variants(model: GPT, compile: bool) -> dict[str, tuple[Writer, GPT]]:
     """Build the writer of each variant, and a model of ours with as many bytes to read, all with equal weights."""
-    torch.manual_seed(0)
-    model = GPT(config).to(device).eval()
+    device = model.device
     dtypes = {"float32": torch.float32} | ({"bf16": torch.bfloat16} if bf16_is_native(device) else {})
     found = {}
     for name, dtype in dtypes.items():
         plain = deepcopy(model).to(dtype)
         found[name] = (partial(write_ours, plain), plain)
-        if theirs.available():
+        if theirs.available() and theirs.is_llama(model.config):
             found[f"transformers, {name}"] = (partial(write_theirs, theirs.llama(plain)), plain)
     for name in (*dtypes, "int8") if compile else ():
         prepared = prepare_for_decoding(model, name, compiled=True)
@@ -64,12 +62,13 @@ def variants(config: ModelConfig, device: torch.device, compile: bool) -> dict[s
 
 
 def bench_generate(
-    report: Report, device: torch.device, runs: int, config: ModelConfig, contexts: list[int], compile: bool
+    report: Report, device: torch.device, runs: int, model: GPT, contexts: list[int], compile: bool
 ) -> None:
     """Fill the report with a row for each variant and length of the prompt."""
+    config = model.config
     report.settings |= {"config": config.to_dict(), "contexts": contexts, "new_tokens": NEW_TOKENS, "batch_size": 1}
     bandwidth = report.machine["memory_bandwidth"] = memory_bandwidth(device)
-    found = variants(config, device, compile)
+    found = variants(model, compile)
     arrivals: dict[tuple[str, int], list[list[float]]] = {}
     try:
         for context in contexts:

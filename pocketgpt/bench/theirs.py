@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from pocketgpt.layers.attention import AttentionConfig
+from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
@@ -32,6 +34,19 @@ def gpt2(config: ModelConfig) -> nn.Module:
     model = from_config("gpt2", gpt2_like(config), resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False)
     model.register_forward_hook(lambda module, inputs, output: output.logits)
     return model
+
+
+def is_llama(config: ModelConfig) -> bool:
+    """Return True if the model is a Llama, whatever its sizes: `llama` can copy it."""
+    config = config.resolved()
+    mixer, feedforward = config.mixer, config.feedforward
+    if not isinstance(mixer, AttentionConfig) or not isinstance(feedforward, FeedForwardConfig):
+        return False
+    heads = {"n_heads": mixer.n_heads, "n_kv_heads": mixer.n_kv_heads, "d_head": mixer.d_head}
+    names = ("vocab_size", "d_model", "n_layers", "max_seq_len", "norm_eps", "tie_embeddings", "dropout")
+    sizes = {name: getattr(config, name) for name in names}
+    rope, width = {"theta": config.rope.theta}, {"d_ff": feedforward.d_ff}
+    return config == preset("llama", mixer=heads, feedforward=width, rope=rope, **sizes).resolved()
 
 
 def llama(model: GPT) -> Any:

@@ -4,20 +4,23 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from tyro.conf import Positional
 
 from pocketgpt.assets import asset
 from pocketgpt.bench import theirs
 from pocketgpt.bench.attention import bench_attention
-from pocketgpt.bench.generate import bench_generate
+from pocketgpt.bench.generate import NEW_TOKENS, bench_generate
 from pocketgpt.bench.report import Report, draw, growth_notes
 from pocketgpt.bench.train import bench_train
 from pocketgpt.checked import LARGEST_INTEGER
+from pocketgpt.commands.model_folder import load_model_folder
 from pocketgpt.device import choose_device, describe
 from pocketgpt.errors import PocketError
 from pocketgpt.files import check_writable
 from pocketgpt.inference.fidelity import fidelity
 from pocketgpt.inference.quantization import quantize
+from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset as model_preset
 from pocketgpt.training.checkpoint import load_shipped
 
@@ -48,6 +51,7 @@ def bench(
     name: Positional[Literal["all", "train", "generate", "attention"]] = "all",
     *,
     preset: str = "pocket",
+    model: str | None = None,
     batch_size: int = 16,
     seq_len: int | None = None,
     compile: bool = True,
@@ -63,6 +67,7 @@ def bench(
     Args:
         name: train, generate or attention; all three by default.
         preset: Model for `train`.
+        model: Model for `generate`: smollm2, a folder, or a .gguf file; by default random weights of SmolLM2's shape.
         batch_size: Windows of text in a training step.
         seq_len: Tokens in a window; by default the longest that the model takes, up to 1024.
         compile: Measure torch.compile too; compiling takes a minute or two.
@@ -85,14 +90,19 @@ def bench(
     if preset == "pocket":
         changes["vocab_size"] = 4096  # so that a small model is not mostly head
     config = model_preset(preset, **changes | (TINY_POCKET if quick else {}))
+    if name in ("all", "generate"):
+        torch.manual_seed(0)
+        shape = model_preset("smollm2-135m", **TINY_LLAMA if quick else {})
+        writer = load_model_folder(model, chosen).model if model else GPT(shape).to(chosen).eval()
     for benchmark in PICTURES if name == "all" else [name]:
         report = Report(benchmark, settings={"runs": runs, "quick": quick}, machine=describe(chosen))
         try:
             if benchmark == "train":
                 bench_train(report, chosen, runs, config, batch_size, seq_len or min(config.max_seq_len, 1024), compile)
             elif benchmark == "generate":
-                llama = model_preset("smollm2-135m", **TINY_LLAMA if quick else {})
-                bench_generate(report, chosen, runs, llama, TINY_CONTEXTS if quick else CONTEXTS, compile)
+                longest = writer.config.max_seq_len - NEW_TOKENS
+                contexts = [n for n in (TINY_CONTEXTS if quick else CONTEXTS) if n <= longest]
+                bench_generate(report, chosen, runs, writer, contexts or [longest // 2], compile)
                 report.notes += fidelity_notes()
             else:
                 bench_attention(report, chosen, runs, TINY_LENGTHS if quick else LENGTHS)

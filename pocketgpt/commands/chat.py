@@ -22,7 +22,7 @@ def chat(
     *,
     model: str = SMOLLM2,
     system: str | None = None,
-    max_new_tokens: int = 1024,
+    max_new_tokens: int = 512,
     temperature: float = 0.2,
     top_k: int | None = None,
     top_p: float | None = 0.9,
@@ -42,7 +42,7 @@ def chat(
         system: Instruction that the model reads before the conversation; by default that of its chat template.
         max_new_tokens: Maximum number of tokens in an answer.
         temperature: 0 always takes the most probable token; 1 samples from the model's distribution; higher values
-            are more random. The defaults are those that SmolLM2's authors recommend.
+            are more random. The defaults are those of SmolLM2's model card.
         top_k: Sample only from this many most probable tokens; None for all.
         top_p: Sample only from the most probable tokens that together reach this probability; None for all.
         min_p: Sample only from tokens with at least this share of the highest probability, such as 0.05.
@@ -55,7 +55,7 @@ def chat(
     sampler = Sampler(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     if not 1 <= max_new_tokens <= LARGEST_INTEGER:
         raise PocketError(
-            f"max_new_tokens = {max_new_tokens} cannot work: use 1 or more, such as 1024, and at most "
+            f"max_new_tokens = {max_new_tokens} cannot work: use 1 or more, such as 512, and at most "
             f"{LARGEST_INTEGER:,}."
         )
     checkpoint = load_model_folder(model, choose_device(device))
@@ -72,7 +72,7 @@ def chat(
             raise PocketError('There is no message on standard input: echo "Hello!" | pocketgpt chat')
         answer(talk, message, report)
         return
-    note(f"{checkpoint.folder.name}: {gpt.n_params():,} parameters. {HELP}")
+    note(f"{checkpoint.folder.name}: {checkpoint.model.n_params():,} parameters. {HELP}")
     for message in typed_messages():
         if message == "/new":
             talk = begin()

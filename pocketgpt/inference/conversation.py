@@ -39,7 +39,7 @@ class Conversation:
         *,
         sampler: Sampler,
         system: str | None = None,
-        max_new_tokens: int = 1024,
+        max_new_tokens: int = 512,
         seed: int | None = None,
     ) -> None:
         self.model = model

@@ -96,7 +96,7 @@ class KVCache:
 
         Returns False, and changes nothing, if that is impossible: rings and states have overwritten what came before.
         """
-        if length == self.longest and not self.reserved:
+        if length == self.longest:
             return True
         if not all(isinstance(store, Slots) for store in self.layers):
             return False

@@ -11,7 +11,7 @@ from pocketgpt.cli import main
 from pocketgpt.commands.bench import TINY_CONTEXTS, TINY_LLAMA, TINY_POCKET
 from pocketgpt.layers.attention_backends import fused_attention, short_attention, step_by_step_attention
 from pocketgpt.models.gpt import GPT
-from pocketgpt.models.presets import preset
+from pocketgpt.models.presets import PRESETS, preset
 
 CPU = torch.device("cpu")
 LLAMA = preset("smollm2-135m", **TINY_LLAMA)
@@ -83,6 +83,22 @@ def test_ctrl_c_before_the_first_result_leaves_no_files(monkeypatch, tmp_path):
     for name in ("train", "generate", "attention"):
         assert main(["bench", name, "--quick", "--device", "cpu", "--out", str(tmp_path)]) == 130
     assert not list(tmp_path.iterdir())
+
+
+def test_generation_is_measured_with_the_model_that_is_named(tmp_path):
+    command = ["bench", "generate", "--quick", "--runs", "1", "--device", "cpu", "--out", str(tmp_path)]
+    assert main([*command, "--model", "pocket-shakespeare"]) == 0
+    report = Report.load(tmp_path / "generate.json")
+    assert report.settings["config"]["vocab_size"] == 4096
+    assert {"float32", "transformers, float32"} <= {row["variant"] for row in report.rows}
+
+
+def test_a_llama_is_known_by_its_parts():
+    assert {name for name in PRESETS if theirs.is_llama(PRESETS[name])} == {
+        "llama",
+        "pocket-shakespeare",
+        "smollm2-135m",
+    }
 
 
 def test_their_llama_with_our_weights_gives_our_logits(lively, assert_equal):

@@ -158,6 +158,22 @@ def test_an_interrupt_inside_the_model_leaves_a_conversation_that_continues(
     assert len(talk.messages) == len(before) + 2 * (call > 0)
     expected = expected_answer(theirs, tokenizer, [*talk.messages, {"role": "user", "content": "And?"}], 6)
     assert say(talk, "And?") == expected
+    assert talk.cache.longest == len(talk.cached) == talk.cache.lengths.item()
+
+
+def test_an_interrupt_while_another_text_replaces_the_cached_one_leaves_no_trace_of_it(
+    model, theirs, tokenizer, monkeypatch
+):
+    talk = Conversation(model, tokenizer, sampler=GREEDY, max_new_tokens=6)
+    say(talk, "First.")
+    said = talk.messages[-1]
+    talk.messages[-1] = {"role": "assistant", "content": "No, no, no."}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(model.blocks[1], "forward", lambda *inputs: (_ for _ in ()).throw(KeyboardInterrupt))
+        say(talk, "What?")
+    talk.messages[-1] = said
+    expected = expected_answer(theirs, tokenizer, [*talk.messages, {"role": "user", "content": "And?"}], 6)
+    assert say(talk, "And?") == expected
 
 
 def test_a_full_context_forgets_the_oldest_exchanges_and_keeps_the_instruction(model, theirs, tokenizer):
@@ -190,19 +206,22 @@ def test_a_message_beyond_the_context_is_refused_and_nothing_is_forgotten(model,
     assert talk.messages == before and talk.forgotten == 0
 
 
-def test_rings_that_cannot_forget_are_filled_anew(tokenizer):
-    """A window of 8 has overwritten what came before an answer that is read again."""
-    theirs = random_weights(MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=8)))
+def test_rings_that_cannot_forget_are_filled_anew(tokenizer, assert_equal):
+    """A window of 16 has overwritten what came before an answer that is read again."""
+    theirs = random_weights(MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=16)))
     model = from_huggingface(theirs.config.to_dict(), theirs.state_dict())
-    talk = Conversation(model, tokenizer, sampler=GREEDY, max_new_tokens=6)
-    for question in ("What?", "And?"):
-        tokens = talk.answer(question)
-        for _ in range(3):
-            next(tokens)
-        tokens.close()
-        talk.messages[-1]["content"] += "!"  # not what is in the cache
-    expected = expected_answer(theirs, tokenizer, [*talk.messages, {"role": "user", "content": "So?"}], 6)
-    assert say(talk, "So?") == expected
+    talk = Conversation(model, tokenizer, sampler=GREEDY, max_new_tokens=30)
+    say(talk, "What?")
+    talk.messages[-1] = {"role": "assistant", "content": "No."}  # not what is in the cache
+    tokens = encode_chat(tokenizer, [*talk.messages, {"role": "user", "content": "So?"}])
+    with torch.no_grad():
+        assert_equal(talk.read(tokens), theirs(torch.tensor([tokens])).logits[:, -1])
+    assert talk.n_read == len(tokens)
+    end = tokenizer.end_of_text
+    talk = scripted(model, tokenizer, *tokenizer.encode("ab"), end, *tokenizer.encode("c"), end)
+    for question in ("What?", "Sure?"):
+        say(talk, question)
+    assert talk.n_read == len("Sure?") + 4  # what only adds to the ring is not read again
 
 
 def test_a_prepared_model_answers_alike(model, tokenizer):

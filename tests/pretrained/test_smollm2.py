@@ -77,6 +77,7 @@ def test_what_was_fetched_is_the_model_of_the_file(cache, tmp_path, capfd, monke
     loaded, file = load_model_folder("smollm2"), load_model_folder(tmp_path / "a.gguf")
     tokens = torch.arange(40).view(2, 20)
     assert torch.equal(loaded.model(tokens), file.model(tokens)) and not loaded.model.training
+    assert not file.model.training
     assert loaded.tokenizer.encode("cab 12") == file.tokenizer.encode("cab 12")
     assert loaded.tokenizer.chat_template == TEMPLATE and loaded.tokenizer.end_of_text == 2
     assert "Apache 2.0" in (cache / "smollm2" / "README.md").read_text()

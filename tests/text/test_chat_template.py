@@ -37,6 +37,11 @@ TEMPLATES = {
         {%- if message['role'] == 'user' -%}[INST] {{ message['content'] }} [/INST]
         {%- else -%} {{ message['content'] }}{{ eos_token }}{%- endif -%}
     {%- endfor %}""",
+    "tags on lines of their own": """{% for m in messages %}
+    {% if m.role == 'user' %}
+Q: {{ m.content }}
+    {% endif %}
+{% endfor %}""",
     "a loop that ends early": "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m.content }}"
     "<|im_end|>{% endfor %}",
 }
@@ -104,6 +109,8 @@ def test_an_answer_ends_with_the_end_of_its_turn_or_of_the_text(ours):
     assert ends["SmolLM2"] == {number["<|im_end|>"], number["</s>"]}
     assert ends["Llama 3"] == {number["<|eot_id|>"], number["</s>"]}
     assert ends["Mistral"] == {number["</s>"]}
+    followed = CHATML.replace("'<|im_end|>' + ", "'<|im_end|>' + '<s>' + ")
+    assert end_of_turn(ours(followed)) == ends["SmolLM2"]
 
 
 def test_a_template_is_found_in_its_own_file_and_among_several(ours):
