@@ -22,7 +22,13 @@ class Shape:
     fixed: dict[str, Any]
 
 
-_BOTH = {"norm_weight": True, "embedding_norm": False, "causal": True}
+_BOTH = {
+    "norm_weight": True,
+    "embedding_norm": False,
+    "causal": True,
+    "mixer.n_anchors": 0,
+    "mixer.scaled": True,
+}
 _GPT = {
     **_BOTH,
     "norm": "layernorm",

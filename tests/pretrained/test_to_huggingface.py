@@ -62,6 +62,8 @@ def model() -> GPT:
         ("gpt2", {"feedforward": {"activation": "swiglu"}}, "feedforward.activation = 'swiglu'"),
         ("gpt2", {"norm_order": "post", "feedforward": {"activation": "gelu"}}, "activation = 'gelu'.*OpenAIGPT"),
         ("gpt2", {"norm_order": "post", "feedforward": {"d_ff": 100}}, "feedforward.d_ff = 100.*computes 3072"),
+        ("pocket-sparse", {}, "mixer.n_anchors = 4"),
+        ("pocket-linear", {}, "mixer = 'linear_attention'"),
         ("pocket", {}, "norm_weight = False"),
         ("brain", {}, "norm = 'layernorm'"),
         ("latent", {}, "mixer = 'latent_attention'"),
