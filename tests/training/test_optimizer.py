@@ -139,3 +139,12 @@ def test_one_optimizer_is_enough_where_nothing_is_left_for_the_other(model):
     model.requires_grad_(False)
     with pytest.raises(PocketError, match="no trainable parameter"):
         build_optimizers(model, TrainConfig(optimizer="muon"))
+
+
+def test_muon_updates_the_matrices_of_encoder_and_decoder():
+    with torch.device("meta"):
+        model = build_model(PRESETS["pocket-t5"])
+    muon, _ = build_optimizers(model, TrainConfig(optimizer="muon"))
+    updated = {id(parameter) for group in muon.param_groups for parameter in group["params"]}
+    matrices = {id(module.weight) for name, module in model.named_modules() if name.endswith("_proj")}
+    assert updated == matrices and len(matrices) == 2 * 6 + 2 * 10
