@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention_backends import causal_mask
 from pocketgpt.layers.part import PerToken, State
 from pocketgpt.models.stack import Stack
@@ -27,7 +28,10 @@ STATE_NAMES = {"mamba": ("conv", "ssm")}
 
 
 class FunctionalCache:
-    """Cache made of the tensors of the last call, in the order of `tensor_names`; rows of equal length, no padding."""
+    """Cache made of the tensors of the last call, in the order of `tensor_names`; rows of equal length, no padding.
+
+    Raises PocketError for a model that needs positions, which no tensor tells.
+    """
 
     def __init__(self, model: Stack, tensors: Sequence[Float[Tensor, "batch ..."]]) -> None:
         self.capacity = model.config.max_seq_len
@@ -37,11 +41,18 @@ class FunctionalCache:
         tensors = iter(tensors)
         for mixer in model.mixers():
             match mixer.cached():
-                case PerToken(sizes, window):
-                    self.layers.append(GrowingTokens(self, [next(tensors) for _ in sizes], window))
+                case PerToken(sizes, window, n_anchors):
+                    self.layers.append(GrowingTokens(self, [next(tensors) for _ in sizes], window, n_anchors))
                     self.past = self.layers[-1].tensors[0].shape[2]
                 case State(shapes):
                     self.layers.append(ReplacedState([next(tensors) for _ in shapes]))
+
+        needs_positions = model.rotary_widths or model.positions is not None
+        if needs_positions and not any(isinstance(store, GrowingTokens) for store in self.layers):
+            raise PocketError(
+                f"A model with positions = {model.config.positions!r} and without attention cannot be exported: its "
+                "states do not tell how many tokens came before. positions = 'none' works."
+            )
 
     def begin(self, seq: int) -> Int[Tensor, "1 seq"]:
         """Start a call with `seq` tokens: returns their positions, which follow the cached ones."""
@@ -63,14 +74,19 @@ class GrowingTokens:
     """Tensors per token that grow by concatenation: every token, also where the layer has a window."""
 
     def __init__(
-        self, cache: FunctionalCache, tensors: list[Float[Tensor, "batch heads past width"]], window: int | None
+        self,
+        cache: FunctionalCache,
+        tensors: list[Float[Tensor, "batch heads past width"]],
+        window: int | None,
+        n_anchors: int,
     ) -> None:
         self.cache = cache
         self.tensors = tensors
-        self.window = window
+        self.window, self.n_anchors = window, n_anchors
 
     def begin(self, seq: int) -> None:
-        self.mask = causal_mask(self.cache.positions, self.cache.keys, self.window)[:, None]
+        queries, keys = self.cache.positions, self.cache.keys
+        self.mask = causal_mask(queries, keys, self.window, self.n_anchors)[:, None]
 
     def update(
         self, *new: Float[Tensor, "batch heads seq width"]

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 23
+KINDS = ("attention", "latent_attention", "mamba")
+"""Kinds of mixers that compute any number of tokens without a loop in Python."""
 PAST, PRESENT = "past_key_values.", "present."
 
 
@@ -133,13 +135,12 @@ def check_exportable(model: nn.Module) -> None:
             "A model with causal = False cannot be exported to ONNX: it looks ahead, and the graph has a cache of what "
             "came before."
         )
-    check_saveable(model, model.state_dict())
-    grows = any(name.endswith(("key", "latent")) for name in tensor_names(model))
-    if not grows and model.config.positions in ("learned", "sinusoidal"):
+    for kind in sorted({mixer.config.kind for mixer in model.mixers()} - {*KINDS}):
         raise PocketError(
-            f"A model with positions = {model.config.positions!r} and no attention cannot be exported to ONNX: its "
-            "cache does not tell how many tokens came before. Positions 'none' work."
+            f"A model with layers of kind {kind!r} cannot be exported to ONNX: those of kind {', '.join(KINDS)} can."
         )
+    check_saveable(model, model.state_dict())
+    FunctionalCache(model, empty_tensors(model, batch=1))
 
 
 def softplus(x: object, beta: float = 1.0, threshold: float = 20.0) -> object:
