@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention_backends import causal_mask
 from pocketgpt.layers.part import PerToken, State
 from pocketgpt.models.stack import Stack
@@ -27,7 +28,10 @@ STATE_NAMES = {"mamba": ("conv", "ssm")}
 
 
 class FunctionalCache:
-    """Cache made of the tensors of the last call, in the order of `tensor_names`; rows of equal length, no padding."""
+    """Cache made of the tensors of the last call, in the order of `tensor_names`; rows of equal length, no padding.
+
+    Raises PocketError for a model that needs positions, which no tensor tells.
+    """
 
     def __init__(self, model: Stack, tensors: Sequence[Float[Tensor, "batch ..."]]) -> None:
         self.capacity = model.config.max_seq_len
@@ -42,6 +46,13 @@ class FunctionalCache:
                     self.past = self.layers[-1].tensors[0].shape[2]
                 case State(shapes):
                     self.layers.append(ReplacedState([next(tensors) for _ in shapes]))
+
+        needs_positions = model.rotary_widths or model.positions is not None
+        if needs_positions and not any(isinstance(store, GrowingTokens) for store in self.layers):
+            raise PocketError(
+                f"A model with positions = {model.config.positions!r} and without attention cannot be exported: its "
+                "states do not tell how many tokens came before. positions = 'none' works."
+            )
 
     def begin(self, seq: int) -> Int[Tensor, "1 seq"]:
         """Start a call with `seq` tokens: returns their positions, which follow the cached ones."""
@@ -78,7 +89,8 @@ class GrowingTokens:
         self.window, self.n_anchors = window, n_anchors
 
     def begin(self, seq: int) -> None:
-        self.mask = causal_mask(self.cache.positions, self.cache.key_positions, self.window, self.n_anchors)[:, None]
+        queries, keys = self.cache.positions, self.cache.key_positions
+        self.mask = causal_mask(queries, keys, self.window, self.n_anchors)[:, None]
 
     def update(
         self, *new: Float[Tensor, "batch heads seq width"]
@@ -103,13 +115,6 @@ class ReplacedState:
 
     def write(self, *state: Float[Tensor, "batch ..."]) -> None:
         self.tensors = list(state)
-
-
-def knows_positions(model: Stack) -> bool:
-    """Return False for a model whose layers use positions and keep states only, whose size does not tell how many
-    tokens came before."""
-    needs = model.rotary_widths or model.config.positions in ("learned", "sinusoidal")
-    return not needs or any(isinstance(mixer.cached(), PerToken) for mixer in model.mixers())
 
 
 def tensor_names(model: Stack) -> list[str]:

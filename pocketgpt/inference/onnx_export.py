@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from pocketgpt.errors import PocketError
-from pocketgpt.inference.functional_cache import FunctionalCache, empty_tensors, knows_positions, tensor_names
+from pocketgpt.inference.functional_cache import FunctionalCache, empty_tensors, tensor_names
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.saving import check_saveable
 from pocketgpt.text.tokenizer import Tokenizer
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 23
+KINDS = ("attention", "latent_attention", "mamba")
+"""Kinds of mixers that compute any number of tokens without a loop in Python."""
 PAST, PRESENT = "past_key_values.", "present."
 
 
@@ -99,26 +101,20 @@ def to_onnx(model: GPT, tokenizer: Tokenizer | None = None) -> "onnx.ModelProto"
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            raise PocketError(f"{no_graph(model)}: {str(error.__cause__ or error).splitlines()[0]}") from error
+            kinds = sorted({mixer.config.kind for mixer in model.mixers()})
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise PocketError(
+                f"This model cannot be exported to ONNX: PyTorch's exporter found no graph for its layers "
+                f"({', '.join(kinds)}) that works for every length: {reason}"
+            ) from error
     program.model.metadata_props.update(metadata(model, tokenizer))
     graph = program.model_proto
-    if not all(axis.dim_param for axis in graph.graph.input[0].type.tensor_type.shape.dim):
-        raise PocketError(f"{no_graph(model)}: their code depends on the length, as chunks do.")
     name_nodes(graph.graph)
     for output in graph.graph.output:
         for axis in output.type.tensor_type.shape.dim:
             if axis.dim_param == "seq + past":  # the order of a sum depends on the graph
                 axis.dim_param = "past + seq"
     return graph
-
-
-def no_graph(model: GPT) -> str:
-    """The beginning of the message for a model of whose code the exporter makes a graph for one length only."""
-    kinds = ", ".join(sorted({mixer.config.kind for mixer in model.mixers()}))
-    return (
-        f"This model cannot be exported to ONNX: PyTorch's exporter found no graph for its layers ({kinds}) that works "
-        "for every length"
-    )
 
 
 def require_export() -> None:
@@ -139,12 +135,12 @@ def check_exportable(model: nn.Module) -> None:
             "A model with causal = False cannot be exported to ONNX: it looks ahead, and the graph has a cache of what "
             "came before."
         )
-    check_saveable(model, model.state_dict())
-    if not knows_positions(model):
+    for kind in sorted({mixer.config.kind for mixer in model.mixers()} - {*KINDS}):
         raise PocketError(
-            f"A model with positions = {model.config.positions!r} and no attention cannot be exported to ONNX: its "
-            "cache does not tell how many tokens came before. Positions 'none' work."
+            f"A model with layers of kind {kind!r} cannot be exported to ONNX: those of kind {', '.join(KINDS)} can."
         )
+    check_saveable(model, model.state_dict())
+    FunctionalCache(model, empty_tensors(model, batch=1))
 
 
 def softplus(x: object, beta: float = 1.0, threshold: float = 20.0) -> object:
