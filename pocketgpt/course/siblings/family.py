@@ -4,8 +4,8 @@
     tokens = character_tokenizer().encode("ROMEO:")
     sibling_losses()["post_norm"][64]             # held-out loss of each of three seeds, windows of 64 characters
 
-All have the same number of parameters to 0.1 % (except for a table of learned positions, and the experts of a mixture
-that a token does not use), and the same text; `train.py` trains them.
+All have the same number of parameters to 0.1 % (except for a table of learned positions), and the same text; `train.py`
+trains them.
 """
 
 import json
@@ -16,10 +16,7 @@ from pocketgpt.assets import asset
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
-from pocketgpt.layers.latent_attention import LatentAttentionConfig
 from pocketgpt.layers.linear_attention import LinearAttentionConfig
-from pocketgpt.layers.mamba import MambaConfig
-from pocketgpt.layers.mixture_of_experts import MixtureOfExpertsConfig
 from pocketgpt.layers.relative_bias import RelativeBiasConfig
 from pocketgpt.models.classes import load_model
 from pocketgpt.models.config import ModelConfig
@@ -51,8 +48,8 @@ def _config(
     )
 
 
-# A narrower feed-forward for the third matrix of SwiGLU, for β and for Mamba's channels, and a wider one for the heads
-# that GQA and MQA leave out, keep the number of parameters equal.
+# A narrower feed-forward for the third matrix of SwiGLU and for β, and a wider one for the heads that GQA and MQA leave
+# out, keep the number of parameters equal.
 SIBLINGS: dict[str, ModelConfig] = {
     "base": _config(),
     "no_positions": _config(positions="none"),
@@ -67,12 +64,6 @@ SIBLINGS: dict[str, ModelConfig] = {
     "sparse": _config(mixer=AttentionConfig(n_heads=4, window=16, n_anchors=4)),
     "linear": _config(mixer=LinearAttentionConfig(n_heads=4)),
     "delta": _config(mixer=LinearAttentionConfig(n_heads=4, delta_rule=True), d_ff=190),
-    # The cache contains 30 numbers per token and layer instead of 96.
-    "latent": _config(mixer=LatentAttentionConfig(n_heads=4, kv_rank=24), d_ff=189),
-    # Two of four experts, so that the active parameters are those of the others.
-    "mixture": _config(feedforward=MixtureOfExpertsConfig(n_experts=4, top_k=2, d_ff=95, activation="gelu")),
-    # Mamba knows the order of tokens by itself.
-    "mamba": _config(mixer=MambaConfig(), positions="none", d_ff=83),
     "diffusion": _config(causal=False, vocab_size=len(CHARACTERS) + 1),
     "masked_words": _config(causal=False, vocab_size=len(CHARACTERS) + 1),
 }

@@ -59,6 +59,8 @@ positions ends there.
 
 `diffusion` is not causal and learns by masked diffusion, in {STEPS_OF["diffusion"]:,} steps. It has one more token, the
 mask. Its numbers are an upper bound on the loss, the mean of {DRAWS} random draws of the hidden characters.
+`masked_words` is the same model and learns to fill in 15 % of the characters, as BERT does; its numbers are the mean
+over those characters, and no loss of the whole text.
 
 | | 64 | 128 | 256 |
 |---|---|---|---|"""
