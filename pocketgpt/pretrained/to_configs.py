@@ -73,7 +73,10 @@ def their_config(config: ModelConfig) -> dict[str, Any]:
 def _only_layer(config: ModelConfig) -> tuple[AttentionConfig, FeedForwardConfig]:
     """The parts that all layers have. Raises PocketError if they differ, or are of a kind that is not exported."""
     if type(config) is not ModelConfig:
-        raise PocketError(f"A model of {type(config).__name__} is not exported: only decoders of the GPT family are.")
+        raise PocketError(
+            f"A model of {type(config).__name__} cannot be exported to transformers: only decoders of the GPT family "
+            "can."
+        )
     layers = config.layers()
     for field, number, kind in (("mixer", 0, AttentionConfig), ("feedforward", 1, FeedForwardConfig)):
         parts = [layer[number] for layer in layers]

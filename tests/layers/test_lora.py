@@ -6,7 +6,9 @@ from torch.nn import functional as F
 from pocketgpt.inference.kv_cache import new_cache
 from pocketgpt.layers.lora import LoRALinear, add_lora, load_lora_state, lora_layers, lora_state, merge_lora
 from pocketgpt.models.presets import PRESETS
+from pocketgpt.models.t5 import T5Config
 
+DECODERS = [name for name, config in PRESETS.items() if not isinstance(config, T5Config)]  # it reads two texts
 TOKENS = torch.randint(61, (2, 11), generator=torch.Generator().manual_seed(0))
 
 
@@ -44,14 +46,14 @@ def test_the_gradients_of_a_pair_follow_from_that_of_the_whole_matrix(assert_equ
     assert_equal(layer.lora_A.grad, scale * layer.lora_B.T @ gradient)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", DECODERS)
 def test_a_model_with_new_pairs_computes_the_same_bits(name, small, lively):
     model = lively(small(name, dropout=0.0))
     with torch.no_grad():
         assert torch.equal(add_lora(model, 2, 16.0)(TOKENS), model(TOKENS))
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", DECODERS)
 def test_the_merged_model_computes_what_the_pairs_do_and_has_the_old_names(name, small, lively, assert_equal):
     model = lively(small(name, dropout=0.0))
     adapted = fill(add_lora(model, 2, 4.0))
@@ -71,7 +73,7 @@ def test_the_merged_model_decodes_with_a_cache_as_it_reads(small, lively, assert
         assert_equal(merged(TOKENS[:, 6:7], cache), merged(TOKENS[:, :7])[:, -1:])
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", DECODERS)
 def test_only_the_pairs_train_and_the_given_model_stays_as_it_is(name, small, lively):
     model = lively(small(name, dropout=0.0))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -154,8 +154,8 @@ WRONG = [
     (model(norm_order="sandwich"), "ModelConfig.norm_order = 'sandwich' cannot work: use one of 'pre', 'post'."),
     (model(norm_order="post", feedforward=None), "ModelConfig.norm_order = 'post' cannot work: use pre for blocks"),
     (
-        model(feedforward={"kind": "feedforward", "activation": "relu"}),
-        "FeedForwardConfig.activation = 'tanh' cannot work: use one of 'swiglu', 'gelu', ",
+        model(feedforward={"kind": "feedforward", "activation": "tanh"}),
+        "FeedForwardConfig.activation = 'tanh' cannot work: use one of 'swiglu', 'geglu', ",
     ),
     (model(feedforward={"kind": "feedforward", "d_ff": -1}), "FeedForwardConfig.d_ff = -1 cannot work: use a whole"),
     (model(dropout=1.0), "ModelConfig.dropout = 1.0 cannot work: use a number from 0 up to 1, such as 0.1."),
