@@ -184,7 +184,7 @@ def test_help_of_train_shows_the_numbers_of_the_recipe(capsys):
         (["release", "--out", "."], "is a folder: give the name of a file"),
         (["eval", "--max-tokens", "1"], "max_tokens = 1 cannot work: use a whole number of at least 2"),
         (["eval", "nowhere"], "nowhere does not exist"),
-        (["trian"], "train, generate, chat, eval, info, bench, fetch"),
+        (["trian"], "train, generate, chat, eval, info, export, bench, fetch"),
     ],
 )
 def test_a_mistake_is_answered_with_what_would_work(capsys, monkeypatch, tmp_path, argv, said):

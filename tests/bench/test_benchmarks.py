@@ -57,10 +57,9 @@ def test_onnxruntime_writes_with_our_weights_beside_ours(monkeypatch, lively, as
     model = lively(LLAMA)
     monkeypatch.setattr(theirs, "onnx_available", lambda: True)
     monkeypatch.setattr(theirs, "available", lambda: False)
-    monkeypatch.setattr(generate, "GPT", lambda config: model)
     jaxtyping.config.update("jaxtyping_disable", True)  # while PyTorch traces, a length is a symbol and no int
     try:
-        found = generate.variants(LLAMA, CPU, compile=False)
+        found = generate.variants(model, compile=False)
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
     exported = {name: write for name, (write, _) in found.items() if name.startswith("onnxruntime")}
