@@ -5,15 +5,22 @@ BIN := .venv/bin
 TEST_THREADS ?= 1
 PYTEST = OMP_NUM_THREADS=$(TEST_THREADS) POCKETGPT_PROGRESS=off $(BIN)/pytest -n 2 --dist loadscope --durations 15
 
-# Tests that train, compile, or start processes or a browser: a third of the time of all tests.
+# Tests that train, compile, export, or start processes or a browser: a third of the time of all tests.
 WHOLE_RUNS = $(addprefix tests/, \
 	bench/test_benchmarks.py \
+	commands/test_chat.py \
+	commands/test_denoising.py \
+	commands/test_finetune.py \
+	commands/test_masked_words.py \
+	commands/test_span_corruption.py \
 	course/ch15_training_at_scale/test_two_processes.py \
 	course/ch24_find_the_bug/test_bug_cases_ch24.py \
 	course/lab/test_own_model.py \
 	course/lab/test_symptom_table.py \
 	course/test_jupyterlab.py \
 	inference/test_compile.py \
+	inference/test_onnx_export.py \
+	test_output.py \
 	training/test_compile.py \
 	training/test_distributed.py \
 	training/test_processes.py \
