@@ -143,7 +143,8 @@ def find_objective(config: TrainConfig, model: ModelConfig, tokenizer: Tokenizer
         raise ConfigError(
             f"TrainConfig.head_chunk = {config.head_chunk} cannot work with the objective {name!r}: use None."
         )
-    check_vocabulary(name, model, tokenizer)
+    if objective.extra_tokens:  # found by their place in the vocabulary
+        check_vocabulary(name, model, tokenizer)
     return objective
 
 
