@@ -97,6 +97,8 @@ def bench(
         torch.manual_seed(0)
         shape = model_preset("smollm2-135m", **TINY_LLAMA if quick else {})
         writer = load_model_folder(model, chosen).model if model else GPT(shape).to(chosen).eval()
+        if not isinstance(writer, GPT) or not writer.config.causal:
+            raise PocketError(f"model = {model!r} cannot work: it does not write token by token. Use one that does.")
     for benchmark in PICTURES if name == "all" else [name]:
         report = Report(benchmark, settings={"runs": runs, "quick": quick}, machine=describe(chosen))
         try:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketgpt.inference.diffusion import mask_id, token_logits
-from pocketgpt.training.loss import IGNORE, auxiliary_loss
+from pocketgpt.training.loss import IGNORE, with_auxiliary
 
 SMALLEST_T = 1e-3
 """Smallest share that is hidden: the weight 1/t stays below 1,000. The bound is at most a thousandth higher for it."""
@@ -93,5 +93,4 @@ class MaskedDiffusionLoss(nn.Module):
         u = torch.rand(text.shape, device=text.device).masked_fill(~counted, 1.0)  # (B, T), 1 is never below t
         logits = token_logits(self.model, hide(text, t, u, mask))  # (B, T, vocab_size − 1)
         loss = diffusion_loss(logits, text, u < t[:, None], t) / n_targets
-        auxiliary = auxiliary_loss(self.model) if self.training else None
-        return loss if auxiliary is None else loss + auxiliary * (counted.sum() / n_targets)
+        return with_auxiliary(loss, self, counted.sum() / n_targets)

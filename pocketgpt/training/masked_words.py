@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketgpt.training.loss import auxiliary_loss
+from pocketgpt.training.loss import with_auxiliary
 
 CHOSEN = 0.15
 """Share of the tokens that are chosen."""
@@ -57,8 +57,7 @@ class MaskedWordsLoss(nn.Module):
         logits = self.model.head(features).float()  # (B, k, vocab)
         share = 1.0 if n_targets is None else targets.numel() / n_targets  # of the step's targets, in this batch
         loss = F.cross_entropy(logits.flatten(0, 1), words.flatten()) * share
-        auxiliary = auxiliary_loss(self.model) if self.training else None
-        return loss if auxiliary is None else loss + auxiliary * share
+        return with_auxiliary(loss, self, share)
 
 
 def choose(text: Int[Tensor, "batch seq"]) -> Int[Tensor, "batch chosen"]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.spans import N_SENTINELS, first_sentinel
 from pocketgpt.models.t5 import T5, shift_right
-from pocketgpt.training.loss import auxiliary_loss
+from pocketgpt.training.loss import with_auxiliary
 
 CORRUPTED = 0.15
 """Share of the tokens that are cut out."""
@@ -124,5 +124,4 @@ class SpanCorruptionLoss(nn.Module):
         logits = self.model(inputs, shift_right(outputs, self.model.config.start_token))  # (B, n_output, vocab)
         share = 1.0 if n_targets is None else targets.numel() / n_targets  # of the step's targets, in this batch
         loss = F.cross_entropy(logits.float().flatten(0, 1), outputs.flatten()) * share
-        auxiliary = auxiliary_loss(self.model) if self.training else None
-        return loss if auxiliary is None else loss + auxiliary * share
+        return with_auxiliary(loss, self, share)
