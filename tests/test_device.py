@@ -67,9 +67,14 @@ def test_flops_are_two_per_multiplication_of_the_faster_product(works):
     assert [product.shape for product in works] == [(1024, 1024), (2048, 2048)]
 
 
-def test_the_product_is_computed_in_the_format_asked_for(works):
-    matmul_flops(CPU, torch.bfloat16)
-    assert {product.dtype for product in works} == {torch.bfloat16}
+@pytest.mark.parametrize(("native", "sizes"), [(True, [1024, 2048]), (False, [256])])
+def test_the_product_has_the_format_asked_for_and_is_small_where_the_processor_emulates_it(
+    works, monkeypatch, native, sizes
+):
+    monkeypatch.setattr(device, "bf16_is_native", lambda device: native)
+    monkeypatch.setattr(torch, "mm", lambda a, b, out: out)  # emulated, the large ones take a minute
+    assert matmul_flops(CPU, torch.bfloat16) == 2 * sizes[-1] ** 3 / 0.5
+    assert [(product.dtype, len(product)) for product in works] == [(torch.bfloat16, size) for size in sizes]
 
 
 def test_bandwidth_is_what_was_read_over_the_time(works):
