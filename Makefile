@@ -5,7 +5,7 @@ BIN := .venv/bin
 TEST_THREADS ?= 1
 PYTEST = OMP_NUM_THREADS=$(TEST_THREADS) POCKETGPT_PROGRESS=off $(BIN)/pytest -n 2 --dist loadscope --durations 15
 
-# Tests that train, compile, export, or start processes or a browser: a third of the time of all tests.
+# Tests that train, compile, export, run whole chapters, or start processes or a browser.
 WHOLE_RUNS = $(addprefix tests/, \
 	bench/test_benchmarks.py \
 	commands/test_chat.py \
@@ -18,13 +18,17 @@ WHOLE_RUNS = $(addprefix tests/, \
 	course/lab/test_own_model.py \
 	course/lab/test_symptom_table.py \
 	course/test_jupyterlab.py \
+	grading/test_prune_cells.py \
+	grading/test_solutions.py \
 	inference/test_compile.py \
 	inference/test_onnx_export.py \
 	test_output.py \
 	training/test_compile.py \
 	training/test_distributed.py \
 	training/test_processes.py \
-	training/test_resume.py)
+	training/test_resume.py \
+	training/test_run.py)
+NOT_WHOLE_RUNS = $(addprefix --ignore=, $(WHOLE_RUNS))
 
 .PHONY: lab test check test-grading test-runs notebooks train bench gpu clean
 
@@ -39,11 +43,11 @@ check: .venv/stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pocketgpt build --check
-	$(PYTEST) -p no:nbval --ignore tests/grading $(addprefix --ignore=, $(WHOLE_RUNS))
+	$(PYTEST) -p no:nbval --ignore tests/grading $(NOT_WHOLE_RUNS)
 
 # Real submissions in the sandbox.
 test-grading: .venv/stamp
-	$(PYTEST) -p no:nbval tests/grading
+	$(PYTEST) -p no:nbval tests/grading $(NOT_WHOLE_RUNS)
 
 # Whole runs, and every cell of every solution, which gives its stored output.
 test-runs: .venv/stamp

@@ -38,7 +38,7 @@ if sys.platform != "linux":
     pytest.skip("These notebooks are run in the sandbox of Linux alone.", allow_module_level=True)
 
 LIMITS = Limits(
-    memory=1024 * MIB, file_size=64 * MIB, processes=128, scratch=64 * MIB, cell_seconds=6.0, notebook_seconds=90.0
+    memory=1024 * MIB, file_size=64 * MIB, processes=128, scratch=64 * MIB, cell_seconds=6.0, notebook_seconds=300.0
 )
 SECRET = "gudgeon-4471"  # stands in files that no notebook may read
 DAEMON = "halibut-9052"  # stands in the command line of a process that wants to live on
