@@ -5,7 +5,7 @@ BIN := .venv/bin
 TEST_THREADS ?= 1
 PYTEST = OMP_NUM_THREADS=$(TEST_THREADS) POCKETGPT_PROGRESS=off $(BIN)/pytest -n 2 --dist loadscope --durations 15
 
-# Tests that train, compile, export, run whole chapters, or start processes or a browser.
+# Tests that train, compile, export, run whole chapters or every answer, or start processes or a browser.
 WHOLE_RUNS = $(addprefix tests/, \
 	bench/test_benchmarks.py \
 	commands/test_chat.py \
@@ -20,6 +20,7 @@ WHOLE_RUNS = $(addprefix tests/, \
 	course/test_jupyterlab.py \
 	grading/test_prune_cells.py \
 	grading/test_solutions.py \
+	grading/test_verify.py \
 	inference/test_compile.py \
 	inference/test_onnx_export.py \
 	test_output.py \

@@ -12,8 +12,10 @@ from pocketgpt.cli import main
 from pocketgpt.commands.bench import TINY_CONTEXTS, TINY_LLAMA, TINY_POCKET
 from pocketgpt.inference.speed import bytes_per_step
 from pocketgpt.layers.attention_backends import fused_attention, short_attention, step_by_step_attention
+from pocketgpt.models.classes import build_model
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import PRESETS, preset
+from pocketgpt.text.byte_tokenizer import ByteTokenizer
 
 CPU = torch.device("cpu")
 LLAMA = preset("smollm2-135m", **TINY_LLAMA)
@@ -124,6 +126,15 @@ def test_generation_is_measured_with_the_model_that_is_named(tmp_path):
     report = Report.load(tmp_path / "generate.json")
     assert report.settings["config"]["vocab_size"] == 4096
     assert {"float32", "transformers, float32"} <= {row["variant"] for row in report.rows}
+
+
+@pytest.mark.parametrize("name", ["pocket-diffusion", "pocket-bert", "pocket-t5"])
+def test_a_model_that_does_not_write_token_by_token_is_a_mistake(small, tmp_path, capsys, name):
+    tokenizer = ByteTokenizer([bytes([byte]) for byte in range(256)])
+    build_model(small(name, vocab_size=300)).save(tmp_path / "model")
+    tokenizer.save(tmp_path / "model" / "tokenizer.json")
+    assert main(["bench", "generate", "--quick", "--model", str(tmp_path / "model"), "--out", str(tmp_path)]) == 2
+    assert "does not write token by token" in capsys.readouterr().err
 
 
 def test_a_llama_is_known_by_its_parts():

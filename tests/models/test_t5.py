@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -122,8 +123,16 @@ def test_outputs_of_each_stack_begin_smaller_the_more_of_them_it_adds(small):
             assert output.std().item() == pytest.approx(0.02 / n_outputs**0.5, rel=0.1)
 
 
-def test_untied_logits_are_not_scaled(small, lively, assert_equal):
-    tied, own = lively(small("pocket-t5")), lively(small("pocket-t5", tie_embeddings=False))
+def test_the_preset_begins_with_the_loss_of_guessing():
+    torch.manual_seed(0)
+    model = T5(preset("pocket-t5"))
+    tokens = torch.randint(4096, (2, 100))
+    loss = F.cross_entropy(model(tokens, tokens[:, :50]).flatten(0, 1), tokens[:, 50:].flatten())
+    assert loss.item() == pytest.approx(math.log(4096), abs=0.2)
+
+
+def test_as_in_the_paper_tied_logits_are_scaled_and_others_not(small, lively, assert_equal):
+    tied, own = (lively(small("pocket-t5", scale_logits=None, tie_embeddings=each)) for each in (True, False))
     own.load_state_dict(tied.state_dict())
     assert tied.head.weight is tied.embedding.weight and own.head.weight is not own.embedding.weight
     assert_equal(own(INPUT, OUTPUT).detach() * 48**-0.5, tied(INPUT, OUTPUT).detach())
