@@ -54,13 +54,13 @@ class NextTokenLoss(nn.Module):
         else:
             features = self.model.features(tokens).flatten(0, 1)
             loss = HeadLoss.apply(features, self.model.head.weight, targets, self.chunk) / n_targets
-        return with_auxiliary(loss, self, counted / n_targets)
+        return with_auxiliary(loss, self.model, counted / n_targets)
 
 
-def with_auxiliary(loss: Float[Tensor, ""], module: nn.Module, share: Any) -> Float[Tensor, ""]:
-    """Add, in training, the auxiliary loss of the layers of `module.model`, weighted by `share`: the part of the step's
-    targets that this batch has."""
-    auxiliary = auxiliary_loss(module.model) if module.training else None
+def with_auxiliary(loss: Float[Tensor, ""], model: nn.Module, share: Any) -> Float[Tensor, ""]:
+    """Add the auxiliary loss of the layers of a model in training, weighted by `share`: the part of the step's targets
+    that this batch has. A model in evaluation mode still has that of its last training step, which does not count."""
+    auxiliary = auxiliary_loss(model) if model.training else None
     return loss if auxiliary is None else loss + auxiliary * share
 
 

@@ -93,4 +93,4 @@ class MaskedDiffusionLoss(nn.Module):
         u = torch.rand(text.shape, device=text.device).masked_fill(~counted, 1.0)  # (B, T), 1 is never below t
         logits = token_logits(self.model, hide(text, t, u, mask))  # (B, T, vocab_size − 1)
         loss = diffusion_loss(logits, text, u < t[:, None], t) / n_targets
-        return with_auxiliary(loss, self, counted.sum() / n_targets)
+        return with_auxiliary(loss, self.model, counted.sum() / n_targets)

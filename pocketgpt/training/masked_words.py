@@ -57,7 +57,7 @@ class MaskedWordsLoss(nn.Module):
         logits = self.model.head(features).float()  # (B, k, vocab)
         share = 1.0 if n_targets is None else targets.numel() / n_targets  # of the step's targets, in this batch
         loss = F.cross_entropy(logits.flatten(0, 1), words.flatten()) * share
-        return with_auxiliary(loss, self, share)
+        return with_auxiliary(loss, self.model, share)
 
 
 def choose(text: Int[Tensor, "batch seq"]) -> Int[Tensor, "batch chosen"]:

@@ -124,4 +124,4 @@ class SpanCorruptionLoss(nn.Module):
         logits = self.model(inputs, shift_right(outputs, self.model.config.start_token))  # (B, n_output, vocab)
         share = 1.0 if n_targets is None else targets.numel() / n_targets  # of the step's targets, in this batch
         loss = F.cross_entropy(logits.float().flatten(0, 1), outputs.flatten()) * share
-        return with_auxiliary(loss, self, share)
+        return with_auxiliary(loss, self.model, share)

@@ -7,9 +7,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from pocketgpt.errors import PocketError
+from pocketgpt.models.gpt import GPT
 from pocketgpt.text.tokenizer import load_tokenizer
 from pocketgpt.text.word_tokenizer import train_word_tokenizer
 from pocketgpt.training.evaluate import Evaluation, evaluate, token_lengths
+from pocketgpt.training.objectives import OBJECTIVES
 
 TEXT = "Shall I compare thee to a summer’s day? Thou art more lovely and more temperate."
 
@@ -70,6 +72,19 @@ def test_dropout_is_off_during_evaluation_and_on_again_after(tokenizer):
     first = evaluate(model, tokens, token_lengths(tokenizer), seq_len=8)
     assert first == evaluate(model, tokens, token_lengths(tokenizer), seq_len=8)
     assert model.training
+
+
+@pytest.mark.parametrize("objective", ["next-token", "masked-words"])
+def test_what_balances_the_experts_is_no_part_of_the_loss(small, tokenizer, objective):
+    torch.manual_seed(0)
+    causal, tokens = objective == "next-token", ids(tokenizer)
+    model = GPT(small("pocket-moe", vocab_size=tokenizer.vocab_size + 1, causal=causal)).eval()
+    arguments = {"seq_len": 10, "batch_size": 2, "objective": OBJECTIVES[objective]}
+    before = evaluate(model, tokens, token_lengths(tokenizer), **arguments)
+    window = torch.from_numpy(tokens[None, :11].astype(np.int64))
+    step = OBJECTIVES[objective].build_loss(model.train())(window[:, :-1], window[:, 1:])
+    assert all(block.feedforward.balance_loss > 0 for block in model.blocks) and step.requires_grad
+    assert evaluate(model, tokens, token_lengths(tokenizer), **arguments) == before
 
 
 def test_a_perplexity_beyond_all_numbers_is_infinite():
