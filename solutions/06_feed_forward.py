@@ -727,7 +727,7 @@ for units in ([], [66], [132], [255]):
 # ### Where the finished code lives
 #
 # `pocketgpt/layers/feedforward.py`: `FeedForward` (GELU, ReLU²), `SwiGLU`, and `FeedForwardConfig`, whose `resolved` is your `hidden_size`.
-# `F.gelu`, `F.silu` in PyTorch. `pocketgpt/course/lab/transplanting.py`: `hidden_numbers`.
+# `F.gelu`, `F.silu` in PyTorch. `pocketgpt/course/lab/recording.py`: `hidden_numbers`.
 #
 # ### Papers
 #

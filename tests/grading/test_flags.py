@@ -132,7 +132,7 @@ SUSPICIOUS = {
         "import pocketgpt.layers.attention as a\na.causal_mask(q, k)",
         "from pocketgpt.layers.attention import *",
         "import pocketgpt\npocketgpt.layers.attention.causal_mask",
-        "from pocketgpt.course.lab.transplanting import causal_mask",
+        "from pocketgpt.course.lab.attention_adapters import causal_mask",
     ],
     "prints a check mark, as a passed check does": [
         "print('✓ 2.3 causal_mask · 2 points')",

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from pocketgpt.course.lab.transplanting import pocket_model, pocket_tokenizer
+from pocketgpt.course.lab.pocket import pocket_model, pocket_tokenizer
 from pocketgpt.files import write_json
 from pocketgpt.layers.rope_scaling import RopeConfig
 from pocketgpt.models.gpt import GPT

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from pocketgpt.course.lab.transplanting import pocket_model, pocket_tokenizer
+from pocketgpt.course.lab.pocket import pocket_model, pocket_tokenizer
 from pocketgpt.files import write_json
 from pocketgpt.inference.generate import generate
 from pocketgpt.inference.sampling import Sampler

@@ -7,7 +7,8 @@ No file of this folder may share its name with a function here: the module would
 from importlib import import_module
 
 _REPORTING = "pocketgpt.course.lab.reporting"
-_TRANSPLANTING = "pocketgpt.course.lab.transplanting"
+_POCKET = "pocketgpt.course.lab.pocket"
+_RECORDING = "pocketgpt.course.lab.recording"
 _BUG_CASES = "pocketgpt.course.lab.bug_cases"
 _OWN_MODEL = "pocketgpt.course.lab.own_model"
 _SIBLINGS = "pocketgpt.course.siblings.family"
@@ -31,14 +32,14 @@ _MODULES = {
     "draw_cases": _BUG_CASES,
     "worked_case": _BUG_CASES,
     "causes": _BUG_CASES,
-    "attention_weights": _TRANSPLANTING,
+    "attention_weights": _RECORDING,
     "before_and_after": _REPORTING,
     "earlier_changes": _REPORTING,
-    "hidden_numbers": _TRANSPLANTING,
+    "hidden_numbers": _RECORDING,
     "read_with_cache": "pocketgpt.course.lab.caching",
-    "pocket_model": _TRANSPLANTING,
-    "pocket_tokenizer": _TRANSPLANTING,
-    "transplant": _TRANSPLANTING,
+    "pocket_model": _POCKET,
+    "pocket_tokenizer": _POCKET,
+    "transplant": "pocketgpt.course.lab.transplanting",
 }
 
 

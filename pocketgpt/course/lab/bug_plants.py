@@ -14,9 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pocketgpt.course.lab.attention_adapters import assembled_attention, backend
 from pocketgpt.course.lab.caching import read_with_cache
 from pocketgpt.course.lab.reporting import earlier_changes, trained
-from pocketgpt.course.lab.transplanting import assembled_attention, backend, transplant
+from pocketgpt.course.lab.transplanting import transplant
 from pocketgpt.course.syllabus import find_exercise
 from pocketgpt.inference.kv_cache import new_cache
 from pocketgpt.layers.attention_backends import causal_mask

@@ -36,7 +36,7 @@ from pocketgpt.course.lab.definitions import (
     run_cells,
     saved_cells,
 )
-from pocketgpt.course.lab.transplanting import pocket_model
+from pocketgpt.course.lab.pocket import pocket_model
 from pocketgpt.course.syllabus import CHAPTERS, exercise_names, find_exercise
 from pocketgpt.errors import PocketError
 from pocketgpt.files import replacing

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from pocketgpt.assets import asset
 from pocketgpt.course.lab.caching import WithCache
+from pocketgpt.course.lab.pocket import pocket_model, pocket_tokenizer
 from pocketgpt.course.lab.predictions import Prediction
-from pocketgpt.course.lab.transplanting import pocket_model, pocket_tokenizer, replaceable_part, transplant
+from pocketgpt.course.lab.transplanting import replaceable_part, transplant
 from pocketgpt.course.siblings.family import TRAINED_LENGTH, CharacterTokenizer, character_tokenizer, sibling
 from pocketgpt.course.syllabus import exercise_names, find_exercise
 from pocketgpt.inference.kv_cache import new_cache

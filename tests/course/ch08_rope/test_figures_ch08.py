@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pocketgpt.course.ch08_rope import experiments, figures
-from pocketgpt.course.lab.transplanting import pocket_model
+from pocketgpt.course.lab.pocket import pocket_model
 from pocketgpt.layers.rope import frequencies
 from pocketgpt.layers.rope_scaling import RopeConfig
 

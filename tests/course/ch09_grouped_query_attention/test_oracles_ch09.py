@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pocketgpt.course.ch09_grouped_query_attention import experiments
-from pocketgpt.course.lab.transplanting import pocket_model
+from pocketgpt.course.lab.pocket import pocket_model
 from pocketgpt.course.siblings.family import SIBLINGS, sibling, sibling_losses
 from pocketgpt.course.syllabus import find_exercise
 from pocketgpt.inference.kv_cache import new_cache

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from pocketgpt.course.ch11_generation import experiments, figures
-from pocketgpt.course.lab.transplanting import pocket_model
+from pocketgpt.course.lab.pocket import pocket_model
 
 WORDS = [f" word{i}" for i in range(30)]
 

@@ -4,7 +4,8 @@ import torch
 
 from pocketgpt.assets import asset
 from pocketgpt.course.lab.heads import BEHAVIORS, HEADS, share
-from pocketgpt.course.lab.transplanting import attention_weights, pocket_model, pocket_tokenizer
+from pocketgpt.course.lab.pocket import pocket_model, pocket_tokenizer
+from pocketgpt.course.lab.recording import attention_weights
 
 
 def test_a_share_is_the_mean_weight_on_the_marked_tokens():

@@ -5,8 +5,9 @@ import torch
 
 from pocketgpt.course.lab import predict
 from pocketgpt.course.lab.caching import assembled_layer
+from pocketgpt.course.lab.pocket import pocket_model
 from pocketgpt.course.lab.reporting import before_and_after, earlier_changes
-from pocketgpt.course.lab.transplanting import pocket_model, transplant
+from pocketgpt.course.lab.transplanting import transplant
 from pocketgpt.course.siblings.family import TRAINED_LENGTH
 from pocketgpt.course.syllabus import find_exercise
 

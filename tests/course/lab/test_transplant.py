@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from pocketgpt.course.lab import finished_gpt
 from pocketgpt.course.lab.caching import assembled_layer, read_with_cache
 from pocketgpt.course.lab.finished import yours
-from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, attention_weights, hidden_numbers, transplant
+from pocketgpt.course.lab.recording import attention_weights, hidden_numbers
+from pocketgpt.course.lab.transplanting import REPLACEABLE_PARTS, transplant
 from pocketgpt.course.syllabus import all_exercises, find_exercise
 from pocketgpt.errors import PocketError
 from pocketgpt.inference.kv_cache import new_cache
