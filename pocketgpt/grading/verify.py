@@ -14,7 +14,7 @@ from functools import cache
 from pocketgpt.course.checking.check import compared, diagnose
 from pocketgpt.course.checking.exercise import Exercise
 from pocketgpt.course.checking.run import Run, run
-from pocketgpt.course.lab.own_model import PARTS, stand_in
+from pocketgpt.course.lab.finished_parts import PARTS, stand_in
 from pocketgpt.course.syllabus import all_exercises as exercises
 from pocketgpt.grading.arrays import decode, encode
 from pocketgpt.grading.master import Master

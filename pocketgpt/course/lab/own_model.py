@@ -5,57 +5,31 @@
     mine = my_gpt()                                    # in later chapters: the module, or a finished one
 
 A function of an earlier chapter is read out of the answer cell of its notebook, with the helpers and imports that it
-needs, and is used if it passes its check in the company of the others. `finished_gpt.py` is the pattern of the file,
-and has the stand-ins.
+needs, and is used if it passes its check in the company of the others (assembly.py). `finished_gpt.py` is the pattern
+of the file, and has the stand-ins.
 """
 
-import ast
 import hashlib
 import importlib.util
-import linecache
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from pocketgpt.assets import asset
-from pocketgpt.course.checking.check import diagnose
 from pocketgpt.course.lab import finished_gpt
-from pocketgpt.course.lab.definitions import (
-    Cells,
-    NotUsable,
-    definitions,
-    free_names,
-    is_import,
-    renamed,
-    run_cells,
-    saved_cells,
-)
+from pocketgpt.course.lab.assembly import Assembly, Part, namespace
+from pocketgpt.course.lab.definitions import is_import
+from pocketgpt.course.lab.finished_parts import HERE, PARTS, ROOTS, pattern, reached
 from pocketgpt.course.lab.pocket import pocket_model
-from pocketgpt.course.syllabus import CHAPTERS, exercise_names, find_exercise
+from pocketgpt.course.syllabus import exercise_names, find_exercise
 from pocketgpt.errors import PocketError
 from pocketgpt.files import replacing
 
 FILE = "my_gpt.py"
-HERE = 10  # the chapter that writes the file
-PARTS = {
-    **dict.fromkeys(("attention_scores", "masked_softmax", "causal_mask", "attention"), 2),
-    **dict.fromkeys(("split_heads", "merge_heads"), 4),
-    **dict.fromkeys(("layer_norm", "rms_norm", "pre_norm"), 5),
-    **dict.fromkeys(("gelu", "relu_squared", "swiglu"), 6),
-    "add_positions": 7,
-    **dict.fromkeys(("rope_frequencies", "apply_rope"), 8),
-    **dict.fromkeys(("expand_kv_heads", "grouped_attention"), 9),
-    **dict.fromkeys(("transformer_block", "gpt", "next_token_loss", "init_std"), HERE),
-}
-"""Exercises whose functions can be in the file, and their chapters."""
-ROOTS = ("gpt", "next_token_loss", "load", "new_weights", "write")
-"""Functions of the file that are there for their own sake; all others because one of these needs them."""
 HEADER = '''"""My GPT, in one file that needs PyTorch, safetensors and what I import, and nothing of the course.
 
     import my_gpt
@@ -68,58 +42,6 @@ Above each function and its helpers: its chapter, and whether it is mine or a st
 SEAL = "# Written by chapter 10. Checksum of the text above, which tells it about changes by hand: "
 
 
-@dataclass(frozen=True)
-class Part:
-    """A function of the file. `others`: imports and helpers in front of it. `reason`: why it is a stand-in, or ""."""
-
-    name: str
-    text: str
-    others: dict[str, str] = field(default_factory=dict)
-    reason: str = ""
-
-    @property
-    def whole(self) -> str:
-        return "\n\n\n".join([*dict.fromkeys(self.others.values()), self.text])
-
-
-@cache
-def _pattern() -> tuple[str, dict[str, str], dict[str, str]]:
-    """The finished file: its imports, its functions by name, and the headings that stand above some of them."""
-    source = Path(finished_gpt.__file__).read_text(encoding="utf-8")
-    lines = source.split("\n")
-    body = ast.parse(source).body
-    imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
-    functions, headings = {}, {}
-    end = imports[-1].end_lineno
-    for node in body:
-        if isinstance(node, ast.FunctionDef):
-            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-            functions[node.name] = "\n".join(lines[first - 1 : node.end_lineno])
-            for line in lines[end : first - 1]:
-                if line.startswith("# "):
-                    headings[node.name] = line
-            end = node.end_lineno
-    return "\n".join(lines[imports[0].lineno - 1 : imports[-1].end_lineno]), functions, headings
-
-
-def stand_in(name: str) -> str:
-    """Source that defines the finished function of that name, with what it needs: for the grader's blind run."""
-    imports, functions, _ = _pattern()
-    needed = _reached([name], functions)
-    return "\n\n".join([imports, *(text for each, text in functions.items() if each in needed)])
-
-
-def _reached(roots: Iterable[str], texts: Mapping[str, str]) -> set[str]:
-    """Names of the functions that these need, themselves included."""
-    reached: set[str] = set()
-    waiting = list(roots)
-    while waiting:
-        if (name := waiting.pop()) in texts and name not in reached:
-            reached.add(name)
-            waiting += free_names(texts[name])
-    return reached
-
-
 def earlier(*names: str) -> Callable | list[Callable]:
     """Return the functions of earlier chapters: yours, if your notebook is in this folder and they pass their checks.
 
@@ -129,8 +51,8 @@ def earlier(*names: str) -> Callable | list[Callable]:
     if unknown := [name for name in names if PARTS.get(name, HERE) == HERE]:
         known = ", ".join(name for name, chapter in PARTS.items() if chapter < HERE)
         raise KeyError(f"{unknown[0]!r} is no function that the GPT takes from an earlier chapter. These are: {known}.")
-    parts = _Assembly(chapters=range(HERE)).parts
-    space = _space(parts)
+    parts = Assembly(chapters=range(HERE)).parts
+    space = namespace(parts)
     _say([parts[name] for name in names])
     functions = [space[name] for name in names]
     return functions[0] if len(functions) == 1 else functions
@@ -148,126 +70,12 @@ def _say(parts: list[Part]) -> None:
         print(textwrap.fill(f"Finished versions, as {reason}: {', '.join(names)}.", 96, subsequent_indent="  "))
 
 
-def _space(parts: dict[str, Part]) -> dict[str, object]:
-    """A namespace in which all functions of the file are defined."""
-    imports, functions, _ = _pattern()
-    space: dict[str, object] = {"__name__": "my_gpt"}
-    exec(imports, space)
-    for name, text in functions.items():
-        _define(name, parts[name].whole if name in parts else text, space)
-    return space
-
-
-def _define(name: str, text: str, space: dict[str, object]) -> None:
-    """Run source whose lines tracebacks can show. Its file is in "<>", so that a check blames the line that calls."""
-    file = f"<{name}>"
-    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    exec(compile(text, file, "exec"), space)
-
-
-class _Assembly:
-    """The functions of the file, each the learner's own where it passes its check among those before it."""
-
-    def __init__(self, chapters: range) -> None:
-        self.folder = Path.cwd()
-        self.places: dict[int, Cells | NotUsable] = {}
-        self.parts: dict[str, Part] = {}
-        for name, text in _pattern()[1].items():
-            if name not in PARTS:
-                continue
-            try:
-                if PARTS[name] not in chapters:
-                    raise NotUsable("they belong to this chapter")
-                self.parts[name] = self.own(name)
-            except NotUsable as problem:
-                self.parts[name] = Part(name, text, reason=str(problem))
-
-    def place(self, chapter: int) -> Cells:
-        """The cells of a chapter's notebook; for this chapter, those that were run have the last word."""
-        if chapter not in self.places:
-            run = run_cells() if chapter == HERE else []
-            try:
-                self.places[chapter] = Cells(saved_cells(self.folder / f"{CHAPTERS[chapter].name}.ipynb", PARTS) + run)
-            except NotUsable as problem:
-                self.places[chapter] = Cells(run) if run else problem
-        place = self.places[chapter]
-        if isinstance(place, NotUsable):
-            raise place
-        return place
-
-    def own(self, name: str) -> Part:
-        """The learner's function, if it passes its check. Raises NotUsable."""
-        place = self.place(PARTS[name])
-        if name not in exercise_names():
-            raise NotUsable(f"the check of chapter {PARTS[name]} is not installed")
-        cell = place.own(name)
-        if re.search(r"^\s*raise NotImplementedError\s*(\(\))?$", cell[name], re.MULTILINE):
-            raise NotUsable("not solved yet")
-        found: dict[str, str] = {}
-        self.gather(name, cell[name], cell, place, found)
-        part = self.with_other_names(Part(name, cell[name], found))
-        if not _passes(name, part.whole, _space(self.parts)):
-            raise NotUsable("your answer does not pass its check")
-        return part
-
-    def given(self) -> dict[str, str]:
-        """Source of all names that the file has anyway."""
-        imports, functions, _ = _pattern()
-        return dict(definitions(imports)) | functions | {name: part.text for name, part in self.parts.items()}
-
-    def gather(self, name: str, text: str, cell: dict[str, str], place: Cells, found: dict[str, str]) -> None:
-        """Collect what a definition needs: from its own cell, else from the notebook, else the file has it.
-
-        Functions of the file's exercises come from another cell never. Raises NotUsable for what cannot be found.
-        """
-        given = self.given()
-        for needed in sorted(free_names(text) - {name, *found}):
-            definition = cell.get(needed) or (None if needed in PARTS else place.elsewhere(needed))
-            if definition is None and needed not in given:
-                raise NotUsable(f"it uses {needed}, which its notebook does not define")
-            if definition in (None, given.get(needed)):
-                continue
-            if is_import(definition) and "pocketgpt" in definition:
-                raise NotUsable(f"it uses {needed}, which is part of the course")
-            found[needed] = ""  # its place in the order; it may need itself
-            self.gather(needed, definition, cell, place, found)
-            del found[needed]
-            found[needed] = definition  # after what it needs
-
-    def with_other_names(self, part: Part) -> Part:
-        """The part, with helpers renamed whose names mean something else in the file: `half` becomes `half_gelu`."""
-        taken = self.given() | {key: text for each in self.parts.values() for key, text in each.others.items()}
-        new: dict[str, str] = {}
-        while clashing := [
-            key
-            for key, text in part.others.items()
-            if key not in new and taken.get(key, renamed(text, new)) != renamed(text, new)
-        ]:
-            new |= {key: f"{key}_{part.name}" for key in clashing}
-        others = {new.get(key, key): renamed(text, new) for key, text in part.others.items()}
-        return Part(part.name, renamed(part.text, new), others)
-
-
-_verdicts: dict[tuple, bool] = {}  # checks take seconds, and the same functions are asked about again
-
-
-def _passes(name: str, text: str, space: dict[str, object]) -> bool:
-    try:
-        _define(name, text, space)
-    except Exception:
-        return False
-    key = (name, text)
-    if key not in _verdicts:
-        _verdicts[key] = diagnose(find_exercise(name), space[name]) is None
-    return _verdicts[key]
-
-
 def assembled() -> tuple[str, list[Part]]:
     """The text of my_gpt.py as of now, and the exercises' functions in it."""
-    parts = _Assembly(chapters=range(HERE + 1)).parts
-    imports, functions, headings = _pattern()
+    parts = Assembly(chapters=range(HERE + 1)).parts
+    imports, functions, headings = pattern()
     text = {name: parts[name].whole if name in parts else each for name, each in functions.items()}
-    needed = _reached(ROOTS, text)
+    needed = reached(ROOTS, text)
     sections = [f"{HEADER}\n{imports}"]
     heading, seen = "", set()
     more = []

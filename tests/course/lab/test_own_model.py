@@ -17,7 +17,9 @@ from pocketgpt.course.building import ROOT
 from pocketgpt.course.checking.check import diagnose
 from pocketgpt.course.checking.run import blamed
 from pocketgpt.course.lab import finished_gpt, own_model
-from pocketgpt.course.lab.own_model import FILE, HERE, PARTS, earlier, my_gpt, save_my_gpt, stand_in, unsound
+from pocketgpt.course.lab.assembly import define
+from pocketgpt.course.lab.finished_parts import HERE, PARTS, pattern, stand_in
+from pocketgpt.course.lab.own_model import FILE, earlier, my_gpt, save_my_gpt, unsound
 from pocketgpt.course.syllabus import CHAPTERS, exercise_names, find_exercise
 from pocketgpt.models.gpt import GPT
 from pocketgpt.models.presets import preset
@@ -116,7 +118,7 @@ def test_the_source_of_a_stand_in_is_whole(name):
 
 
 def test_every_part_is_in_the_finished_file_and_in_its_chapter():
-    assert set(PARTS) <= set(own_model._pattern()[1])
+    assert set(PARTS) <= set(pattern()[1])
     for name in WRITTEN:
         assert name in CHAPTERS[PARTS[name]].exercises
 
@@ -124,7 +126,7 @@ def test_every_part_is_in_the_finished_file_and_in_its_chapter():
 def test_the_functions_that_the_notebook_gives_are_those_of_the_file():
     source = (ROOT / "solutions" / f"{CHAPTERS[HERE].name}.py").read_text()
     for name in ("linear", "norm", "feed_forward"):
-        assert own_model._pattern()[1][name] in source
+        assert pattern()[1][name] in source
 
 
 # A folder with one notebook of chapter 5, whose author is us.
@@ -348,7 +350,7 @@ def test_a_file_that_is_no_text_stays_and_a_folder_is_no_file(folder, capsys):
 
 def test_an_error_inside_an_earlier_function_is_shown_at_the_line_that_called_it():
     space = {}
-    own_model._define("apply_rope", "def apply_rope(x):\n    return x[9]\n", space)
+    define("apply_rope", "def apply_rope(x):\n    return x[9]\n", space)
     with pytest.raises(IndexError) as failure:
         space["apply_rope"]([])
     assert blamed(failure.value).filename == __file__
