@@ -20,6 +20,7 @@ from pocketgpt.assets import asset
 from pocketgpt.errors import PocketError
 from pocketgpt.files import check_writable, replacing_folder
 from pocketgpt.inference.fidelity import fidelity
+from pocketgpt.inference.generate import evaluation_mode
 from pocketgpt.inference.onnx_export import check_exportable, require_export, to_onnx
 from pocketgpt.inference.onnx_quantization import OnnxWeights, quantizable, quantize_onnx
 from pocketgpt.models.gpt import GPT
@@ -119,7 +120,8 @@ def largest_difference(model: GPT, exported: "OnnxModel", tokens: Int[np.ndarray
     half = len(tokens) // 2
     chunks = [chunk[None] for chunk in np.split(tokens, [half, half + 1]) if len(chunk)]
     theirs = exported.in_chunks(chunks)
-    ours = model(torch.from_numpy(tokens)[None].to(model.device)).cpu()
+    with evaluation_mode(model):
+        ours = model(torch.from_numpy(tokens)[None].to(model.device)).cpu()
     return ((theirs - ours).abs().max() / ours.abs().max()).item()
 
 
