@@ -1,3 +1,4 @@
+import ast
 import errno
 import json
 from dataclasses import replace
@@ -112,6 +113,14 @@ def test_the_card_says_what_the_model_is_and_what_it_was_trained_on(model, token
         assert said in card
     assert "fine-tuned" not in card and "/home/me" not in card
     assert 'tokenizer("ROMEO:"' in card and card.startswith("---\nlibrary_name: transformers\n")
+
+
+def test_the_code_of_the_card_is_python_whatever_the_prompt(model, tokenizer, tmp_path):
+    prompt = 'She said "yes":\n{or not}\\'
+    save_huggingface(model, tokenizer, tmp_path / "model", {"recipe": {"prompt": prompt}})
+    code = (tmp_path / "model" / "README.md").read_text().partition("```python")[2].partition("```")[0]
+    words = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+    assert prompt in words
 
 
 @pytest.mark.parametrize("source", ["/home/me/runs/old/step-000800", "/home/me/old", "/home/me/old.gguf"])
