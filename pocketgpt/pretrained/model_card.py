@@ -51,7 +51,7 @@ def model_card(model: GPT, tokenizer: Tokenizer, architecture: str, name: str, t
         "context": f"{config.max_seq_len:,} tokens",
         "vocabulary": f"{tokenizer.vocab_size:,} tokens",
         "preset": training.get("preset"),
-        "fine-tuned from": origin.parent.name if origin.name.startswith("step-") else origin.stem,
+        "fine-tuned from": (origin.parent if origin.name.startswith("step-") else origin).name.removesuffix(".gguf"),
         "text": Path(recipe.get("corpus", "")).name,
         "training": f"{training['step']:,} steps, {training['tokens']:,} tokens" if "tokens" in training else None,
         "validation loss": f"{training['validation_loss']:.4f} nats per token"
