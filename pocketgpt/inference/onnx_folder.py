@@ -7,6 +7,7 @@ generate.py       writes text with numpy, onnxruntime and tokenizers: python gen
 
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,6 +100,8 @@ def write_graph(graph: object, file: Path) -> None:
 def check(model: GPT, tokenizer: Tokenizer, written: Path, folder: Path, weights: str) -> Export:
     """Compare the written graph with the model. Raises PocketError if float32 weights give other logits."""
     exported = OnnxModel(written / GRAPH)
+    if model.dtype != torch.float32:  # the graph computes in float32, with the weights as they are
+        model = deepcopy(model).float()
     text = asset("held-out.txt").read_text(encoding="utf-8")
     tokens = np.array(tokenizer.encode(text)[:CHECKED_TOKENS])
     seq_len = min(model.config.max_seq_len, 256)

@@ -303,6 +303,14 @@ def test_a_model_in_training_is_compared_without_its_dropout(graph_at_hand, ship
     assert model.training
 
 
+def test_a_model_in_half_precision_is_exported_with_its_weights_in_float32(small, lively, tmp_path):
+    model = lively(small("gpt2", n_layers=1, vocab_size=257)).to(torch.bfloat16)
+    with unchecked():
+        result = save_onnx(model, BYTES, tmp_path / "new")
+    assert result.difference < 1e-5 and result.kl < 1e-9
+    assert model.dtype == torch.bfloat16
+
+
 def test_many_weights_are_written_beside_the_graph(graph_at_hand, monkeypatch, shipped, tmp_path):
     monkeypatch.setattr(onnx_folder, "LARGEST_IN_ONE_FILE", 1_000_000)
     result = save_onnx(shipped.model, shipped.tokenizer, tmp_path / "new")
