@@ -66,6 +66,13 @@ def test_kl_and_perplexity_are_those_of_their_definitions(small, lively):
     assert found.perplexity == pytest.approx(loss.exp().item(), rel=1e-6)
 
 
+def test_a_model_has_its_perplexity_beside_itself_too(model):
+    found = fidelity(model, model, TEXT[:33], seq_len=32)
+    loss = F.cross_entropy(model(torch.from_numpy(TEXT[:32])[None])[0].double(), torch.from_numpy(TEXT[1:33]))
+    assert (found.kl, found.perplexity) == (0.0, found.reference_perplexity)
+    assert found.perplexity == pytest.approx(loss.exp().item(), rel=1e-6)
+
+
 def test_the_original_is_left_alone(model):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     prepare_for_decoding(model, "int8")
