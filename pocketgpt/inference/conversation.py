@@ -66,7 +66,8 @@ class Conversation:
         or not. An exchange that ends before the first token is forgotten.
 
         The oldest exchanges are forgotten while the context has no room for an answer. An answer that fills it ends.
-        Raises PocketError for a message that does not fit into the context.
+        Raises PocketError for a message that does not fit into the context, and for a token that the tokenizer does not
+        know: models may have more rows than it has tokens.
         """
         self.messages.append({"role": "user", "content": message})
         written: list[int] = []
@@ -77,6 +78,7 @@ class Conversation:
                 self.finished = token in self.stop_tokens
                 if self.finished:
                     break
+                self.tokenizer.token_bytes(token)  # raises PocketError for one that the answer could not contain
                 written.append(token)
                 yield token
                 if self.cache.longest == self.cache.capacity:

@@ -32,17 +32,17 @@ def fidelity(
     Raises PocketError if there are fewer than two tokens.
     """
     kl = 0.0
-    losses = {model: 0.0, reference: 0.0}
+    losses = [0.0, 0.0]
     n_targets = len(tokens) - 1
     for inputs, targets in sequential_windows(tokens, 1, seq_len):
         with evaluation_mode(model), evaluation_mode(reference):
             logits = [m(inputs.to(m.device)) for m in (model, reference)]
         log_q, log_p = (scores.double().log_softmax(dim=-1).flatten(0, 1) for scores in logits)
         kl += F.kl_div(log_q, log_p, reduction="sum", log_target=True).item()
-        for which, log_probabilities in ((model, log_q), (reference, log_p)):
-            losses[which] += F.nll_loss(log_probabilities, targets.flatten().to(which.device), reduction="sum").item()
+        for which, scores in enumerate((log_q, log_p)):
+            losses[which] += F.nll_loss(scores, targets.flatten().to(scores.device), reduction="sum").item()
     return Fidelity(
         kl=kl / n_targets,
-        perplexity=exp(losses[model] / n_targets),
-        reference_perplexity=exp(losses[reference] / n_targets),
+        perplexity=exp(losses[0] / n_targets),
+        reference_perplexity=exp(losses[1] / n_targets),
     )

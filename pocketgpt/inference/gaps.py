@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from pocketgpt.errors import PocketError
+from pocketgpt.inference.diffusion import as_row
 from pocketgpt.inference.generate import NOT_FINITE, check_finite, evaluation_mode, seeded
 from pocketgpt.inference.sampling import Sampler
 from pocketgpt.models.stack import Stack, check_length
@@ -38,8 +39,8 @@ def fill_gaps(
 ) -> list[int]:
     """Replace every `mask_id` by a token, without dropout.
 
-    Raises PocketError for a causal model or logits that are not finite, and ContextError for more tokens than there are
-    positions for.
+    Raises PocketError for a causal model, a token outside the vocabulary, or logits that are not finite, and
+    ContextError for more tokens than there are positions for.
     """
     if model.config.causal:
         raise PocketError(
@@ -47,7 +48,7 @@ def fill_gaps(
         )
     check_length(model.config, len(tokens))
     generator = seeded(model.device, seed)
-    text = torch.tensor(list(tokens), device=model.device)  # (T)
+    text = as_row(model, tokens)[0]  # (T)
     with evaluation_mode(model):
         for _ in range(list(tokens).count(mask_id)):
             gaps = (text == mask_id).nonzero()[:, 0]

@@ -7,6 +7,7 @@ generate.py       writes text with numpy, onnxruntime and tokenizers: python gen
 
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from pocketgpt.assets import asset
 from pocketgpt.errors import PocketError
 from pocketgpt.files import check_writable, replacing_folder
 from pocketgpt.inference.fidelity import fidelity
+from pocketgpt.inference.generate import evaluation_mode
 from pocketgpt.inference.onnx_export import check_exportable, require_export, to_onnx
 from pocketgpt.inference.onnx_quantization import OnnxWeights, quantizable, quantize_onnx
 from pocketgpt.models.gpt import GPT
@@ -98,6 +100,8 @@ def write_graph(graph: object, file: Path) -> None:
 def check(model: GPT, tokenizer: Tokenizer, written: Path, folder: Path, weights: str) -> Export:
     """Compare the written graph with the model. Raises PocketError if float32 weights give other logits."""
     exported = OnnxModel(written / GRAPH)
+    if model.dtype != torch.float32:  # the graph computes in float32, with the weights as they are
+        model = deepcopy(model).float()
     text = asset("held-out.txt").read_text(encoding="utf-8")
     tokens = np.array(tokenizer.encode(text)[:CHECKED_TOKENS])
     seq_len = min(model.config.max_seq_len, 256)
@@ -119,7 +123,8 @@ def largest_difference(model: GPT, exported: "OnnxModel", tokens: Int[np.ndarray
     half = len(tokens) // 2
     chunks = [chunk[None] for chunk in np.split(tokens, [half, half + 1]) if len(chunk)]
     theirs = exported.in_chunks(chunks)
-    ours = model(torch.from_numpy(tokens)[None].to(model.device)).cpu()
+    with evaluation_mode(model):
+        ours = model(torch.from_numpy(tokens)[None].to(model.device)).cpu()
     return ((theirs - ours).abs().max() / ours.abs().max()).item()
 
 

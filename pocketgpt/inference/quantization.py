@@ -34,7 +34,7 @@ def quantize(model: Stack, weights: WeightFormat | str) -> Stack:
     """
     if weights not in get_args(WeightFormat):
         raise PocketError(f"weights = {weights!r} cannot work: use one of {', '.join(get_args(WeightFormat))}.")
-    copy = deepcopy(model).eval().requires_grad_(False)
+    copy = deepcopy(model).float().eval().requires_grad_(False)
     for module in list(copy.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Linear) and name not in getattr(module, "full_precision", ()):

@@ -42,6 +42,7 @@ def top_p(logits: Float[Tensor, "batch vocab"], p: float) -> Float[Tensor, "batc
     # Summed from the small end: from the large end, the small ones round away.
     rest = probabilities.flip(-1).cumsum(dim=-1).flip(-1)  # of this token and all less probable ones
     beyond = rest <= rest[:, :1] * (1 - p)  # the more probable ones have p already
+    beyond[:, 0] = False  # before it there are none, also where 1 − p is rounded to 1
     ruled_out = beyond.scatter(-1, order, beyond)
     return logits.masked_fill(ruled_out, -math.inf)
 

@@ -43,14 +43,14 @@ def llama(hf: Values) -> ModelConfig:
 
 def mistral(hf: Values) -> ModelConfig:
     """Convert a Mistral config (Jiang et al. 2023, arXiv 2310.06825)."""
-    return _llama(hf, window=hf.get("sliding_window", 4096))
+    return _llama({"num_key_value_heads": 8, **hf}, window=hf.get("sliding_window", 4096))
 
 
 def qwen3(hf: Values) -> ModelConfig:
     """Convert a Qwen 3 config (Yang et al. 2025, arXiv 2505.09388)."""
     _only(hf, use_sliding_window=False)
     bias = hf.get("attention_bias", False)
-    return _llama({"head_dim": 128, **hf}, bias=bias, output_bias=bias, qk_norm=True)
+    return _llama({"num_key_value_heads": 32, "head_dim": 128, **hf}, bias=bias, output_bias=bias, qk_norm=True)
 
 
 def bert(hf: Values) -> BertConfig:

@@ -107,6 +107,8 @@ def read_config(reader: gguf.GGUFReader) -> ModelConfig:
         "attention.value_length": d_head,
         "rope.dimension_count": d_head,  # every coordinate of a head is rotated
         "rope.scaling.type": "none",
+        "rope.scaling.factor": 1.0,  # without a type llama.cpp stretches linearly
+        "rope.scale_linear": 1.0,  # its old name
         "expert_count": 0,
     }
     for name, only in supported.items():

@@ -41,6 +41,8 @@ ROLES = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_to
 
 SPECIAL = gguf.TokenType.CONTROL
 """The type of tokens that no text encodes to."""
+WHOLE = gguf.TokenType.USER_DEFINED
+"""The type of tokens whose name is text, which is not split or merged, such as several spaces."""
 
 
 def load_gguf_tokenizer(file: str | Path) -> PublishedTokenizer:
@@ -65,6 +67,8 @@ def load_gguf_tokenizer(file: str | Path) -> PublishedTokenizer:
         library.decoder = decoders.ByteLevel()
         special = [name for name, kind in zip(names, types, strict=True) if kind == SPECIAL]
         library.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
+        whole = [name for name, kind in zip(names, types, strict=True) if kind == WHOLE]
+        library.add_tokens([AddedToken(name, special=False, normalized=False) for name in whole])
         ids = {role: value(reader, f"tokenizer.ggml.{name}_token_id", None) for role, name in ROLES.items()}
         roles = {role: names[token] for role, token in ids.items() if token is not None}
         if "eos_token" not in roles:

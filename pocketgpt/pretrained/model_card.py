@@ -1,5 +1,6 @@
 """The model card: a README.md beside exported weights that says what the model is and how to load it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 model = AutoModelForCausalLM.from_pretrained("{name}")
-inputs = tokenizer("{prompt}", return_tensors="pt")
+inputs = tokenizer({prompt}, return_tensors="pt")
 outputs = model.generate(**inputs, max_new_tokens=50, do_sample=True)
 print(tokenizer.decode(outputs[0]))
 ```
@@ -50,7 +51,7 @@ def model_card(model: GPT, tokenizer: Tokenizer, architecture: str, name: str, t
         "context": f"{config.max_seq_len:,} tokens",
         "vocabulary": f"{tokenizer.vocab_size:,} tokens",
         "preset": training.get("preset"),
-        "fine-tuned from": origin.parent.name if origin.name.startswith("step-") else origin.stem,
+        "fine-tuned from": (origin.parent if origin.name.startswith("step-") else origin).name.removesuffix(".gguf"),
         "text": Path(recipe.get("corpus", "")).name,
         "training": f"{training['step']:,} steps, {training['tokens']:,} tokens" if "tokens" in training else None,
         "validation loss": f"{training['validation_loss']:.4f} nats per token"
@@ -59,4 +60,6 @@ def model_card(model: GPT, tokenizer: Tokenizer, architecture: str, name: str, t
         "bits per byte": f"{training['bits_per_byte']:.4f}" if "bits_per_byte" in training else None,
     }
     table = "\n".join(f"| {row} | {value} |" for row, value in rows.items() if value)
-    return CARD.format(name=name, rows=table, prompt=recipe.get("prompt") or "Once upon a time")
+    # A string of Python, whatever it contains.
+    prompt = json.dumps(recipe.get("prompt") or "Once upon a time", ensure_ascii=False)
+    return CARD.format(name=name, rows=table, prompt=prompt)

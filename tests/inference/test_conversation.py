@@ -1,5 +1,7 @@
 """A conversation that keeps its cache answers as a model that reads everything anew, and reads only what is new."""
 
+from dataclasses import replace
+
 import pytest
 import tokenizers
 import torch
@@ -10,6 +12,7 @@ from pocketgpt.errors import PocketError
 from pocketgpt.inference.conversation import Conversation
 from pocketgpt.inference.prepare import prepare_for_decoding
 from pocketgpt.inference.sampling import Sampler
+from pocketgpt.models.gpt import GPT
 from pocketgpt.pretrained.huggingface import from_huggingface
 from pocketgpt.text.chat_template import encode_chat
 from pocketgpt.text.published_tokenizer import PublishedTokenizer
@@ -245,3 +248,25 @@ def test_logits_that_are_no_numbers_end_in_a_sentence(model, tokenizer):
     with pytest.raises(PocketError, match="logits are NaN"), torch.no_grad():
         talk.read = lambda tokens: torch.full((1, 260), torch.nan)
         say(talk, "What?")
+
+
+def test_a_token_without_text_ends_the_answer_and_the_conversation_continues(model, tokenizer):
+    """Published models may have more rows than their tokenizer has tokens."""
+    wide = with_more_rows(model, 261)
+    talk, read = Conversation(wide, tokenizer, sampler=GREEDY, max_new_tokens=3), Conversation.read
+    with pytest.raises(PocketError, match="There is no token 260"):
+        talk.read = lambda tokens: read(talk, tokens).index_fill(1, torch.tensor([260]), 1e9)
+        say(talk, "What?")
+    assert talk.messages == []
+    del talk.read
+    assert say(talk, "And?") and [message["role"] for message in talk.messages] == ["user", "assistant"]
+
+
+def with_more_rows(model, n_rows: int) -> GPT:
+    """The same model with rows of zeros after those of its tokens."""
+    wide = GPT(replace(model.config, vocab_size=n_rows)).eval()
+    more = torch.zeros(n_rows - model.config.vocab_size, model.config.d_model)
+    weights = model.state_dict()
+    rows = {name: torch.cat((weights[name], more)) for name in ("embedding.weight", "head.weight")}
+    wide.load_state_dict(weights | rows)
+    return wide

@@ -82,3 +82,5 @@ def test_what_cannot_be_filled_is_refused(small, lively):
         fill_gaps(damaged, [60], 60)
     with pytest.raises(ContextError, match="25 tokens are more than the 24"):
         fill_gaps(lively(small("pocket-bert")), [60] * 25, 60)
+    with pytest.raises(PocketError, match="contains token 61, and the vocabulary has ids 0 to 60"):
+        fill_gaps(lively(small("pocket-bert")), [61, 60], 60)

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import jaxtyping
@@ -293,6 +294,21 @@ def test_a_graph_that_computes_something_else_is_not_written(graph_at_hand, ship
     with pytest.raises(PocketError, match="is not the model"):
         save_onnx(lively(shipped.model.config), shipped.tokenizer, tmp_path / "new")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_in_training_is_compared_without_its_dropout(graph_at_hand, shipped, tmp_path):
+    model = deepcopy(shipped.model).train()
+    model.dropout.p = 0.5
+    assert save_onnx(model, shipped.tokenizer, tmp_path / "new").difference < 1e-5
+    assert model.training
+
+
+def test_a_model_in_half_precision_is_exported_with_its_weights_in_float32(small, lively, tmp_path):
+    model = lively(small("gpt2", n_layers=1, vocab_size=257)).to(torch.bfloat16)
+    with unchecked():
+        result = save_onnx(model, BYTES, tmp_path / "new")
+    assert result.difference < 1e-5 and result.kl < 1e-9
+    assert model.dtype == torch.bfloat16
 
 
 def test_many_weights_are_written_beside_the_graph(graph_at_hand, monkeypatch, shipped, tmp_path):

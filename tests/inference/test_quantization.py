@@ -17,6 +17,7 @@ from pocketgpt.models.gpt import GPT
 
 GREEDY = Sampler(temperature=0.0)
 TEXT = np.random.default_rng(0).integers(61, size=100)
+TOKENS = torch.from_numpy(TEXT[:20])[None]
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2", "pocket"])
@@ -65,6 +66,13 @@ def test_kl_and_perplexity_are_those_of_their_definitions(small, lively):
     assert found.perplexity == pytest.approx(loss.exp().item(), rel=1e-6)
 
 
+def test_a_model_has_its_perplexity_beside_itself_too(model):
+    found = fidelity(model, model, TEXT[:33], seq_len=32)
+    loss = F.cross_entropy(model(torch.from_numpy(TEXT[:32])[None])[0].double(), torch.from_numpy(TEXT[1:33]))
+    assert (found.kl, found.perplexity) == (0.0, found.reference_perplexity)
+    assert found.perplexity == pytest.approx(loss.exp().item(), rel=1e-6)
+
+
 def test_the_original_is_left_alone(model):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     prepare_for_decoding(model, "int8")
@@ -88,6 +96,15 @@ def test_text_of_a_prepared_model_is_that_of_the_model(model):
     prompts = [[5, 17, 3], [9], list(range(10))]
     ours = generate(prepare_for_decoding(model), prompts, max_new_tokens=40, sampler=GREEDY)
     assert ours == generate(model, prompts, max_new_tokens=40, sampler=GREEDY)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "latent", "pocket-mamba", "pocket-delta"])
+def test_a_model_in_half_precision_is_prepared_too(small, lively, name):
+    model = lively(small(name)).to(torch.bfloat16)
+    prepared = prepare_for_decoding(model, "bf16")
+    with torch.no_grad():
+        assert torch.equal(prepared(TOKENS), quantize(model.float(), "bf16")(TOKENS))
+    generate(prepared, [[5, 17, 3], [9]], max_new_tokens=5)
 
 
 def test_an_unknown_format_is_answered_with_those_there_are(model):

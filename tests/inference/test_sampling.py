@@ -40,8 +40,9 @@ def test_top_p_keeps_the_token_that_crosses():
     assert kept(top_p(probabilities(0.5, 0.3, 0.2), 0.6)).tolist() == [[True, True, False]]
 
 
-def test_top_p_keeps_one_token_however_small_p_is():
-    assert kept(top_p(probabilities(0.4, 0.35, 0.25), 1e-6)).tolist() == [[True, False, False]]
+@pytest.mark.parametrize("p", [1e-6, 1e-8, 1e-30])
+def test_top_p_keeps_one_token_however_small_p_is(p):
+    assert kept(top_p(probabilities(0.25, 0.4, 0.35), p)).tolist() == [[False, True, False]]
 
 
 def test_top_p_of_one_keeps_everything():

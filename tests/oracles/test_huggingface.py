@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from pocketgpt.pretrained.huggingface import from_huggingface, load_huggingface
+from pocketgpt.pretrained.huggingface import convert_config, from_huggingface, load_huggingface
 
 GPT_SIZE = {"vocab_size": 61, "n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 40}
 LLAMA_SIZE = {
@@ -142,6 +142,14 @@ def test_config_in_the_layout_before_transformers_5(scaling, assert_equal):
     tokens = torch.randint(61, (2, 40))
     with torch.no_grad():
         assert_equal(from_huggingface(values | old, model.state_dict())(tokens), their_logits(model, tokens))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "openai-gpt", "llama", "mistral", "qwen3"])
+def test_missing_options_have_the_defaults_of_transformers(kind):
+    wide = {**LLAMA_SIZE, "num_attention_heads": 64, "hidden_size": 128}  # more heads than a default has keys
+    size = GPT_SIZE if "gpt" in kind else {n: wide[n] for n in wide if n not in ("num_key_value_heads", "head_dim")}
+    full = transformers.AutoConfig.for_model(kind, **size).to_dict()
+    assert convert_config({"model_type": kind, **size}) == convert_config(full)
 
 
 @pytest.mark.parametrize("shard_size", ["1GB", "20KB"], ids=["one file", "shards"])

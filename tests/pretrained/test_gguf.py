@@ -77,6 +77,8 @@ def test_every_field_is_read_and_missing_ones_have_llama_cpp_s_defaults(random_l
     [
         ({"rope.dimension_count": 8}, "rope.dimension_count = 8 is not supported"),
         ({"rope.scaling.type": "yarn"}, "rope.scaling.type = 'yarn' is not supported: our model computes .* = 'none'"),
+        ({"rope.scaling.factor": 4.0}, "rope.scaling.factor = 4.0 is not supported"),
+        ({"rope.scale_linear": 4.0}, "rope.scale_linear = 4.0 is not supported"),
         ({"expert_count": 8}, "expert_count = 8 is not supported"),
         ({"attention.layer_norm_rms_epsilon": None}, "llama.attention.layer_norm_rms_epsilon is missing"),
         ({"attention.head_count_kv": 3}, "AttentionConfig.n_kv_heads = 3 cannot work"),

@@ -29,6 +29,7 @@ TEXTS = [
 ]
 DIGITS_AFTER_SPACES = ["the  12", "\n\n  1", "a\t7 b", "1  2\n3"]
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+WHOLE = ["<think>", "    "]
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 
 # The expressions of llama.cpp, which splits by one after the other.
@@ -71,7 +72,7 @@ def file(tmp_path, random_llama, write_gguf, vocabulary):
 
         def add(writer: gguf.GGUFWriter) -> None:
             writer.add_token_list(names)
-            writer.add_token_types([3 if name in SPECIAL else 1 for name in names])
+            writer.add_token_types([3 if name in SPECIAL else 4 if name in WHOLE else 1 for name in names])
             writer.add_token_merges(merges)
             for name, value in values.items():
                 if value is not None:
@@ -133,6 +134,18 @@ def test_special_tokens_roles_and_template_are_read(file):
     assert ours.special_tokens == {name: number for number, name in enumerate(SPECIAL)}
     assert ours.roles == {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "unk_token": "<|endoftext|>"}
     assert (ours.end_of_text, ours.chat_template) == (2, TEMPLATE)
+
+
+def test_user_defined_tokens_are_text_that_is_one_token(file, vocabulary):
+    """As in llama.cpp, which finds them in every text, unlike special ones."""
+    names = vocabulary[0]
+    names += WHOLE
+    ours = load_gguf_tokenizer(file())
+    assert ours.encode("<think>    a<|im_end|>")[:2] == [names.index("<think>"), names.index("    ")]
+    assert not {*WHOLE} & {*ours.special_tokens}
+    for text in ("<think>    a", "if x:\n    y  z"):
+        assert ours.decode(ours.encode(text)) == text
+    assert [ours.token_bytes(names.index(name)) for name in WHOLE] == [b"<think>", b"    "]
 
 
 def test_what_was_saved_is_loaded_again(file, tmp_path):

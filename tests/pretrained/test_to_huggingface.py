@@ -1,3 +1,4 @@
+import ast
 import errno
 import json
 from dataclasses import replace
@@ -114,10 +115,18 @@ def test_the_card_says_what_the_model_is_and_what_it_was_trained_on(model, token
     assert 'tokenizer("ROMEO:"' in card and card.startswith("---\nlibrary_name: transformers\n")
 
 
-@pytest.mark.parametrize("source", ["/home/me/runs/old/step-000800", "/home/me/old", "/home/me/old.gguf"])
+def test_the_code_of_the_card_is_python_whatever_the_prompt(model, tokenizer, tmp_path):
+    prompt = 'She said "yes":\n{or not}\\'
+    save_huggingface(model, tokenizer, tmp_path / "model", {"recipe": {"prompt": prompt}})
+    code = (tmp_path / "model" / "README.md").read_text().partition("```python")[2].partition("```")[0]
+    words = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+    assert prompt in words
+
+
+@pytest.mark.parametrize("source", ["/home/me/runs/old-1.7/step-000800", "/home/me/old-1.7", "/home/me/old-1.7.gguf"])
 def test_the_card_names_the_model_that_was_fine_tuned(model, tokenizer, tmp_path, source):
     save_huggingface(model, tokenizer, tmp_path / "new", {"initial_weights": {"source": source, "sha256": "0"}})
-    assert "| fine-tuned from | old |" in (tmp_path / "new" / "README.md").read_text()
+    assert "| fine-tuned from | old-1.7 |" in (tmp_path / "new" / "README.md").read_text()
 
 
 def test_without_metadata_the_card_leaves_out_what_it_does_not_know(model, tokenizer, tmp_path):
