@@ -36,11 +36,11 @@ def fidelity(
     n_targets = len(tokens) - 1
     for inputs, targets in sequential_windows(tokens, 1, seq_len):
         with evaluation_mode(model), evaluation_mode(reference):
-            logits = [m(inputs.to(m.device)) for m in (model, reference)]
+            logits = [m(inputs.to(m.device)).cpu() for m in (model, reference)]
         log_q, log_p = (scores.double().log_softmax(dim=-1).flatten(0, 1) for scores in logits)
         kl += F.kl_div(log_q, log_p, reduction="sum", log_target=True).item()
         for which, scores in enumerate((log_q, log_p)):
-            losses[which] += F.nll_loss(scores, targets.flatten().to(scores.device), reduction="sum").item()
+            losses[which] += F.nll_loss(scores, targets.flatten(), reduction="sum").item()
     return Fidelity(
         kl=kl / n_targets,
         perplexity=exp(losses[0] / n_targets),
