@@ -17,6 +17,7 @@ from pocketgpt.training import run
 from pocketgpt.training.checkpoint import Checkpoint, find_checkpoint, find_damage, latest_intact, read_training
 from pocketgpt.training.distributed import is_main, process_group, shared
 from pocketgpt.training.initial_weights import tokenizer_of
+from pocketgpt.training.objectives import OBJECTIVES, with_gap
 from pocketgpt.training.recipes import (
     BatchOptions,
     EvaluationOptions,
@@ -199,5 +200,7 @@ def outcome(result: RunResult, config: TrainConfig) -> str:
         lines.append(f"  {find_checkpoint(result.folder)}  the model with the lowest validation loss")
     lines.append(f"  {latest_intact(result.folder)}  the model of the last step")
     lines.append(f"  {result.folder / 'loss.png'}  the loss curve")
-    lines.append(f'Generate text:   pocketgpt generate "{config.prompt}" --model {result.folder}')
+    # Models that do not score a text fill its gaps.
+    prompt = config.prompt if OBJECTIVES[config.objective].scores_text else with_gap(config.prompt)
+    lines.append(f'Generate text:   pocketgpt generate "{prompt}" --model {result.folder}')
     return "\n".join(lines)

@@ -60,12 +60,13 @@ class LoRALinear(nn.Linear):
 
 
 def add_lora(model: Model, rank: int, alpha: float) -> Model:
-    """A copy of the model that shares its weights, frozen, with a pair beside every projection of its layers.
+    """A copy of the model that shares its weights, frozen, with a pair beside every projection of its layers. Buffers
+    are copied: the bias of a mixture of experts changes in training.
 
     Embedding, head, norms and biases get none, nor do the projections that a layer lists in `Part.no_lora`.
     """
     frozen = {id(each): nn.Parameter(each.data, requires_grad=False) for each in model.parameters()}
-    copy = deepcopy(model, frozen | {id(buffer): buffer for buffer in model.buffers()})
+    copy = deepcopy(model, frozen)
     _add_pairs(copy, rank, alpha)
     return copy
 

@@ -91,7 +91,7 @@ class MixtureOfExperts(Part):
         self.load: Float[Tensor, "n_experts"] | None = None
         """Choices of each expert since the last step, twice where blocks are recomputed: only shares matter."""
         self.balance_loss: Float[Tensor, ""] | None = None
-        """Balancing loss of the last forward pass in training."""
+        """Balancing loss of the last forward pass in training; None after the step."""
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         tokens = x.flatten(0, -2)  # (N, d_model)
@@ -156,6 +156,7 @@ class MixtureOfExperts(Part):
             load = sum_over_ranks(self.load)
             self.bias += self.config.balance_rate * (load.mean() - load).sign()
         self.load = None
+        self.balance_loss = None  # it belongs to a graph, with which a model cannot be copied
 
     def flops_per_token(self, seq: int) -> int:
         """The router, top_k experts, and the shared ones."""

@@ -9,7 +9,7 @@ from pocketgpt.checked import ConfigError
 from pocketgpt.inference import diffusion
 from pocketgpt.inference.gaps import GAP, encode_gaps, fill_gaps
 from pocketgpt.inference.generate import generate
-from pocketgpt.inference.spans import SPAN_TOKENS, fill_spans, write_spans
+from pocketgpt.inference.spans import SPAN_TOKENS, encode_spans, fill_spans, write_spans
 from pocketgpt.models.config import ModelConfig
 from pocketgpt.models.stack import Stack
 from pocketgpt.models.t5 import T5Config
@@ -69,10 +69,15 @@ def denoise_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -
     return prompt + tokenizer.decode(diffusion.write(model, tokens, max_new_tokens=100, stop_tokens=stop, seed=seed))
 
 
+def with_gap(prompt: str) -> str:
+    """The prompt, with a gap after it if it has none."""
+    return well_formed(prompt if GAP in prompt else f"{prompt} {GAP}")
+
+
 def fill_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
     """Fill the gaps of the prompt, or one after it if there is none; brackets show what was filled in."""
     mask_id = tokenizer.vocab_size
-    tokens = encode_gaps(well_formed(prompt if GAP in prompt else f"{prompt} {GAP}"), tokenizer, mask_id)
+    tokens = encode_gaps(with_gap(prompt), tokenizer, mask_id)
     filled = fill_gaps(model, tokens[: model.config.max_seq_len], mask_id)
     words = [tokenizer.token_bytes(token) for token in filled]
     shown = [b" [%b]" % new.strip() if old == mask_id else new for old, new in zip(tokens, words, strict=False)]
@@ -81,7 +86,7 @@ def fill_prompt(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -> s
 
 def write_missing_spans(model: Stack, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
     """Write the missing spans of the prompt, or one after it if there is none; brackets show what was written."""
-    text = well_formed(prompt if GAP in prompt else f"{prompt} {GAP}")
+    text = with_gap(prompt)
     return fill_spans(tokenizer, text, write_spans(model, tokenizer, text, seed=seed), brackets=True)
 
 
@@ -117,7 +122,7 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 def find_objective(config: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) -> Objective:
-    """Look up the objective of a recipe. Raises ConfigError if the recipe, the model or its vocabulary cannot work with
+    """Look up the objective of a recipe. Raises PocketError if the recipe, the model or its vocabulary cannot work with
     it."""
     name, objective = config.objective, OBJECTIVES[config.objective]
     if objective.encoder and not isinstance(model, T5Config):
@@ -145,6 +150,13 @@ def find_objective(config: TrainConfig, model: ModelConfig, tokenizer: Tokenizer
         )
     if objective.extra_tokens:  # found by their place in the vocabulary
         check_vocabulary(name, model, tokenizer)
+    if objective.encoder:  # the gaps belong to the whole text, so that a sample cannot read its end only
+        n_tokens = len(encode_spans(with_gap(config.prompt), tokenizer, tokenizer.vocab_size))
+        if n_tokens > model.max_seq_len:
+            raise ConfigError(
+                f"TrainConfig.prompt has {n_tokens} tokens, and the model reads at most {model.max_seq_len}, its "
+                "max_seq_len: use a shorter prompt."
+            )
     return objective
 
 

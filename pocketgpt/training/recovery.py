@@ -13,6 +13,7 @@ import torch
 
 from pocketgpt.errors import PocketError
 from pocketgpt.training.checkpoint import CheckpointError, latest_intact
+from pocketgpt.training.objectives import OBJECTIVES
 from pocketgpt.training.prepare import compiler_failure
 from pocketgpt.training.recipes import TrainConfig
 
@@ -72,7 +73,7 @@ def memory_advice(config: TrainConfig) -> str:
     if not config.activation_checkpointing:
         ways.append("--activation-checkpointing")
     smaller = 4096 if config.head_chunk is None else config.head_chunk // 2
-    if 0 < smaller < config.batch_size * config.seq_len:
+    if OBJECTIVES[config.objective].in_chunks and 0 < smaller < config.batch_size * config.seq_len:
         ways.append(f"--head-chunk {smaller}")
     return f"Use {', or '.join(ways)}." if ways else f"Use a shorter --seq-len, such as {config.seq_len // 2}."
 

@@ -1,6 +1,7 @@
 """A BERT by one command: trained, resumed, measured, and filling gaps."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -98,3 +99,11 @@ def test_info_describes_the_checkpoint(capsys):
 def test_a_bert_cannot_learn_the_next_token(capsys):
     code, _, err = answer(capsys, *TRAIN, "--objective", "next-token", "--out", "other")
     assert code == 2 and "--objective 'next-token' cannot work with ModelConfig.causal = False" in err
+
+
+def test_the_command_that_a_run_ends_with_fills_a_gap_also_without_a_prompt(capsys, tmp_path):
+    folder = str(tmp_path / "run")
+    code, out, _ = answer(capsys, *TRAIN, "--steps", "1", "--prompt", "", "--out", folder)
+    assert code == 0
+    words = shlex.split(out.splitlines()[-1].partition("pocketgpt ")[2])
+    assert words[-1] == folder and answer(capsys, *words)[0] == 0

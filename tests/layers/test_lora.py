@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from pocketgpt.inference.kv_cache import new_cache
 from pocketgpt.layers.lora import LoRALinear, add_lora, load_lora_state, lora_layers, lora_state, merge_lora
+from pocketgpt.models.classes import build_model
 from pocketgpt.models.presets import PRESETS
 from pocketgpt.models.t5 import T5Config
 
@@ -85,6 +86,16 @@ def test_only_the_pairs_train_and_the_given_model_stays_as_it_is(name, small, li
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert not list(lora_layers(model))
+
+
+def test_the_bias_of_the_given_mixture_stays_as_it_is(small):
+    model = build_model(small("pocket-moe", balance="bias"))
+    adapted = add_lora(model, 2, 4.0).train()
+    adapted(TOKENS)
+    for part in adapted.parts():
+        part.after_step(lambda total: total)
+    assert not any(buffer.any() for buffer in model.buffers())
+    assert all(buffer.any() for buffer in adapted.buffers())
 
 
 def places(model: nn.Module) -> set[str]:

@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from copy import deepcopy
 
 import pytest
 import torch
@@ -173,3 +174,13 @@ def test_balancing_evens_out_the_load(balance):
             optimizer.step()
         mixture.after_step(lambda tensor: tensor)
     assert before > 0.6 and busiest() < 0.4
+
+
+def test_a_model_can_be_copied_after_a_step():
+    model = GPT(preset("pocket-moe", d_model=48, n_layers=1, vocab_size=61)).train()
+    optimizers = build_optimizers(model, TrainConfig())
+    off = torch.amp.GradScaler(enabled=False)
+    batch = (TOKENS[:, :-1], TOKENS[:, 1:])
+    training_step(NextTokenLoss(model), [batch], optimizers, autocast=nullcontext(), scaler=off, clip=1.0)
+    copy = deepcopy(model.eval())
+    assert torch.equal(copy(TOKENS), model(TOKENS))

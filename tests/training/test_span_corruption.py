@@ -148,3 +148,13 @@ def test_a_vocabulary_without_sentinels_is_named(tokenizer):
         find_objective(recipe("pocket-t5"), preset("pocket-t5"), tokenizer)
     config = preset("pocket-t5", vocab_size=257 + 101)
     assert isinstance(config, T5Config) and find_objective(recipe("pocket-t5"), config, tokenizer).encoder
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"), [("To be" * 4, "prompt has 21 tokens.* at most 16"), ("___" * 100, "100 gaps")]
+)
+def test_a_prompt_that_no_sample_can_be_written_for_is_refused_before_training(tokenizer, prompt, message):
+    config = preset("pocket-t5", d_model=48, vocab_size=257 + len(SPAN_TOKENS), max_seq_len=16)
+    with pytest.raises(PocketError, match=message):
+        find_objective(TrainConfig(objective="span-corruption", prompt=prompt), config, tokenizer)
+    find_objective(TrainConfig(objective="span-corruption", prompt="To be ___"), config, tokenizer)

@@ -17,9 +17,10 @@ from pocketgpt.models.gpt import GPT
 from pocketgpt.text.batches import ShuffledWindows
 from pocketgpt.training import trainer as trainer_module
 from pocketgpt.training.checkpoint import checkpoints, latest_intact, load_checkpoint
+from pocketgpt.training.objectives import OBJECTIVES
 from pocketgpt.training.prepare import check_compiler
 from pocketgpt.training.recipes import TrainConfig
-from pocketgpt.training.recovery import OutOfMemory
+from pocketgpt.training.recovery import OutOfMemory, memory_advice
 from pocketgpt.training.trainer import Trainer, TrainingDiverged
 
 TEXT = "To-morrow, and to-morrow, and to-morrow, creeps in this petty pace from day to day. " * 4
@@ -474,3 +475,9 @@ def test_a_compiler_that_fails_is_quoted(make_trainer, model):
     model.head.register_forward_hook(raising(error))
     with pytest.raises(PocketError, match=r"torch.compile failed: .*no header.*--no-compile"):
         make_trainer().run()
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_the_advice_for_less_memory_is_one_that_the_objective_accepts(objective):
+    advised = "--head-chunk" in memory_advice(TrainConfig(objective=objective, batch_size=32))
+    assert advised == OBJECTIVES[objective].in_chunks
