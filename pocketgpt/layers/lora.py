@@ -62,10 +62,12 @@ class LoRALinear(nn.Linear):
 def add_lora(model: Model, rank: int, alpha: float) -> Model:
     """A copy of the model that shares its weights, frozen, with a pair beside every projection of its layers.
 
+    What training moves without gradients, such as the bias of a router, is copied, so that the model stays as it is.
+
     Embedding, head, norms and biases get none, nor do the projections that a layer lists in `Part.no_lora`.
     """
     frozen = {id(each): nn.Parameter(each.data, requires_grad=False) for each in model.parameters()}
-    copy = deepcopy(model, frozen | {id(buffer): buffer for buffer in model.buffers()})
+    copy = deepcopy(model, frozen)
     _add_pairs(copy, rank, alpha)
     return copy
 

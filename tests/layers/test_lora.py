@@ -138,6 +138,16 @@ def test_merging_in_the_middle_of_training_draws_no_random_number(small):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_bias_that_balances_experts_moves_in_the_copy_only(small, lively):
+    model = lively(small("pocket-moe", balance="bias"))
+    adapted = add_lora(model, 2, 4.0).train()
+    adapted(TOKENS)
+    for part in adapted.parts():
+        part.after_step(lambda tensor: tensor)
+    assert all((block.feedforward.bias == 0).all() for block in model.blocks)
+    assert all((block.feedforward.bias != 0).any() for block in merge_lora(adapted).blocks)
+
+
 def test_pairs_and_their_matrices_are_restored_bit_for_bit(small, lively):
     adapted = fill(add_lora(lively(small("llama")), 2, 4.0))
     other = add_lora(merge_lora(adapted), 2, 4.0)
