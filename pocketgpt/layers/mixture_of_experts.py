@@ -6,7 +6,7 @@ all tokens to the few experts that were best at first; so the load is balanced, 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -92,6 +92,10 @@ class MixtureOfExperts(Part):
         """Choices of each expert since the last step, twice where blocks are recomputed: only shares matter."""
         self.balance_loss: Float[Tensor, ""] | None = None
         """Balancing loss of the last forward pass in training."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy gets: all but the balancing loss, which belongs to the graph of the last forward pass."""
+        return vars(self) | {"balance_loss": None}
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         tokens = x.flatten(0, -2)  # (N, d_model)
