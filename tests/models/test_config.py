@@ -214,6 +214,20 @@ def test_an_unknown_preset_is_named_with_the_known_ones():
         preset("gpt3")
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("pocket-mamba", {"feedforward": {"d_ff": 64}}, "cannot change None, which has no fields: a part of another"),
+        ("pocket", {"n_layers": {"d_ff": 64}}, "{'d_ff': 64} cannot change 6, which has no fields"),
+        ("pocket", {"mixr": {"n_heads": 6}}, "unexpected keyword argument 'mixr': the fields are vocab_size, "),
+        ("pocket", {"mixer": {"kind": "linear_attention"}}, "LinearAttentionConfig needs a value for n_heads."),
+    ],
+)
+def test_a_change_of_a_preset_that_cannot_work_is_named(name, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        preset(name, **changes)
+
+
 def test_a_config_of_the_older_version_is_refused_with_how_to_convert_it():
     with pytest.raises(ConfigError, match=r"older version.*python -m pocketgpt\.models\.convert FOLDER"):
         ModelConfig.from_dict(SIZES | {"n_heads": 6})
