@@ -182,6 +182,7 @@ WRONG = [
     (model(rope={"factor": 0.5}), "RopeConfig.factor = 0.5 cannot work: use a number of at least 1.0, such as 4.0"),
     (model(rope={"scaling": "yarn"}), "RopeConfig.original_max_seq_len = None cannot work: use a whole number"),
     (model(rope={"beta_fast": 0.5}), "RopeConfig.beta_fast = 0.5 cannot work: use a number above beta_slow = 1.0."),
+    (model(rope={"beta_slow": 0.0}), "RopeConfig.beta_slow = 0.0 cannot work: use a number above 0, such as 1.0."),
     (model({"d_head": 2}, rope={"scaling": "ntk"}), "AttentionConfig.d_head = 2 cannot work: use 4 or more"),
 ]
 
