@@ -35,7 +35,7 @@ class MixtureOfExpertsConfig(PartConfig):
     d_ff: int | None = None
     """Hidden width of an expert; that of an ordinary feed-forward divided by top_k + n_shared if not given."""
     activation: Activation = "swiglu"
-    """Function between the projections of an expert: swiglu, gelu, gelu_tanh or relu2."""
+    """Function between the projections of an expert: swiglu, geglu, gelu, gelu_tanh, relu or relu2."""
     scores: Scores = "softmax"
     """softmax: the experts compete, as in Mixtral. sigmoid: each is scored alone, as in DeepSeek-V3."""
     normalize: bool = True
