@@ -177,6 +177,10 @@ WRONG = [
         "MixtureOfExpertsConfig.balance = 'hope' cannot work: use one of 'loss', 'bias', 'none'",
     ),
     (model(mixer={"kind": "convolution"}), "There is no layer of kind 'convolution': use one of 'attention', "),
+    (
+        {**SIZES, "mixer": None},
+        "ModelConfig.mixer = None cannot work: use one of AttentionConfig, LatentAttentionConfig, ",
+    ),
     (model(rope={"theta": 0.5}), "RopeConfig.theta = 0.5 cannot work: use a number above 1, such as 10000.0."),
     (model(rope={"scaling": "ntk-aware"}), "RopeConfig.scaling = 'ntk-aware' cannot work: use one of 'none', 'linear'"),
     (model(rope={"factor": 0.5}), "RopeConfig.factor = 0.5 cannot work: use a number of at least 1.0, such as 4.0"),
