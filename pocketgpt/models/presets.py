@@ -90,7 +90,7 @@ PRESETS: dict[str, ModelConfig] = {
         norm="layernorm",
         norm_bias=True,
     ),
-    # The embedded default with eight experts, two of them active: as many active parameters, 2.4 times as many in all.
+    # The embedded default with eight experts, two of them active: as many active parameters, 2.5 times as many in all.
     "pocket-moe": ModelConfig(
         vocab_size=4096,
         d_model=192,
