@@ -74,7 +74,7 @@ class ModelConfig(Checked):
     causal: bool = True
     """A token sees only itself and earlier tokens."""
     dropout: float = 0.0
-    """Probability that a value on its way into the residual stream, or a weight of attention, is dropped in training."""
+    """Probability that a value on its way into the residual stream or a weight of attention is dropped in training."""
     tie_embeddings: bool = True
     """The head uses the embedding matrix."""
 
