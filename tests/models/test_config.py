@@ -313,6 +313,12 @@ def test_brain_is_brain_gpt():
     assert not config.mixer.bias and not config.mixer.output_bias and config.tie_embeddings
 
 
+def test_latent_is_the_latent_configuration():
+    config = preset("latent").resolved()
+    assert (config.d_model, config.n_layers, config.max_seq_len, config.positions) == (768, 12, 512, "learned")
+    assert config.mixer.kind == "latent_attention" and config.vocab_size == 32_000
+
+
 def test_rope_config_is_read_from_a_dictionary():
     assert ModelConfig.from_dict(model(rope={"theta": 500.0})).rope == RopeConfig(theta=500.0)
 
