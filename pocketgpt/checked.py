@@ -1,7 +1,7 @@
 """Configs of plain values: frozen dataclasses that validate themselves and round-trip through JSON."""
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, get_args
 
 from pocketgpt.errors import PocketError
@@ -47,13 +47,17 @@ class Checked:
 
     @classmethod
     def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
-        """Make a config from the values of `to_dict`. Raises ConfigError for a field that does not exist, and for one
-        that is neither true nor false where it has to be."""
+        """Make a config from the values of `to_dict`. Raises ConfigError for a field that does not exist, for one that
+        is missing, and for one that is neither true nor false where it has to be."""
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             names, fields_known = ", ".join(map(repr, unknown)), ", ".join(sorted(known))
             raise ConfigError(f"{cls.__name__} has no field {names}: its fields are {fields_known}.")
+        needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+        missing = ", ".join(name for name in needed if name not in values)
+        if missing:
+            raise ConfigError(f"{cls.__name__} needs a value for {missing}.")
         for f in fields(cls):
             if f.type is bool and f.name in values and type(values[f.name]) is not bool:
                 raise ConfigError(f"{cls.__name__}.{f.name} = {values[f.name]!r} cannot work: use True or False.")

@@ -87,7 +87,7 @@ def attention_weights(
     if mask is None:
         return scores.softmax(dim=-1)
     if mask.is_floating_point():
-        return (scores + mask).softmax(dim=-1)
+        scores, mask = scores + mask, mask > -math.inf
     lowest = torch.finfo(scores.dtype).min  # and not −inf: the softmax of nothing but −inf is NaN
     return scores.masked_fill(~mask, lowest).softmax(dim=-1).masked_fill(~mask, 0.0)
 

@@ -60,8 +60,9 @@ class LoRALinear(nn.Linear):
 
 
 def add_lora(model: Model, rank: int, alpha: float) -> Model:
-    """A copy of the model that shares its weights, frozen, with a pair beside every projection of its layers. Buffers
-    are copied: the bias of a mixture of experts changes in training.
+    """A copy of the model that shares its weights, frozen, with a pair beside every projection of its layers.
+
+    What training moves without gradients, such as the bias of a router, is copied, so that the model stays as it is.
 
     Embedding, head, norms and biases get none, nor do the projections that a layer lists in `Part.no_lora`.
     """

@@ -128,7 +128,8 @@ class Mamba(Mixer):
         yield self.out_proj.weight
 
     def init_weights(self, std: float, output_std: float) -> None:
-        """Decay rates 1 to d_state, D = 1, and steps spread evenly, on a log scale, between 0.001 and 0.1."""
+        """Decay rates 1 to d_state, D = 1, and steps spread evenly, on a log scale, between 0.001 and 0.1. The
+        convolution keeps PyTorch's weights and bias, which is not 0."""
         rates = torch.arange(1, self.config.d_state + 1, dtype=torch.float32)
         with torch.no_grad():
             self.A_log.copy_(rates.log().expand_as(self.A_log))

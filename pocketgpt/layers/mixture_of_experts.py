@@ -6,7 +6,7 @@ all tokens to the few experts that were best at first; so the load is balanced, 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -35,7 +35,7 @@ class MixtureOfExpertsConfig(PartConfig):
     d_ff: int | None = None
     """Hidden width of an expert; that of an ordinary feed-forward divided by top_k + n_shared if not given."""
     activation: Activation = "swiglu"
-    """Function between the projections of an expert: swiglu, gelu, gelu_tanh or relu2."""
+    """Function between the projections of an expert: swiglu, geglu, gelu, gelu_tanh, relu or relu2."""
     scores: Scores = "softmax"
     """softmax: the experts compete, as in Mixtral. sigmoid: each is scored alone, as in DeepSeek-V3."""
     normalize: bool = True
@@ -91,7 +91,11 @@ class MixtureOfExperts(Part):
         self.load: Float[Tensor, "n_experts"] | None = None
         """Choices of each expert since the last step, twice where blocks are recomputed: only shares matter."""
         self.balance_loss: Float[Tensor, ""] | None = None
-        """Balancing loss of the last forward pass in training; None after the step."""
+        """Balancing loss of the last forward pass in training."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy gets: all but the balancing loss, which belongs to the graph of the last forward pass."""
+        return vars(self) | {"balance_loss": None}
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         tokens = x.flatten(0, -2)  # (N, d_model)
@@ -156,7 +160,6 @@ class MixtureOfExperts(Part):
             load = sum_over_ranks(self.load)
             self.bias += self.config.balance_rate * (load.mean() - load).sign()
         self.load = None
-        self.balance_loss = None  # it belongs to a graph, with which a model cannot be copied
 
     def flops_per_token(self, seq: int) -> int:
         """The router, top_k experts, and the shared ones."""

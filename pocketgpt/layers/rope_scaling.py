@@ -52,6 +52,7 @@ class RopeConfig(Checked):
         )
         if self.scaling in ("dynamic", "yarn", "llama3"):
             self._require_positive_integers("original_max_seq_len")
+        self._require(self.beta_slow > 0, "beta_slow", "a number above 0, such as 1.0")
         self._require(self.beta_fast > self.beta_slow, "beta_fast", f"a number above beta_slow = {self.beta_slow}")
         self._require(
             self.high_freq_factor > self.low_freq_factor,

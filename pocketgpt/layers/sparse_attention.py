@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketgpt.layers.attention_backends import Backend, causal_mask, fused_attention
+from pocketgpt.layers.attention_backends import Backend, Mask, causal_mask, fused_attention
 
 TILE = 64
 """Queries and keys along the edges of a tile: GPU kernels use 64 or 128."""
@@ -52,7 +52,7 @@ def tiled_attention(
     q: Float[Tensor, "batch heads seq d_head"],
     k: Float[Tensor, "batch kv_heads keys d_head"],
     v: Float[Tensor, "batch kv_heads keys d_value"],
-    mask: Bool[Tensor, "*#batch seq keys"] | None = None,
+    mask: Mask | None = None,
     is_causal: bool = False,
     dropout: float = 0.0,
     tile: int = TILE,
@@ -71,7 +71,8 @@ def tiled_attention(
         return attend(q, k, v, mask=mask, dropout=dropout)
     columns = torch.arange(keys, device=q.device)
     rows = []
-    for i, needed in enumerate(needed_tiles(mask, tile)):
+    seen_at_all = mask > torch.finfo(mask.dtype).min if mask.is_floating_point() else mask
+    for i, needed in enumerate(needed_tiles(seen_at_all, tile)):
         here = slice(i * tile, (i + 1) * tile)
         seen = columns[needed.repeat_interleave(tile)[:keys]]
         visible = mask[..., here, seen]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pocketgpt.checked import Checked, ConfigError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.block import FEEDFORWARDS, MIXERS, FeedForwardPartConfig, MixerConfig
+from pocketgpt.layers.cross_attention import CrossAttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
 from pocketgpt.layers.part import PartConfig
 from pocketgpt.layers.relative_bias import RelativeBiasConfig
@@ -73,7 +74,7 @@ class ModelConfig(Checked):
     causal: bool = True
     """A token sees only itself and earlier tokens."""
     dropout: float = 0.0
-    """Probability that a value on its way into the residual stream is dropped during training."""
+    """Probability that a value on its way into the residual stream or a weight of attention is dropped in training."""
     tie_embeddings: bool = True
     """The head uses the embedding matrix."""
 
@@ -97,7 +98,7 @@ class ModelConfig(Checked):
         self._require_choice("norm_order", NormOrder)
         for name, kinds in (("mixer", tuple(MIXERS)), ("feedforward", (*FEEDFORWARDS, type(None)))):
             parts = _as_tuple(getattr(self, name))
-            known = ", ".join(kind.__name__ for kind in kinds if kind is not type(None))
+            known = ", ".join(kind.__name__ for kind in kinds if kind not in (CrossAttentionConfig, type(None)))
             self._require(parts and all(isinstance(part, kinds) for part in parts), name, f"one of {known}, or a tuple")
         if self.positions == "sinusoidal":
             self._require(

@@ -90,7 +90,7 @@ PRESETS: dict[str, ModelConfig] = {
         norm="layernorm",
         norm_bias=True,
     ),
-    # The embedded default with eight experts, two of them active: as many active parameters, 2.4 times as many in all.
+    # The embedded default with eight experts, two of them active: as many active parameters, 2.5 times as many in all.
     "pocket-moe": ModelConfig(
         vocab_size=4096,
         d_model=192,
@@ -191,8 +191,8 @@ def preset(name: str, **changes: Any) -> ModelConfig:
         raise ConfigError(f"There is no preset {name!r}: choose one of {', '.join(PRESETS)}.")
     original = PRESETS[name]
     for field, change in changes.items():
-        if isinstance(change, dict):
-            changes[field] = _changed(getattr(original, field, None), change)
+        if isinstance(change, dict) and hasattr(original, field):
+            changes[field] = _changed(getattr(original, field), change)
     try:
         return replace(original, **changes)
     except TypeError as error:
@@ -207,7 +207,11 @@ def _changed(part: Any, changes: dict[str, Any]) -> Any:
         if changes["kind"] not in KINDS:
             raise ConfigError(f"There is no layer of kind {changes['kind']!r}: use one of {', '.join(KINDS)}.")
         return KINDS[changes["kind"]].from_dict({key: value for key, value in changes.items() if key != "kind"})
-    values = part.to_dict() if isinstance(part, Checked) else {}
+    if not isinstance(part, Checked):
+        raise ConfigError(
+            f"{changes} cannot change {part}, which has no fields: a part of another kind needs its `kind`."
+        )
+    values = part.to_dict()
     values.pop("kind", None)
     changes = {key: value for key, value in changes.items() if key != "kind"}
     return type(part).from_dict(values | changes)

@@ -24,7 +24,9 @@ def save_model(model: nn.Module, folder: str | Path, dtype: torch.dtype | None =
     folder = Path(folder)
     config, weights = model.config, model.state_dict()
     check_saveable(model, weights)
-    tied = config.tie_embeddings and torch.equal(weights["head.weight"], weights["embedding.weight"])
+    head, embedding = weights["head.weight"], weights["embedding.weight"]
+    # One tensor, which may contain NaN, or two that are still equal.
+    tied = head.data_ptr() == embedding.data_ptr() or (config.tie_embeddings and torch.equal(head, embedding))
     config = replace(config, tie_embeddings=tied)
     weights = {name: tensor.to(dtype or tensor.dtype) for name, tensor in weights.items()}
     if tied:
@@ -82,8 +84,9 @@ def load_weights(model: nn.Module, folder: str | Path) -> None:
     file = Path(folder) / WEIGHTS
     weights = read_safetensors(file)
     if model.config.tie_embeddings and "embedding.weight" in weights:
-        head = weights.setdefault("head.weight", weights["embedding.weight"])
-        if not torch.equal(head, weights["embedding.weight"]):
+        embedding = weights["embedding.weight"]
+        head = weights.setdefault("head.weight", embedding)
+        if head is not embedding and not torch.equal(head, embedding):
             raise PocketError(f"{file} has a head of its own: set tie_embeddings to false in {CONFIG} beside it.")
     try:
         model.load_state_dict(weights)

@@ -48,6 +48,7 @@ class T5Config(ModelConfig):
         super().__post_init__()
         self._require(self.causal, "causal", "True: the decoder writes from left to right; the encoder sees everything")
         self._require(isinstance(self.mixer, AttentionConfig), "mixer", "one AttentionConfig, for all layers")
+        self.mixer._require(self.mixer.window is None, "window", "None: the encoder of a T5 sees the whole input")
         whole = self.feedforward is not None and not isinstance(self.feedforward, tuple)
         self._require(whole, "feedforward", "one config, for all layers")
         known = self.start_token is None or self.start_token in range(self.vocab_size)

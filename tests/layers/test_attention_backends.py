@@ -89,10 +89,13 @@ def test_dropout_drops_weights_and_keeps_their_mean():
     assert y.mean().item() == pytest.approx(1.0, abs=0.05)
 
 
-def test_a_query_that_may_attend_to_nothing_has_output_zero_and_finite_gradients():
+@pytest.mark.parametrize("numbers", [False, True])
+def test_a_query_that_may_attend_to_nothing_has_output_zero_and_finite_gradients(numbers):
     q, k, v = (torch.randn(1, 2, 4, 8, requires_grad=True) for _ in range(3))
     mask = torch.ones(4, 4, dtype=torch.bool).tril()
     mask[2] = False
+    if numbers:
+        mask = torch.randn(4, 4).masked_fill(~mask, -torch.inf)
     output = step_by_step_attention(q, k, v, mask)
     torch.testing.assert_close(output, fused_attention(q, k, v, mask))
     assert (output[:, :, 2] == 0).all()

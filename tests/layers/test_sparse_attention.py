@@ -29,6 +29,16 @@ def test_any_mask_can_be_computed_in_tiles(shape, tile, assert_equal):
     assert_equal(tiled_attention(q, k, v, mask, tile=tile), fused_attention(q, k, v, mask))
 
 
+def test_a_bias_of_zero_hides_nothing_in_tiles(assert_equal):
+    q, k, v = torch.randn(3, 2, 6, 30, 8)
+    bias = torch.randn(1, 6, 30, 30)
+    bias[..., 8:] = 0.0
+    for hidden in (-torch.inf, torch.finfo(torch.float32).min):
+        bias = bias.masked_fill(torch.ones(30, 30, dtype=torch.bool).triu(1), hidden)
+        assert_equal(tiled_attention(q, k, v, bias, tile=4), fused_attention(q, k, v, bias))
+        assert_equal(tiled_attention(q, k, v, torch.zeros(1, 6, 30, 30), tile=4), fused_attention(q, k, v))
+
+
 def test_queries_that_start_late_are_computed_in_tiles(assert_equal):
     q, k, v = torch.randn(2, 6, 5, 8), torch.randn(2, 6, 19, 8), torch.randn(2, 6, 19, 8)
     mask = causal_mask(torch.arange(14, 19), torch.arange(19), 4)

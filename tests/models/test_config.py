@@ -177,11 +177,16 @@ WRONG = [
         "MixtureOfExpertsConfig.balance = 'hope' cannot work: use one of 'loss', 'bias', 'none'",
     ),
     (model(mixer={"kind": "convolution"}), "There is no layer of kind 'convolution': use one of 'attention', "),
+    (
+        {**SIZES, "mixer": None},
+        "ModelConfig.mixer = None cannot work: use one of AttentionConfig, LatentAttentionConfig, ",
+    ),
     (model(rope={"theta": 0.5}), "RopeConfig.theta = 0.5 cannot work: use a number above 1, such as 10000.0."),
     (model(rope={"scaling": "ntk-aware"}), "RopeConfig.scaling = 'ntk-aware' cannot work: use one of 'none', 'linear'"),
     (model(rope={"factor": 0.5}), "RopeConfig.factor = 0.5 cannot work: use a number of at least 1.0, such as 4.0"),
     (model(rope={"scaling": "yarn"}), "RopeConfig.original_max_seq_len = None cannot work: use a whole number"),
     (model(rope={"beta_fast": 0.5}), "RopeConfig.beta_fast = 0.5 cannot work: use a number above beta_slow = 1.0."),
+    (model(rope={"beta_slow": 0.0}), "RopeConfig.beta_slow = 0.0 cannot work: use a number above 0, such as 1.0."),
     (model({"d_head": 2}, rope={"scaling": "ntk"}), "AttentionConfig.d_head = 2 cannot work: use 4 or more"),
 ]
 
@@ -212,6 +217,20 @@ def test_an_unknown_field_is_named_with_the_known_ones(values, message):
 def test_an_unknown_preset_is_named_with_the_known_ones():
     with pytest.raises(ConfigError, match="no preset 'gpt3': choose one of pocket, pocket-shakespeare, gpt2"):
         preset("gpt3")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("pocket-mamba", {"feedforward": {"d_ff": 64}}, "cannot change None, which has no fields: a part of another"),
+        ("pocket", {"n_layers": {"d_ff": 64}}, "{'d_ff': 64} cannot change 6, which has no fields"),
+        ("pocket", {"mixr": {"n_heads": 6}}, "unexpected keyword argument 'mixr': the fields are vocab_size, "),
+        ("pocket", {"mixer": {"kind": "linear_attention"}}, "LinearAttentionConfig needs a value for n_heads."),
+    ],
+)
+def test_a_change_of_a_preset_that_cannot_work_is_named(name, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        preset(name, **changes)
 
 
 def test_a_config_of_the_older_version_is_refused_with_how_to_convert_it():
@@ -292,6 +311,12 @@ def test_brain_is_brain_gpt():
     assert (config.norm, config.norm_order) == ("layernorm", "pre")
     assert (config.feedforward.activation, config.feedforward.d_ff) == ("gelu", 4 * 768)
     assert not config.mixer.bias and not config.mixer.output_bias and config.tie_embeddings
+
+
+def test_latent_is_the_latent_configuration():
+    config = preset("latent").resolved()
+    assert (config.d_model, config.n_layers, config.max_seq_len, config.positions) == (768, 12, 512, "learned")
+    assert config.mixer.kind == "latent_attention" and config.vocab_size == 32_000
 
 
 def test_rope_config_is_read_from_a_dictionary():

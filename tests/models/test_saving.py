@@ -24,6 +24,18 @@ def test_a_head_that_was_untied_is_saved_and_loaded(model, tmp_path):
     assert not GPT.load(tmp_path).config.tie_embeddings
 
 
+@torch.no_grad()
+def test_a_head_that_is_the_embedding_is_saved_once_whatever_the_config_and_the_values_are(small, lively, tmp_path):
+    diverged, tied_later = lively(small("llama")), lively(small("llama", tie_embeddings=False))
+    diverged.embedding.weight[3, 5] = torch.nan
+    tied_later.head.weight = tied_later.embedding.weight
+    for model in (diverged, tied_later):
+        model.save(tmp_path)
+        loaded = GPT.load(tmp_path)
+        assert loaded.head.weight is loaded.embedding.weight
+        assert torch.equal(loaded.embedding.weight.nan_to_num(9.0), model.embedding.weight.nan_to_num(9.0))
+
+
 def test_a_head_of_its_own_beside_a_config_that_ties_it_is_refused(model, tmp_path):
     model.head = nn.Linear(48, 61, bias=False)
     model.save(tmp_path)

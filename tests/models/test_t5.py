@@ -195,6 +195,7 @@ def test_decoder_inputs_are_the_targets_one_later():
         ({"feedforward": None}, "T5Config.feedforward = None cannot work"),
         ({"mixer": (AttentionConfig(n_heads=6), AttentionConfig(n_heads=6))}, "mixer = .* cannot work: use one Att"),
         ({"mixer": AttentionConfig(n_heads=6, window=8)}, "window = 8 cannot work: use None"),
+        ({"mixer": AttentionConfig(n_heads=6, window=8), "positions": "rope"}, "use None: the encoder"),
         ({"mixer": CrossAttentionConfig(n_heads=6)}, "CrossAttentionConfig.* cannot work: use AttentionConfig"),
     ],
 )

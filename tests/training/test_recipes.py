@@ -96,6 +96,12 @@ def test_every_preset_has_a_recipe_that_fits_it(preset):
     assert recipe(preset).seq_len <= PRESETS[preset].max_seq_len
 
 
+def test_the_recipe_of_latent_is_that_of_the_features():
+    latent = recipe("latent")
+    assert (latent.optimizer, latent.lr, latent.warmup, latent.steps) == ("adamw", 1e-3, 500.0, 15_000)
+    assert (latent.schedule, latent.precision) == ("cosine", "fp16")
+
+
 def test_recipes_belong_to_presets():
     assert set(RECIPES) <= set(PRESETS)
 
