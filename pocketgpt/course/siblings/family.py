@@ -4,8 +4,8 @@
     tokens = character_tokenizer().encode("ROMEO:")
     sibling_losses()["post_norm"][64]             # held-out loss of each of three seeds, windows of 64 characters
 
-All have the same number of parameters to 0.1 % (except for a table of learned positions), and the same text; `train.py`
-trains them.
+All have the same number of active parameters to 0.1 % (except for a table of learned positions), and the same text;
+`train.py` trains them.
 """
 
 import json
@@ -16,7 +16,9 @@ from pocketgpt.assets import asset
 from pocketgpt.errors import PocketError
 from pocketgpt.layers.attention import AttentionConfig
 from pocketgpt.layers.feedforward import FeedForwardConfig
+from pocketgpt.layers.latent_attention import LatentAttentionConfig
 from pocketgpt.layers.linear_attention import LinearAttentionConfig
+from pocketgpt.layers.mixture_of_experts import MixtureOfExpertsConfig
 from pocketgpt.layers.relative_bias import RelativeBiasConfig
 from pocketgpt.models.classes import load_model
 from pocketgpt.models.config import ModelConfig
@@ -49,7 +51,7 @@ def _config(
 
 
 # A narrower feed-forward for the third matrix of SwiGLU and for β, and a wider one for the heads that GQA and MQA leave
-# out, keep the number of parameters equal.
+# out, keep the number of parameters equal, or that of the active ones.
 SIBLINGS: dict[str, ModelConfig] = {
     "base": _config(),
     "no_positions": _config(positions="none"),
@@ -64,6 +66,9 @@ SIBLINGS: dict[str, ModelConfig] = {
     "sparse": _config(mixer=AttentionConfig(n_heads=4, window=16, n_anchors=4)),
     "linear": _config(mixer=LinearAttentionConfig(n_heads=4)),
     "delta": _config(mixer=LinearAttentionConfig(n_heads=4, delta_rule=True), d_ff=190),
+    "latent": _config(mixer=LatentAttentionConfig(n_heads=4, kv_rank=24), d_ff=189),
+    # Four experts of half the width, two of them active: as many active parameters, 1.6 times as many in all.
+    "mixture": _config(feedforward=MixtureOfExpertsConfig(n_experts=4, top_k=2, d_ff=95, activation="gelu")),
     "diffusion": _config(causal=False, vocab_size=len(CHARACTERS) + 1),
     "masked_words": _config(causal=False, vocab_size=len(CHARACTERS) + 1),
 }

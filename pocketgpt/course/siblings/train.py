@@ -47,7 +47,8 @@ CARD = f"""# Siblings
 
 Tiny character models of 87,000 parameters (3 layers, d_model 48, 4 heads), trained on Shakespeare to be compared: each
 differs from `base` (rotary positions, pre-norm RMSNorm, GELU, four key/value heads) in the part that it is named after.
-They are for the course, and too small to be of use elsewhere.
+They are for the course, and too small to be of use elsewhere. `mixture` has 142,000 parameters in four experts a layer,
+of which as many are active as the others have; `latent` has keys and values of rank 24.
 
 Trained with `python -m pocketgpt.course.siblings.train`: AdamW, learning rate {RECIPE.lr:g} with warm-up and cosine,
 {RECIPE.steps:,} steps of {RECIPE.batch_size} × {TRAINED_LENGTH} characters of the training plays. The weights are

@@ -16,12 +16,14 @@ from pocketgpt.errors import PocketError
 from pocketgpt.models.gpt import GPT
 
 
-def test_siblings_have_equally_many_parameters():
-    sizes = {name: GPT(config).n_params() for name, config in SIBLINGS.items()}
+def test_siblings_have_equally_many_active_parameters():
+    sizes = {name: GPT(config).n_active_params() for name, config in SIBLINGS.items()}
     base = sizes.pop("base")
     assert sizes.pop("learned") - base == TRAINED_LENGTH * SIBLINGS["learned"].d_model
     assert base - sizes.pop("post_norm") == SIBLINGS["post_norm"].d_model  # the norm before the head
-    assert 0 < sizes.pop("delta") - base < base / 1000  # widths are whole numbers
+    for name in ("delta", "latent"):
+        assert 0 < sizes.pop(name) - base < base / 1000  # widths are whole numbers
+    assert GPT(SIBLINGS["mixture"]).n_params() > 1.6 * base
     for name in OBJECTIVE_OF:
         assert sizes.pop(name) - base == SIBLINGS[name].d_model  # the mask
     assert set(sizes.values()) == {base}
