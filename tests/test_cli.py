@@ -319,11 +319,13 @@ def test_train_writes_a_model_that_generate_uses(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POCKETGPT_CACHE", str(tmp_path / "cache"))
     (tmp_path / "own.txt").write_text("Full fathom five thy father lies;\nOf his bones are coral made;\n" * 40)
-    small = ["--steps", "2", "--batch-size", "2", "--seq-len", "16", "--prompt", "Full"]
+    prompt = 'Full "fathom" for $5'
+    small = ["--steps", "2", "--batch-size", "2", "--seq-len", "16", "--prompt", prompt]
     code, out, _ = run(capsys, "train", "--corpus", "own.txt", *small)
     assert code == 0
     assert "Done after 2 steps" in out
-    assert 'pocketgpt generate "Full" --model runs/pocket-shakespeare' in out
+    command = out.partition("Generate text:")[2]  # as a shell would read it
+    assert shlex.split(command) == ["pocketgpt", "generate", prompt, "--model", "runs/pocket-shakespeare"]
     code, out, _ = run(capsys, "generate", "Full", "--model", "runs/pocket-shakespeare", "--max-new-tokens", "5")
     assert code == 0
     assert out.startswith("Full")

@@ -1,6 +1,7 @@
 """`pocketgpt train`: train a model, or resume a run, and print where everything is."""
 
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -202,5 +203,5 @@ def outcome(result: RunResult, config: TrainConfig) -> str:
     lines.append(f"  {result.folder / 'loss.png'}  the loss curve")
     # Models that do not score a text fill its gaps.
     prompt = config.prompt if OBJECTIVES[config.objective].scores_text else with_gap(config.prompt)
-    lines.append(f'Generate text:   pocketgpt generate "{prompt}" --model {result.folder}')
+    lines.append(f"Generate text:   {shlex.join(['pocketgpt', 'generate', prompt, '--model', str(result.folder)])}")
     return "\n".join(lines)

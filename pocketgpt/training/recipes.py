@@ -91,7 +91,7 @@ class LoRAOptions:
     memory, and the checkpoints are ordinary models. Embedding, head and norms get no pair, nor do the router of a
     mixture and its experts. None trains all weights."""
     lora_alpha: float = 16.0
-    """The product of a pair is multiplied by lora_alpha / lora_rank."""
+    """The product of a pair is multiplied by lora_alpha / lora_rank; not used without lora_rank."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -312,6 +312,13 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_and_name_the_last_good_che
     assert (trainer.folder / "loss.png").is_file()
 
 
+@pytest.mark.parametrize(("optimizer", "named"), [("muon", True), ("adamw", False)])
+def test_the_rate_of_muon_is_named_where_it_is_used(make_trainer, monkeypatch, optimizer, named):
+    monkeypatch.setattr("pocketgpt.training.trainer.latest_intact", lambda folder: folder)
+    message = make_trainer(replace(CONFIG, optimizer=optimizer)).divergence_message("loss nan")
+    assert "lr = 0.0033" in message and ("muon_lr" in message) == named
+
+
 def test_weights_that_give_no_number_are_not_saved(make_trainer, model):
     trainer = make_trainer(replace(CONFIG, eval_every=2, save_every=1))
 
