@@ -21,9 +21,7 @@ from pocketgpt.grading.results import Result, Verdict
 from pocketgpt.grading.results_cache import Outcome, keep, key, recall
 from pocketgpt.grading.signature import signature_note
 from pocketgpt.grading.submissions import Cell, Submission, read
-from pocketgpt.grading.verify import empty
-
-READING = threading.Lock()  # Python 3.11 miscounts its recursion when two threads parse at once
+from pocketgpt.grading.verify import ONE_AT_A_TIME, empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ class Grader:
             return _with_notes(blank, submission.problem)
         blank = replace(blank, submitted=submission.path.stat().st_mtime)
         cells, problem = read(submission.path)
-        with READING:
+        with ONE_AT_A_TIME:
             chapter, note = chapter_of(cells, self.masters) if not problem else (None, problem)
             blank = _with_notes(blank, note)
             if chapter is None:
@@ -72,7 +70,7 @@ class Grader:
         if rebuilt.untouched:
             verdicts = tuple(Verdict(name, False, empty(name)) for name in master.exercises)
             return Outcome(verdicts, ("It is untouched: no answer and no other code was written.",), 0.0)
-        with READING:
+        with ONE_AT_A_TIME:
             pieces = prune_cells(rebuilt.pieces)
         name = key(pieces, (master.chapter, self.limits, self.verify, self.sandbox.kind))
         if self.memory and (known := recall(self.memory, name)):

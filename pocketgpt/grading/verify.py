@@ -21,7 +21,7 @@ from pocketgpt.grading.master import Master
 from pocketgpt.grading.sources import case_as_source, source_of
 
 # Running a reference silences the whole process for a moment, and Python 3.11 miscounts when two threads parse at once.
-ONE_AT_A_TIME = threading.Lock()
+ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class Questions:
 
     @classmethod
     def draw(cls, exercise: Exercise, seed: int) -> "Questions":
-        return cls(exercise, exercise.cases(seed) + exercise.cases(seed + 1))  # more than a check asks
+        with ONE_AT_A_TIME:
+            return cls(exercise, exercise.cases(seed) + exercise.cases(seed + 1))  # more than a check asks
 
     def __str__(self) -> str:
         """As text, for `blind.reply`."""
-        return json.dumps([encode(case_as_source(case)) for case in self.cases])
+        with ONE_AT_A_TIME:
+            return json.dumps([encode(case_as_source(case)) for case in self.cases])
 
 
 def judge(questions: Questions, text: str | None) -> str | None:
@@ -61,10 +63,12 @@ def stand_ins(exercises: Iterable[Exercise]) -> dict[str, str]:
 
 
 def borrowed(master: Master) -> dict[str, str]:
-    """Source of the finished functions that a chapter takes from earlier ones, by name."""
+    """Source of the finished functions that a chapter takes from earlier ones, by name. Safe to call from several
+    threads."""
     given = "\n".join(cell.source for cell in master.cells if cell.role == "given" and "earlier(" in cell.source)
     names = [name for name in PARTS if name not in master.exercises and f'"{name}"' in given]
-    return {name: stand_in(name) for name in names}
+    with ONE_AT_A_TIME:
+        return {name: stand_in(name) for name in names}
 
 
 @cache
