@@ -280,12 +280,11 @@ class Trainer:
     def divergence_message(self, measured: str) -> str:
         """Error message with the last checkpoint and settings that train more stably."""
         in_a_row = f" in {self.skipped_in_a_row} steps in a row" if self.skipped_in_a_row > 1 else ""
-        lower = f"a lower learning rate, such as lr = {self.config.lr / 3:.2g}"
+        rates = [f"lr = {self.config.lr / 3:.2g}"]
         if self.config.optimizer == "muon":
-            lower = f"lower learning rates, such as lr = {self.config.lr / 3:.2g} and "
-            lower += f"muon_lr = {self.config.muon_lr / 3:.2g}"
+            rates.append(f"muon_lr = {self.config.muon_lr / 3:.2g}")
         return (
             f"Training diverged after step {self.step}: {measured}{in_a_row}. The last good checkpoint is "
-            f"{latest_intact(self.folder)}. Use {lower}, or a longer warm-up, such as warmup = "
-            f"{2.0 * self.config.warmup_steps + 10:.0f}."
+            f"{latest_intact(self.folder)}. Use lower rates, such as {' and '.join(rates)}, or a longer "
+            f"warm-up, such as warmup = {2.0 * self.config.warmup_steps + 10:.0f}."
         )

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from pocketgpt.course.lab import bug_cases
 from pocketgpt.course.lab.bug_cases import draw_cases
 from pocketgpt.course.syllabus import all_exercises as exercises
-from pocketgpt.grading import REPLY, blind
+from pocketgpt.grading import REPLY, blind, grade
 from pocketgpt.grading.arrays import DTYPES, decode, encode
 from pocketgpt.grading.master import masters
+from pocketgpt.grading.submissions import Submission
 from pocketgpt.grading.verify import ONE_AT_A_TIME, Questions, borrowed, empty, judge, stand_ins
 
 ALL = list(exercises().values())
@@ -263,3 +264,16 @@ def test_two_threads_never_parse_at_once(work):
         assert thread.is_alive()
     thread.join(60)
     assert not thread.is_alive()
+
+
+def test_a_notebook_is_read_while_no_other_thread_parses(monkeypatch, tmp_path):
+    begun, notebook = threading.Event(), tmp_path / "ada.ipynb"
+    notebook.touch()
+    monkeypatch.setattr(grade, "read", lambda path: ([], None))
+    monkeypatch.setattr(grade, "chapter_of", lambda *_: begun.set() or (None, "of no chapter"))
+    grader = grade.Grader(masters={}, sandbox=None, limits=None)
+    thread = threading.Thread(target=grader.grade, args=(Submission(notebook, "ada.ipynb", "ada"),), daemon=True)
+    with ONE_AT_A_TIME:
+        thread.start()
+        assert not begun.wait(0.5)
+    assert begun.wait(60)
